@@ -1,0 +1,1 @@
+"""Cost, measuring, and the latency predictor."""

@@ -1,0 +1,1 @@
+"""Runtimes: adding a file here adds one that can be measured."""

@@ -1,0 +1,1 @@
+"""The search: strategies, archive, executors and the loop."""

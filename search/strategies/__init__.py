@@ -1,0 +1,1 @@
+"""Search strategies: adding a file here adds one."""

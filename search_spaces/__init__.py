@@ -1,0 +1,1 @@
+"""Search spaces: architectures as graphs, the operators, and the builder."""

@@ -1,0 +1,1 @@
+"""Channel mixers: adding a file here adds an operator."""

@@ -1,0 +1,1 @@
+"""Downsamplings: adding a file here adds an operator."""

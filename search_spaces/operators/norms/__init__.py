@@ -1,0 +1,1 @@
+"""Norms: adding a file here adds an operator."""

@@ -1,0 +1,1 @@
+"""Stems: adding a file here adds an operator."""

@@ -1,0 +1,1 @@
+"""Token mixers: adding a file here adds an operator."""

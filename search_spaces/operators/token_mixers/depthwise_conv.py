@@ -1,0 +1,56 @@
+"""Depth-wise convolution with a searchable kernel and dilation."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from nas.search_spaces.registry import Group, Kind, Setting, register
+
+
+@register(
+    "depthwise_conv",
+    Kind.TOKEN_MIXER,
+    group=Group.CONVOLUTION,
+    cite="Liu et al. 2022 (ConvNeXt), arXiv:2201.03545, section 2.5; dilation: Chen et al. 2018, arXiv:1606.00915, eq. 1",
+    settings={
+        "kernel": Setting(
+            (3, 5, 7, 9, 11),
+            rule=lambda v, place: v % 2 == 1 and v // 2 < place.size,
+            because="a kernel is odd and its outermost taps reach a pixel: kernel // 2 < map size",
+        ),
+        "dilation": Setting(
+            (1, 2, 3),
+            rule=lambda v, place: v == 1 or (v >= 1 and place.chosen["kernel"] // 2 * v < place.size),
+            because="the outermost taps reach a pixel: kernel // 2 * dilation < map size",
+        ),
+    },
+)
+class DepthwiseConv(nn.Module):
+    """y[i, j, c] = sum_uv weight[c, u, v] x[i + dilation u, j + dilation v, c] + bias[c], zeros outside the map.
+
+    MACs: H W C kernel^2. In a supernet kernels share their centre; dilation costs no parameters.
+    """
+
+    def __init__(self, width: int, size: int, *, kernel: int, dilation: int) -> None:
+        super().__init__()
+        padding = kernel // 2 * dilation
+        self.conv = nn.Conv2d(width, width, kernel, padding=padding, dilation=dilation, groups=width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        return self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+def reference(module: DepthwiseConv, x: Tensor) -> Tensor:
+    """Tap by tap."""
+    conv, (_, height, width, _) = module.conv, x.shape
+    kernel, dilation = conv.kernel_size[0], conv.dilation[0]
+    out = conv.bias.expand_as(x).clone()
+    for u in range(kernel):
+        for v in range(kernel):
+            for i in range(height):
+                for j in range(width):
+                    y, z = i + dilation * (u - kernel // 2), j + dilation * (v - kernel // 2)
+                    if 0 <= y < height and 0 <= z < width:
+                        out[:, i, j] += conv.weight[:, 0, u, v] * x[:, y, z]
+    return out

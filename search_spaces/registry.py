@@ -1,0 +1,207 @@
+"""The registry of operators: one declaration for spaces, builder, cost, tests, docs and the command line.
+
+An operator is a plain `nn.Module` in a file of its own, announced with `@register(...)`. Nothing in that module knows of
+search or weight sharing. Third parties announce theirs through the entry-point group `nas.operators`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, TypeVar
+
+from nas.errors import SpaceError, UnknownNameError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Value = int | float | str | bool
+Settings = tuple[tuple[str, Value], ...]
+M = TypeVar("M", bound="type[nn.Module]")
+
+
+class Kind(StrEnum):
+    """What an operator is for, and with it the signature of its constructor.
+
+    TOKEN_MIXER and CHANNEL_MIXER: `(width, size, **settings)`, (B, H, W, C) -> (B, H, W, C).
+    STEM: `(in_channels, width, **settings)`, (B, in_channels, H, W) -> (B, H/stride, W/stride, width).
+    DOWNSAMPLE: `(in_width, width, **settings)`, (B, H, W, in_width) -> (B, H/2, W/2, width).
+    NORM: `(width)`, (B, H, W, C) -> (B, H, W, C).
+    """
+
+    TOKEN_MIXER = "token_mixer"
+    CHANNEL_MIXER = "channel_mixer"
+    STEM = "stem"
+    DOWNSAMPLE = "downsample"
+    NORM = "norm"
+
+
+class Group(StrEnum):
+    """The kind of token mixing, which the rules of placement speak of."""
+
+    CONVOLUTION = "convolution"
+    ATTENTION = "attention"
+    POOLING = "pooling"
+    GATING = "gating"
+    FREQUENCY = "frequency"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an operator is asked to work: `width` channels on a `size` x `size` map, with settings `chosen` so far."""
+
+    width: int
+    size: int
+    chosen: Mapping[str, Value] = field(default_factory=dict)
+
+
+def _always(value: Value, place: Place) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One searchable setting: its usual choices, cheapest first, and the rule that a value must obey at a place."""
+
+    choices: tuple[Value, ...]
+    rule: Callable[[Value, Place], bool] = _always
+    because: str = "any value is legal"
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """A registered operator. `family` names the parameters it shares in a supernet with its relatives."""
+
+    name: str
+    kind: Kind
+    module: type[nn.Module]
+    family: str
+    group: Group
+    settings: Mapping[str, Setting]
+    cite: str
+
+    @property
+    def summary(self) -> str:
+        """The first line of the module's docstring."""
+        return (self.module.__doc__ or "").strip().splitlines()[0]
+
+    def check(self, settings: Mapping[str, Value], width: int, size: int) -> None:
+        """Raise SpaceError with the rule that `settings` break for `width` channels on a `size` x `size` map."""
+        if settings.keys() != self.settings.keys():
+            raise SpaceError(f"operator {self.name!r} takes the settings {sorted(self.settings)}, got {sorted(settings)}")
+        chosen: dict[str, Value] = {}
+        for name, setting in self.settings.items():
+            value = settings[name]
+            if type(value) not in {type(choice) for choice in setting.choices}:
+                raise SpaceError(f"{name}={value!r} of {self.name!r} is no {type(setting.choices[0]).__name__}")
+            if not setting.rule(value, Place(width, size, chosen)):
+                raise SpaceError(
+                    f"{name}={value!r} of {self.name!r} is illegal for {width} channels on a {size}x{size} map: "
+                    f"{setting.because}"
+                )
+            chosen[name] = value
+
+    def repair(
+        self,
+        wanted: Mapping[str, Value],
+        width: int,
+        size: int,
+        choices: Mapping[str, tuple[Value, ...]] | None = None,
+    ) -> Settings | None:
+        """The legal settings nearest to `wanted`, or None where a setting has no legal choice at this place.
+
+        Settings are settled in the order of declaration; each takes its wanted value if that is legal, else the nearest
+        legal one of `choices` (by default the operator's own), the cheaper of two equally near. One rule for the whole
+        project: genotypes are repaired, architectures written by hand are refused (`check`).
+        """
+        chosen: dict[str, Value] = {}
+        for name, setting in self.settings.items():
+            options = (choices or {}).get(name, setting.choices)
+            place = Place(width, size, chosen)
+            legal = [value for value in options if setting.rule(value, place)]
+            if not legal:
+                return None
+            chosen[name] = nearest(wanted.get(name, legal[0]), legal)
+        return tuple(sorted(chosen.items()))
+
+    def legal_settings(
+        self, width: int, size: int, choices: Mapping[str, tuple[Value, ...]] | None = None
+    ) -> tuple[Settings, ...]:
+        """All distinct legal settings at a place, in a fixed order; empty where the operator cannot work."""
+        options = [(choices or {}).get(name, setting.choices) for name, setting in self.settings.items()]
+        found = dict.fromkeys(
+            self.repair(dict(zip(self.settings, values, strict=True)), width, size, choices)
+            for values in itertools.product(*options)
+        )
+        return tuple(settings for settings in found if settings is not None)
+
+
+def nearest(wanted: Value, legal: list[Value]) -> Value:
+    """`wanted` if it is legal, else the nearest number below or above it, else the first legal value."""
+    for value in legal:
+        if value == wanted and type(value) is type(wanted):
+            return value
+    if isinstance(wanted, (bool, str)):
+        return legal[0]
+    return min(legal, key=lambda value: abs(float(value) - float(wanted)) if not isinstance(value, str) else 0.0)
+
+
+_REGISTRY: dict[tuple[Kind, str], Operator] = {}
+
+
+def register(
+    name: str,
+    kind: Kind,
+    *,
+    cite: str,
+    family: str | None = None,
+    group: Group = Group.NONE,
+    settings: Mapping[str, Setting] | None = None,
+) -> Callable[[M], M]:
+    """Announce a module class as operator `name`; `family` (default: the name) is whose weights it shares."""
+
+    def announce(module: M) -> M:
+        known = _REGISTRY.get((kind, name))
+        if known is not None and known.module.__qualname__ != module.__qualname__:
+            raise SpaceError(f"{kind} {name!r} is registered twice, by {known.module} and {module}")
+        _REGISTRY[kind, name] = Operator(name, kind, module, family or name, group, dict(settings or {}), cite)
+        return module
+
+    return announce
+
+
+@cache
+def _load() -> None:
+    """Import every module below `nas.search_spaces.operators` and what other packages announce."""
+    package = importlib.import_module("nas.search_spaces.operators")
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+    for entry in entry_points(group="nas.operators"):
+        entry.load()
+
+
+def operator(kind: Kind, name: str) -> Operator:
+    """The operator of that kind and name. Raises UnknownNameError with the nearest name."""
+    _load()
+    found = _REGISTRY.get((kind, name))
+    if found is None:
+        raise UnknownNameError(kind.replace("_", " "), name, names(kind))
+    return found
+
+
+def names(kind: Kind = Kind.TOKEN_MIXER) -> list[str]:
+    """The names registered under a kind, sorted."""
+    return [op.name for op in operators(kind)]
+
+
+def operators(kind: Kind | None = None) -> Iterator[Operator]:
+    """All registered operators, of one kind or of all, sorted by kind and name."""
+    _load()
+    return (op for (k, _), op in sorted(_REGISTRY.items()) if kind is None or k == kind)

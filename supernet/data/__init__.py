@@ -1,0 +1,1 @@
+"""Data sources: adding a file here adds one."""
