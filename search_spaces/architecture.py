@@ -119,7 +119,7 @@ class Architecture:
     def from_mapping(cls, data: Any) -> Self:
         """As `from_json`, from decoded JSON. The operators' rules are checked too."""
         if not isinstance(data, Mapping) or data.get("format") != FORMAT:
-            raise SpaceError(f"not an architecture: the JSON has no \"format\": \"{FORMAT}\"")
+            raise SpaceError(f'not an architecture: the JSON has no "format": "{FORMAT}"')
         if data.get("version") != VERSION:
             raise SpaceError(f"architecture format version {data.get('version')!r} is not {VERSION}: update nas")
         fields = _fields(data, "architecture", {"format", "version", "resolution", "stem", "stages"})

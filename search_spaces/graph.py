@@ -26,7 +26,8 @@ class Node:
     """One unit of a network, of one example's shapes (height, width, channels).
 
     `slot` is the place whose weights it shares in a supernet, `channels` the part of its input's channels a branch reads,
-    `inputs` the names of the nodes it reads, `stage` the index of the stage it belongs to (None for stem and head). Nodes with equal `key` do the same work and take the same time.
+    `inputs` the names of the nodes it reads, `stage` the index of the stage it belongs to (None for stem and head). Nodes
+    with equal `key` do the same work and take the same time.
     """
 
     name: str

@@ -115,7 +115,10 @@ def reference(module: WindowAttention, x: Tensor) -> Tensor:
             home = _home(i, j, w, s, padded)
             mates = [(y, z) for y in range(height) for z in range(width) if _home(y, z, w, s, padded) == home]
             scores = torch.stack(
-                [(q[:, i, j] * k[:, y, z]).sum(-1) / depth**0.5 + module.bias_table[i - y + w - 1, j - z + w - 1] for y, z in mates]
+                [
+                    (q[:, i, j] * k[:, y, z]).sum(-1) / depth**0.5 + module.bias_table[i - y + w - 1, j - z + w - 1]
+                    for y, z in mates
+                ]
             )
             weights = scores.softmax(0)
             mixed = sum(weights[n][..., None] * v[:, y, z] for n, (y, z) in enumerate(mates))

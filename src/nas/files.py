@@ -1,0 +1,64 @@
+"""Files that are either whole or not there: written beside their place, synced, then renamed over it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from nas.errors import FileError
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path to write to; on success it is synced and renamed to `path`, on failure removed.
+
+    Raises FileError where the disk is full or the folder cannot be written.
+    """
+    scratch: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        scratch = Path(name)
+        yield scratch
+        with scratch.open("rb") as written:
+            os.fsync(written.fileno())
+        scratch.replace(path)
+    except OSError as error:
+        raise FileError(f"cannot write {path}: {error.strerror or error}; free some space or choose another folder") from error
+    finally:
+        if scratch is not None:
+            scratch.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically. Raises FileError."""
+    with replacing(path) as scratch:
+        scratch.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write indented JSON atomically. Raises FileError."""
+    write_text(path, json.dumps(data, indent=1, sort_keys=True) + "\n")
+
+
+def read_text(path: Path, what: str) -> str:
+    """The text of a file. Raises FileError naming `what` it should have been."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise FileError(f"cannot read {what} {path}: {reason}") from error
+
+
+def read_json(path: Path, what: str) -> Any:
+    """The decoded JSON of a file. Raises FileError where it is missing, truncated or no JSON."""
+    try:
+        return json.loads(read_text(path, what))
+    except ValueError as error:
+        raise FileError(f"{what} {path} is damaged or not JSON ({error}); delete it to start afresh") from error
