@@ -1,0 +1,80 @@
+"""The registry of runtimes: what turns a network into something that can be timed on a target.
+
+Each file below `nas.predictors.runtimes` announces one with `@register`. Third parties announce theirs through the
+entry-point group `nas.runtimes`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from nas.errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from nas.predictors.target import Target
+
+
+class Runtime(Protocol):
+    """How one runtime prepares and runs a network.
+
+    `supports` maps a device to the precisions it runs there; `preparation` is about how many seconds `prepare` takes for
+    a small network, from which the time of a profile is estimated.
+    """
+
+    name: str
+    supports: Mapping[str, tuple[str, ...]]
+    preparation: float
+
+    def prepare(self, model: nn.Module | Path, example: Tensor, target: Target) -> Callable[[], object]:
+        """A function of no arguments that runs the network once on `example` (batch, ...) and waits for its end.
+
+        `model` is a module, which is left as it was, or the path of an exported file where the runtime reads files.
+        Raises MeasurementError where the network cannot be run.
+        """
+
+    def version(self) -> str:
+        """The version of the library that runs the network."""
+
+
+R = TypeVar("R", bound="type[Runtime]")
+_REGISTRY: dict[str, Runtime] = {}
+
+
+def register(kind: R) -> R:
+    """Announce a runtime class under its `name`. Raises UsageError where another class holds the name."""
+    known = _REGISTRY.get(kind.name)
+    if known is not None and type(known).__qualname__ != kind.__qualname__:
+        raise UsageError(f"runtime {kind.name!r} is registered twice, by {type(known)} and {kind}")
+    _REGISTRY[kind.name] = kind()
+    return kind
+
+
+@cache
+def _load() -> None:
+    package = importlib.import_module("nas.predictors.runtimes")
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+    for entry in entry_points(group="nas.runtimes"):
+        entry.load()
+
+
+def runtime(name: str) -> Runtime:
+    """The runtime of that name. Raises UnknownNameError with the nearest name."""
+    _load()
+    if name not in _REGISTRY:
+        raise UnknownNameError("runtime", name, _REGISTRY)
+    return _REGISTRY[name]
+
+
+def names() -> list[str]:
+    """The names of all runtimes, sorted."""
+    _load()
+    return sorted(_REGISTRY)

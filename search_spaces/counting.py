@@ -1,0 +1,95 @@
+"""How many distinct architectures a space holds: dynamic programming over the states of its rules of placement."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from typing import TYPE_CHECKING
+
+from nas.search_spaces.genotype import repaired
+from nas.search_spaces.graph import branch_widths
+from nas.search_spaces.placement import PLACEMENTS
+from nas.search_spaces.registry import Kind, operator
+
+if TYPE_CHECKING:
+    from nas.search_spaces.space import SearchSpace
+
+States = Counter[tuple[str | None, ...]]
+"""How many prefixes of networks leave each rule in each state; None where a rule is already broken."""
+
+
+def size(space: SearchSpace) -> int:
+    """The exact number of members; an architecture that obeys several rules of placement counts once."""
+    return sum(len(space.stems) * _networks(space, resolution) for resolution in space.resolutions)
+
+
+def _networks(space: SearchSpace, resolution: int) -> int:
+    states: States = Counter({("",) * len(space.placements): 1})
+    rules = [PLACEMENTS[name] for name in space.placements]
+    for stage in range(len(space.depths)):
+        entered: States = Counter()
+        for state, count in states.items():
+            entered[tuple(None if s is None else rule.enter_stage(s) for s, rule in zip(state, rules, strict=True))] += count
+        kinds = len(space.norms) * (len(space.downsamples) if stage else 1)
+        states = Counter()
+        for width in space.widths[stage]:
+            for state, count in _stage(space, resolution, stage, width, entered).items():
+                states[state] += kinds * count
+    return sum(states.values())
+
+
+def _stage(space: SearchSpace, resolution: int, stage: int, width: int, states: States) -> States:
+    rules = [PLACEMENTS[name] for name in space.placements]
+    blocks = dict(_blocks(space, stage, width, space.stage_size(resolution, stage)))
+    found: States = Counter()
+    for depth in range(1, max(space.depths[stage]) + 1):
+        following: States = Counter()
+        for (state, count), (name, ways) in itertools.product(states.items(), blocks.items()):
+            op = operator(Kind.TOKEN_MIXER, name)
+            after = tuple(None if s is None else rule.step(s, op) for s, rule in zip(state, rules, strict=True))
+            if any(s is not None for s in after):
+                following[after] += count * ways
+        states = following
+        if depth in space.depths[stage]:
+            found += states
+    return found
+
+
+def _blocks(space: SearchSpace, stage: int, width: int, size: int) -> Iterator[tuple[str, int]]:
+    """The number of distinct blocks whose first mixer is each of the stage's."""
+    channels = sum(
+        len(operator(Kind.CHANNEL_MIXER, name).legal_settings(width, size, space.choices_of(Kind.CHANNEL_MIXER, name)))
+        for name in space.channel_mixers
+    )
+    for name in space.mixers[stage]:
+        single = operator(Kind.TOKEN_MIXER, name).legal_settings(width, size, space.choices_of(Kind.TOKEN_MIXER, name))
+        if single:
+            yield name, channels * (len(single) + _pairs(space, name, width, size))
+
+
+def _pairs(space: SearchSpace, name: str, width: int, size: int) -> int:
+    if len(space.splits) == 1 or width < 16:
+        return 0
+    parts = {branch_widths(width, split) for split in space.splits if split < 1.0}
+    choices = {partner: _shared_choices(space, name, partner) for partner in space.partners if partner != name}
+
+    @cache
+    def settings(mixer: str, part: int, values: tuple[tuple[str, object], ...]) -> object:
+        return repaired(space, mixer, dict(values), part, size)  # type: ignore[arg-type]
+
+    found = set()
+    for (first, second), (partner, options) in itertools.product(parts, choices.items()):
+        for values in itertools.product(*options.values()):
+            wanted = tuple(zip(options, values, strict=True))
+            pair = settings(name, first, wanted), settings(partner, second, wanted)
+            if None not in pair:
+                found.add((first, partner, *pair))
+    return len(found)
+
+
+def _shared_choices(space: SearchSpace, first: str, second: str) -> dict[str, tuple[object, ...]]:
+    """The choices of the setting genes that two mixers read."""
+    mine, theirs = space.choices_of(Kind.TOKEN_MIXER, first), space.choices_of(Kind.TOKEN_MIXER, second)
+    return {key: tuple(dict.fromkeys((*mine.get(key, ()), *theirs.get(key, ())))) for key in {**mine, **theirs}}

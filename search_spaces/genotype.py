@@ -1,0 +1,229 @@
+"""The fixed-length genotype: one gene for every decision of the largest member, so that any sampler works on it.
+
+Genes of absent blocks and of operators not chosen are silent. Mixers of a block share the genes of settings that have the
+same name (`s0b1.kernel`), so a kernel size survives a change of operator. `decode` repairs: a mixer that the rule of
+placement forbids gives way to the next one allowed, a setting that is illegal at its place to the nearest legal one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nas.errors import SpaceError
+from nas.search_spaces.architecture import Architecture, Block, Op, Stage
+from nas.search_spaces.graph import branch_widths
+from nas.search_spaces.placement import PLACEMENTS, Placement
+from nas.search_spaces.registry import Kind, Settings, Value, operator
+
+if TYPE_CHECKING:
+    from nas.search_spaces.space import SearchSpace
+
+Genotype = dict[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Gene:
+    """A decision: its name, its choices, and whether these are ordered from cheap to dear or are mere kinds."""
+
+    name: str
+    choices: tuple[Value, ...]
+    ordered: bool
+
+
+def genes(space: SearchSpace) -> tuple[Gene, ...]:
+    """All genes of a space, in the order in which a network is built."""
+    found = [Gene("resolution", tuple(sorted(space.resolutions)), True), Gene("placement", space.placements, False)]
+    found.append(Gene("stem", space.stems, False))
+    for stage, depths in enumerate(space.depths):
+        found.append(Gene(f"s{stage}.depth", tuple(sorted(depths)), True))
+        found.append(Gene(f"s{stage}.width", tuple(sorted(space.widths[stage])), True))
+        found.append(Gene(f"s{stage}.norm", space.norms, False))
+        if stage > 0:
+            found.append(Gene(f"s{stage}.downsample", space.downsamples, False))
+        for block in range(max(depths)):
+            found.extend(_block_genes(space, stage, f"s{stage}b{block}"))
+    return tuple(found)
+
+
+def _block_genes(space: SearchSpace, stage: int, name: str) -> Iterator[Gene]:
+    mixers = space.mixers[stage]
+    yield Gene(f"{name}.mixer", mixers, False)
+    partners = space.partners if len(space.splits) > 1 else ()
+    if partners:
+        yield Gene(f"{name}.split", space.splits, False)
+        yield Gene(f"{name}.partner", partners, False)
+    for setting, choices in _union(space, Kind.TOKEN_MIXER, (*mixers, *partners)).items():
+        yield Gene(f"{name}.{setting}", choices, True)
+    yield Gene(f"{name}.channel_mixer", space.channel_mixers, False)
+    for setting, choices in _union(space, Kind.CHANNEL_MIXER, space.channel_mixers).items():
+        yield Gene(f"{name}.channel.{setting}", choices, True)
+
+
+def _union(space: SearchSpace, kind: Kind, names: tuple[str, ...]) -> dict[str, tuple[Value, ...]]:
+    """The choices of settings that several operators have in common, in the order (rising or falling) of the first."""
+    found: dict[str, tuple[Value, ...]] = {}
+    for name in dict.fromkeys(names):
+        for setting, choices in space.choices_of(kind, name).items():
+            known = found.get(setting, choices)
+            merged = dict.fromkeys((*known, *choices))
+            falling = len(known) > 1 and known[0] > known[-1]  # type: ignore[operator]
+            found[setting] = tuple(sorted(merged, reverse=falling))  # type: ignore[type-var]
+    return dict(sorted(found.items()))
+
+
+def decode(space: SearchSpace, genotype: Mapping[str, Value]) -> Architecture:
+    """The phenotype. Raises SpaceError where a gene is missing, unknown, or has none of its choices."""
+    _check(space, genotype)
+    return _Decoder(space, genotype).architecture()
+
+
+def encode(space: SearchSpace, architecture: Architecture) -> tuple[Genotype, list[str]]:
+    """The canonical genotype and the names of the genes that play a part. Raises SpaceError for a stranger."""
+    for placement in space.placements:
+        if obeys(PLACEMENTS[placement], architecture):
+            break
+    else:
+        raise SpaceError(f"architecture {architecture.digest} obeys none of the placement rules {list(space.placements)}")
+    active: Genotype = {"resolution": architecture.resolution, "placement": placement, "stem": architecture.stem.name}
+    for index, stage in enumerate(architecture.stages):
+        active |= {f"s{index}.depth": len(stage.blocks), f"s{index}.width": stage.width, f"s{index}.norm": stage.norm}
+        if stage.downsample is not None:
+            active[f"s{index}.downsample"] = stage.downsample.name
+        size = space.stage_size(architecture.resolution, index)
+        for number, block in enumerate(stage.blocks):
+            active |= _encode_block(space, f"s{index}b{number}", block, index, stage.width, size)
+    genotype = {gene.name: active.pop(gene.name, gene.choices[0]) for gene in space.genes}
+    if active:
+        raise SpaceError(f"architecture {architecture.digest} has what space {space.name!r} lacks: {sorted(active)[0]}")
+    _check(space, genotype)
+    playing = _names(architecture)
+    return genotype, [name for name in genotype if name in playing]
+
+
+def _names(architecture: Architecture) -> set[str]:
+    """The genes that play a part in an architecture."""
+    found = {"resolution", "placement", "stem"}
+    for index, stage in enumerate(architecture.stages):
+        found |= {f"s{index}.{part}" for part in ("depth", "width", "norm", "downsample")}
+        for number, block in enumerate(stage.blocks):
+            name = f"s{index}b{number}"
+            found |= {f"{name}.mixer", f"{name}.split", f"{name}.channel_mixer"}
+            found |= {f"{name}.{key}" for op in block.mixers for key, _ in op.settings}
+            found |= {f"{name}.channel.{key}" for key, _ in (block.channel_mixer.settings if block.channel_mixer else ())}
+            if len(block.mixers) == 2:
+                found.add(f"{name}.partner")
+    return found
+
+
+def obeys(rule: Placement, architecture: Architecture) -> bool:
+    """Whether the mixers of an architecture obey a rule of placement."""
+    state: str | None = ""
+    for stage in architecture.stages:
+        state = rule.enter_stage(state)
+        for block in stage.blocks:
+            state = rule.step(state, operator(Kind.TOKEN_MIXER, block.mixers[0].name))
+            if state is None:
+                return False
+    return True
+
+
+def _encode_block(space: SearchSpace, name: str, block: Block, stage: int, width: int, size: int) -> Genotype:
+    if block.channel_mixer is None or block.width is not None:
+        raise SpaceError(f"block {name} has no channel mixer or a width of its own, which no genotype expresses")
+    found: Genotype = {f"{name}.mixer": block.mixers[0].name, f"{name}.channel_mixer": block.channel_mixer.name}
+    found |= {f"{name}.channel.{key}": value for key, value in block.channel_mixer.settings}
+    if len(block.mixers) == 1:
+        return found | {f"{name}.{key}": value for key, value in block.mixers[0].settings}
+    parts = branch_widths(width, block.split)
+    splits = [split for split in space.splits if split < 1.0 and branch_widths(width, split) == parts]
+    if not splits:
+        raise SpaceError(f"block {name} splits {width} channels into {parts}, which no split of the space gives")
+    found |= {f"{name}.split": splits[0], f"{name}.partner": block.mixers[1].name}
+    return found | {f"{name}.{key}": v for key, v in shared_settings(space, block.mixers, parts, stage, size).items()}
+
+
+def shared_settings(space: SearchSpace, mixers: tuple[Op, ...], widths: tuple[int, ...], stage: int, size: int) -> Genotype:
+    """Values of the shared setting genes that repair to the settings of both parallel mixers. Raises SpaceError if none do."""
+    wanted = tuple(op.settings for op in mixers)
+    direct = {key: value for op in reversed(mixers) for key, value in op.settings}
+    union = _union(space, Kind.TOKEN_MIXER, (*space.mixers[stage], *space.partners))
+    options = [sorted(union[key], key=lambda v, k=key: v != direct[k]) for key in direct if key in union]  # type: ignore[misc]
+    for values in itertools.product(*options):
+        trial = dict(zip(direct, values, strict=False))
+        if tuple(repaired(space, op.name, trial, w, size) for op, w in zip(mixers, widths, strict=True)) == wanted:
+            return trial
+    raise SpaceError(f"no settings of space {space.name!r} give {mixers[0]} beside {mixers[1]}")
+
+
+def repaired(space: SearchSpace, name: str, wanted: Mapping[str, Value], width: int, size: int) -> Settings | None:
+    """The legal settings of a token mixer nearest to `wanted` in this space, or None."""
+    return operator(Kind.TOKEN_MIXER, name).repair(wanted, width, size, space.choices_of(Kind.TOKEN_MIXER, name))
+
+
+def _check(space: SearchSpace, genotype: Mapping[str, Value]) -> None:
+    if len(genotype) != len(space.genes):
+        raise SpaceError(f"a genotype of space {space.name!r} has {len(space.genes)} genes, got {len(genotype)}")
+    for gene in space.genes:
+        if gene.name not in genotype:
+            raise SpaceError(f"the genotype lacks gene {gene.name!r} of space {space.name!r}")
+        if genotype[gene.name] not in gene.choices:
+            raise SpaceError(f"{gene.name}={genotype[gene.name]!r} is none of {list(gene.choices)} in space {space.name!r}")
+
+
+class _Decoder:
+    """One walk over the genes of a genotype."""
+
+    def __init__(self, space: SearchSpace, genotype: Mapping[str, Value]) -> None:
+        self.space, self.of = space, genotype
+        self.rule = PLACEMENTS[str(genotype["placement"])]
+        self.state = ""
+
+    def architecture(self) -> Architecture:
+        resolution = int(self.of["resolution"])
+        stem = Op.of(str(self.of["stem"]), stride=self.space.stem_stride)
+        return Architecture(resolution, stem, tuple(self.stage(i, resolution) for i in range(len(self.space.depths))))
+
+    def stage(self, index: int, resolution: int) -> Stage:
+        self.state = self.rule.enter_stage(self.state)
+        width, size = int(self.of[f"s{index}.width"]), self.space.stage_size(resolution, index)
+        blocks = tuple(self.block(f"s{index}b{j}", index, width, size) for j in range(int(self.of[f"s{index}.depth"])))
+        downsample = Op(str(self.of[f"s{index}.downsample"])) if index > 0 else None
+        return Stage(width, str(self.of[f"s{index}.norm"]), downsample, blocks)
+
+    def block(self, name: str, stage: int, width: int, size: int) -> Block:
+        wanted = {key.split(".", 1)[1]: self.of[key] for key in self.space.genes_of_block[name]}
+        channel = operator(Kind.CHANNEL_MIXER, str(wanted["channel_mixer"]))
+        settings = channel.repair(
+            {key[8:]: value for key, value in wanted.items() if key.startswith("channel.")},
+            width, size, self.space.choices_of(Kind.CHANNEL_MIXER, channel.name),
+        )  # fmt: skip
+        if settings is None:
+            raise SpaceError(f"channel mixer {channel.name!r} has no legal setting at {width} channels on a {size}x{size} map")
+        mixers, split = self.mixers(wanted, stage, width, size)
+        return Block(mixers, Op(channel.name, settings), split)
+
+    def mixers(self, wanted: Mapping[str, Value], stage: int, width: int, size: int) -> tuple[tuple[Op, ...], float]:
+        name, settings = self.first_allowed(str(wanted["mixer"]), wanted, stage, width, size)
+        split, partner = float(wanted.get("split", 1.0)), str(wanted.get("partner", name))
+        if split < 1.0 and partner != name and width >= 16:
+            parts = branch_widths(width, split)
+            first = repaired(self.space, name, wanted, parts[0], size)
+            second = repaired(self.space, partner, wanted, parts[1], size)
+            if first is not None and second is not None:
+                return (Op(name, first), Op(partner, second)), parts[0] / width
+        return (Op(name, settings),), 1.0
+
+    def first_allowed(self, wanted: str, genes: Mapping[str, Value], stage: int, width: int, size: int) -> tuple[str, Settings]:
+        """The wanted mixer, or the next one that the rule of placement allows and that can work here."""
+        names = self.space.mixers[stage]
+        start = names.index(wanted)
+        for name in (*names[start:], *names[:start]):
+            state = self.rule.step(self.state, operator(Kind.TOKEN_MIXER, name))
+            settings = repaired(self.space, name, genes, width, size)
+            if state is not None and settings is not None:
+                self.state = state
+                return name, settings
+        raise SpaceError(f"no mixer of stage {stage} of space {self.space.name!r} may stand at width {width}")

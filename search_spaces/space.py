@@ -1,0 +1,149 @@
+"""`SearchSpace`: the typed, validated declaration of what is searched; everything else about it follows from here."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Self
+
+from nas.errors import SpaceError, UnknownNameError
+from nas.search_spaces import counting, genotype, validation, variation
+from nas.search_spaces.architecture import Architecture
+from nas.search_spaces.genotype import Gene, Genotype
+from nas.search_spaces.registry import Kind, Value, operator
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSpace:
+    """All architectures that the fields allow. Tuples of tuples have one entry a stage.
+
+    `splits` are the parts of the channels that a block's first mixer may have, the rest going to a partner in parallel;
+    1.0 means no partner. `settings` narrows or widens the operators' own choices by name (`{"kernel": (3, 5)}`), cheapest
+    first. `placements` are the rules of which an architecture must obey at least one.
+    """
+
+    name: str
+    resolutions: tuple[int, ...]
+    stems: tuple[str, ...]
+    stem_stride: int
+    downsamples: tuple[str, ...]
+    norms: tuple[str, ...]
+    depths: tuple[tuple[int, ...], ...]
+    widths: tuple[tuple[int, ...], ...]
+    mixers: tuple[tuple[str, ...], ...]
+    partners: tuple[str, ...] = ()
+    splits: tuple[float, ...] = (1.0,)
+    channel_mixers: tuple[str, ...] = ("mlp",)
+    placements: tuple[str, ...] = ("free",)
+    settings: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        validation.validate(self)
+
+    @classmethod
+    def from_mapping(cls, data: Mapping[str, Any], base: SearchSpace | None = None) -> Self:
+        """The space of `base` with the fields of `data` in their place; lists stand for tuples.
+
+        `mixers` may be one flat list for all stages; `settings` are merged by name. Raises SpaceError or UnknownNameError,
+        with the nearest field name.
+        """
+        known = {f.name for f in dataclasses.fields(cls)}
+        for name in data:
+            if name not in known:
+                raise UnknownNameError("search-space field", name, known)
+        merged: dict[str, Any] = {} if base is None else {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}
+        merged.update({name: _tuples(value) for name, value in data.items() if name != "settings"})
+        merged["settings"] = {**merged.get("settings", {}), **validation.settings_mapping(data.get("settings", {}))}
+        missing = sorted(f.name for f in dataclasses.fields(cls) if f.default is f.default_factory and f.name not in merged)
+        if missing:
+            raise SpaceError(f"a search space needs {missing}; start from a preset: 'preset: tiny'")
+        merged["mixers"] = _per_stage(merged["mixers"], merged["depths"])
+        return cls(**merged)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The fields as plain lists and dictionaries: `from_mapping(space.to_mapping()) == space`."""
+        return {f.name: _lists(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+    @cached_property
+    def genes(self) -> tuple[Gene, ...]:
+        """One gene for every decision of the largest member, in a fixed order."""
+        return genotype.genes(self)
+
+    @cached_property
+    def genes_of_block(self) -> dict[str, list[str]]:
+        """The names of each block's genes, by the block's name."""
+        found: dict[str, list[str]] = {}
+        for gene in self.genes:
+            owner = gene.name.split(".", 1)[0]
+            if "b" in owner:
+                found.setdefault(owner, []).append(gene.name)
+        return found
+
+    def encode(self, architecture: Architecture) -> Genotype:
+        """The canonical genotype; genes that play no part have their first choice. Raises SpaceError for a stranger."""
+        return genotype.encode(self, architecture)[0]
+
+    def decode(self, genes: Mapping[str, Value]) -> Architecture:
+        """The architecture of a genotype: illegal settings take the nearest legal value, silent genes fall away."""
+        return genotype.decode(self, genes)
+
+    def contains(self, architecture: Architecture) -> bool:
+        """Whether some genotype of this space decodes to the architecture."""
+        try:
+            return self.decode(self.encode(architecture)) == architecture
+        except SpaceError:
+            return False
+
+    def sample(self, rng: random.Random) -> Architecture:
+        """A member with every gene drawn uniformly."""
+        return self.decode(variation.random_genotype(self, rng))
+
+    def mutate(self, architecture: Architecture, rng: random.Random) -> Architecture:
+        """A member that differs in one gene that plays a part."""
+        return variation.mutate(self, architecture, rng)
+
+    def crossover(self, first: Architecture, second: Architecture, rng: random.Random) -> Architecture:
+        """A member whose genes come from either parent, gene by gene."""
+        return variation.crossover(self, first, second, rng)
+
+    def neighbours(self, architecture: Architecture) -> Iterator[Architecture]:
+        """All distinct members that differ in one gene that plays a part."""
+        return variation.neighbours(self, architecture)
+
+    def smallest(self, rng: random.Random | None = None) -> Architecture:
+        """The cheapest choice of every ordered gene; kinds of operators are drawn by `rng`, or the first without one."""
+        return self.decode(variation.corner(self, 0, rng))
+
+    def largest(self, rng: random.Random | None = None) -> Architecture:
+        """The dearest choice of every ordered gene; kinds of operators are drawn by `rng`, or the first without one."""
+        return self.decode(variation.corner(self, -1, rng))
+
+    def size(self) -> int:
+        """How many distinct architectures the space holds, exactly."""
+        return counting.size(self)
+
+    def choices_of(self, kind: Kind, name: str) -> dict[str, tuple[Value, ...]]:
+        """The choices of an operator's settings in this space."""
+        return {key: self.settings.get(key, setting.choices) for key, setting in operator(kind, name).settings.items()}
+
+    def stage_size(self, resolution: int, stage: int) -> int:
+        """Height and width of the map in a stage."""
+        return resolution // self.stem_stride // 2**stage
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, (list, tuple)) else value
+
+
+def _lists(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _lists(item) for key, item in value.items()}
+    return [_lists(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _per_stage(mixers: Any, depths: Any) -> Any:
+    flat = isinstance(mixers, tuple) and all(isinstance(item, str) for item in mixers)
+    return (mixers,) * len(depths) if flat and isinstance(depths, tuple) else mixers

@@ -1,0 +1,143 @@
+"""The rules that a search space must obey, checked when it is created."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from nas.errors import SpaceError, UnknownNameError
+from nas.search_spaces.placement import PLACEMENTS
+from nas.search_spaces.registry import Kind, Value, operator, operators
+
+if TYPE_CHECKING:
+    from nas.search_spaces.space import SearchSpace
+
+
+def validate(space: SearchSpace) -> None:
+    """Raise SpaceError or UnknownNameError with the field, the value and the rule it breaks."""
+    _shapes(space)
+    _names(space)
+    _resolutions(space)
+    _settings(space)
+    _every_block_has_a_mixer(space)
+
+
+def settings_mapping(data: Any) -> dict[str, tuple[Value, ...]]:
+    """`{"kernel": [3, 5]}` as a mapping of tuples. Raises SpaceError for anything else."""
+    if not isinstance(data, Mapping):
+        raise SpaceError(f"settings must map names to lists of choices, got {data!r}")
+    for name, choices in data.items():
+        if not isinstance(choices, (list, tuple)):
+            raise SpaceError(f"settings.{name} must be a list of choices, got {choices!r}; write [{choices!r}]")
+    return {str(name): tuple(choices) for name, choices in data.items()}
+
+
+def _shapes(space: SearchSpace) -> None:
+    _distinct(space, "resolutions", space.resolutions, int)
+    _distinct(space, "splits", space.splits, float)
+    for name in ("stems", "downsamples", "norms", "channel_mixers", "placements"):
+        _distinct(space, name, getattr(space, name), str)
+    if type(space.stem_stride) is not int or space.stem_stride < 1:
+        raise SpaceError(f"stem_stride of space {space.name!r} must be a whole number above zero, got {space.stem_stride!r}")
+    stages = len(space.depths) if isinstance(space.depths, tuple) else 0
+    for name, kind in (("depths", int), ("widths", int), ("mixers", str)):
+        value = getattr(space, name)
+        if not isinstance(value, tuple) or len(value) != stages or stages == 0:
+            raise SpaceError(f"{name} of space {space.name!r} must have one list a stage ({stages} stages), got {value!r}")
+        for stage, choices in enumerate(value):
+            _distinct(space, f"{name}[{stage}]", choices, kind)
+    if any(not 0.0 < split <= 1.0 for split in space.splits) or 1.0 not in space.splits:
+        raise SpaceError(f"splits {list(space.splits)} of space {space.name!r} must lie in (0, 1] and hold 1.0 (no partner)")
+    if len(space.splits) > 1:
+        _distinct(space, "partners", space.partners, str)
+    for stage, widths in enumerate(space.widths):
+        odd = [width for width in widths if width % 8]
+        if odd:
+            raise SpaceError(f"widths {odd} of stage {stage} of space {space.name!r} are not multiples of 8")
+
+
+def _distinct(space: SearchSpace, name: str, value: Any, kind: type) -> None:
+    if not isinstance(value, tuple) or not value:
+        raise SpaceError(f"{name} of space {space.name!r} must be a list with at least one choice, got {value!r}")
+    wrong = [item for item in value if type(item) is not kind]
+    if wrong:
+        raise SpaceError(f"{name} of space {space.name!r} must be of type {kind.__name__}, got {wrong[0]!r}")
+    if len(set(value)) != len(value):
+        raise SpaceError(f"{name} of space {space.name!r} repeats a choice: {list(value)}")
+    if kind is int and min(value) < 1:
+        raise SpaceError(f"{name} of space {space.name!r} must be above zero, got {min(value)}")
+
+
+def _names(space: SearchSpace) -> None:
+    kinds = {Kind.STEM: space.stems, Kind.NORM: space.norms, Kind.CHANNEL_MIXER: space.channel_mixers}
+    kinds[Kind.DOWNSAMPLE] = space.downsamples
+    kinds[Kind.TOKEN_MIXER] = tuple(name for stage in space.mixers for name in stage) + space.partners
+    for kind, wanted in kinds.items():
+        for name in wanted:
+            operator(kind, name)
+    for name in space.placements:
+        if name not in PLACEMENTS:
+            raise UnknownNameError("placement rule", name, PLACEMENTS)
+
+
+def _resolutions(space: SearchSpace) -> None:
+    stride = space.stem_stride * 2 ** (len(space.depths) - 1)
+    odd = [side for side in space.resolutions if side % stride]
+    if odd:
+        raise SpaceError(f"resolutions {odd} of space {space.name!r} are not multiples of the total stride {stride}")
+
+
+def _settings(space: SearchSpace) -> None:
+    known = {name for op in operators() for name in op.settings}
+    for name, choices in space.settings.items():
+        if name not in known:
+            raise UnknownNameError("operator setting", name, known)
+        if not choices or len(set(choices)) != len(choices):
+            raise SpaceError(f"settings.{name} of space {space.name!r} must be distinct choices, got {list(choices)}")
+        kinds = {type(choice) for op in operators() if name in op.settings for choice in op.settings[name].choices}
+        wrong = [choice for choice in choices if type(choice) not in kinds]
+        if wrong:
+            wanted = " or ".join(sorted(kind.__name__ for kind in kinds))
+            raise SpaceError(f"settings.{name} of space {space.name!r} must be of type {wanted}, got {wrong[0]!r}")
+
+
+def _every_block_has_a_mixer(space: SearchSpace) -> None:
+    """Every operator works somewhere in its stage, and no rule of placement runs into a block that nothing may fill."""
+    for stage, wanted in enumerate(space.mixers):
+        for name in wanted:
+            if not any(_legal(space, stage, name, width, side) for width in space.widths[stage] for side in space.resolutions):
+                sizes = [space.stage_size(side, stage) for side in space.resolutions]
+                raise SpaceError(
+                    f"mixer {name!r} has no legal setting in stage {stage} of space {space.name!r} "
+                    f"(widths {list(space.widths[stage])}, maps {sizes}): leave it out there or widen its settings"
+                )
+    for side in space.resolutions:
+        for name in space.placements:
+            _no_dead_end(space, side, name)
+
+
+def _legal(space: SearchSpace, stage: int, name: str, width: int, side: int) -> bool:
+    choices = space.choices_of(Kind.TOKEN_MIXER, name)
+    return operator(Kind.TOKEN_MIXER, name).repair({}, width, space.stage_size(side, stage), choices) is not None
+
+
+def _no_dead_end(space: SearchSpace, side: int, placement: str) -> None:
+    rule = PLACEMENTS[placement]
+    reached = {""}
+    for stage, wanted in enumerate(space.mixers):
+        reached, ends = {rule.enter_stage(state) for state in reached}, set[str]()
+        for _ in range(max(space.depths[stage])):
+            following: set[str] = set()
+            for width in space.widths[stage]:
+                legal = [operator(Kind.TOKEN_MIXER, n) for n in wanted if _legal(space, stage, n, width, side)]
+                for state in reached:
+                    steps = {rule.step(state, op) for op in legal} - {None}
+                    if not steps:
+                        raise SpaceError(
+                            f"placement rule {placement!r} leaves no mixer for stage {stage} of space {space.name!r} "
+                            f"at width {width}; known mixers there: {', '.join(wanted)}"
+                        )
+                    following |= {step for step in steps if step is not None}
+            reached = following
+            ends |= following
+        reached = ends
