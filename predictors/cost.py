@@ -15,7 +15,6 @@ from typing import Any, Self
 
 import torch
 from fvcore.nn import FlopCountAnalysis, jit_handles
-from fvcore.nn.jit_handles import get_shape
 from torch import Tensor, nn
 
 from nas.errors import UsageError
@@ -26,7 +25,7 @@ from nas.search_spaces.graph import Node, nodes
 from nas.search_spaces.registry import Kind
 
 BYTES = 4
-Handler = Callable[[list[Any], list[Any]], float | Counter[str]]
+Handler = Callable[[list[Any], list[Any]], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +108,7 @@ def module_cost(module: nn.Module, inputs: tuple[Tensor, ...]) -> Cost:
         for child, mode in training.items():
             child.training = mode
     params = sum(parameter.numel() for parameter in module.parameters())
-    return Cost(params, round(counts["macs"]), BYTES * round(counts["elements"]))
+    return Cost(params, counts["macs"], BYTES * counts["elements"])
 
 
 def _count(module: nn.Module, inputs: tuple[Tensor, ...]) -> Counter[str]:
@@ -128,20 +127,19 @@ def _with_elements(handle: Handler) -> Handler:
 
     def counted(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
         macs = handle(inputs, outputs)
-        elements = sum(math.prod(get_shape(output) or [0]) for output in outputs[:1])
-        return Counter(macs=sum(macs.values()) if isinstance(macs, Counter) else macs, elements=elements)
+        return Counter(macs=round(macs), elements=math.prod(_shape(outputs[0])))
 
     return counted
 
 
 def _attention_macs(inputs: list[Any], outputs: list[Any]) -> float:
     """q k^T and the product with v: (..., N, d), (..., M, d), (..., M, e)."""
-    query, key, value = (get_shape(tensor) or [] for tensor in inputs[:3])
+    query, key, value = (_shape(tensor) for tensor in inputs[:3])
     return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
 def _baddbmm_macs(inputs: list[Any], outputs: list[Any]) -> float:
-    left, right = (get_shape(tensor) or [] for tensor in inputs[1:3])
+    left, right = (_shape(tensor) for tensor in inputs[1:3])
     return math.prod(left) * right[-1]
 
 
@@ -152,12 +150,17 @@ def _transform_macs(real: bool) -> Handler:
     """
 
     def macs(inputs: list[Any], outputs: list[Any]) -> float:
-        full = max((get_shape(tensor) or [] for tensor in (inputs[0], outputs[0])), key=math.prod)
+        full = max((_shape(tensor) for tensor in (inputs[0], outputs[0])), key=math.prod)
         points = math.prod(full[dim] for dim in _integers(inputs[2]) or range(len(full)))
         rows = math.prod(full) / max(points, 1)
         return (1.0 if real else 2.0) * rows * points * math.log2(max(points, 2))
 
     return macs
+
+
+def _shape(value: Any) -> list[int]:
+    """The shape of a traced tensor."""
+    return [int(size) for size in jit_handles.get_shape(value) or []]
 
 
 def _integers(value: Any) -> list[int]:

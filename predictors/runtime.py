@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 from nas.errors import UnknownNameError, UsageError
 
@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 class Runtime(Protocol):
     """How one runtime prepares and runs a network.
 
-    `supports` maps a device to the precisions it runs there; `preparation` is about how many seconds `prepare` takes for
-    a small network, from which the time of a profile is estimated.
+    `supports` maps a device to the precisions it runs there. `stepwise` says that it runs the modules of a backbone as they
+    are, one after another, so that on a CPU each can be timed in its place. `preparation` is about how many seconds
+    `prepare` takes for a small network, from which the time of a profile is estimated.
     """
 
-    name: str
-    supports: Mapping[str, tuple[str, ...]]
-    preparation: float
+    name: ClassVar[str]
+    supports: ClassVar[Mapping[str, tuple[str, ...]]]
+    stepwise: ClassVar[bool]
+    preparation: ClassVar[float]
 
     def prepare(self, model: nn.Module | Path, example: Tensor, target: Target) -> Callable[[], object]:
         """A function of no arguments that runs the network once on `example` (batch, ...) and waits for its end.

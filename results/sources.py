@@ -64,7 +64,9 @@ class Source:
         try:
             self.text = inspect.getsource(importlib.import_module(module)).encode()
         except (ImportError, OSError, TypeError) as error:
-            raise FileError(f"cannot read the source of {module} ({error}); an exported operator needs its Python file") from error
+            raise FileError(
+                f"cannot read the source of {module} ({error}); an exported operator needs its Python file"
+            ) from error
         self.starts = [0]
         for line in self.text.splitlines(keepends=True):
             self.starts.append(self.starts[-1] + len(line))
@@ -98,21 +100,18 @@ def source(module: str) -> Source:
     return Source(module)
 
 
-def resolve(module: str, name: str) -> Definition | list[Import] | None:
+def resolve(module: str, name: str, packages: frozenset[str]) -> Definition | list[Import] | None:
     """What a global name of a module means: a definition there, imports, or None where it is neither.
 
-    Names that are imported from one module and defined in another are the definition.
+    A name that is imported from a module of `packages` is followed to its definition.
     """
     found = source(module)
     if name in found.definitions:
         return Definition(module, name)
     imports = found.imports.get(name)
-    if imports is None:
-        return None
-    origin = imports[0]
-    if origin.portable or origin.name is None or is_module(origin):
+    if imports is None or imports[0].root not in packages or is_module(imports[0]):
         return imports
-    return resolve(origin.module, origin.name) or imports
+    return resolve(imports[0].module, imports[0].name or "", packages) or imports
 
 
 def is_module(found: Import) -> bool:
@@ -141,9 +140,9 @@ def _walk(node: ast.AST, scopes: tuple[tuple[frozenset[str], bool], ...], *, eag
         for part in node.body:
             yield from _walk(part, within, eager=eager)
     elif isinstance(node, _COMPREHENSIONS):
-        targets = (name for generator in node.generators for name in _targets(generator.target))
+        targets = frozenset(name for generator in node.generators for name in _targets(generator.target))
         for part in ast.iter_child_nodes(node):
-            yield from _walk(part, (*scopes, (frozenset(targets), False)), eager=eager)
+            yield from _walk(part, (*scopes, (targets, False)), eager=eager)
     elif isinstance(node, ast.AnnAssign):
         yield from _walk(node.target, scopes, eager=eager)
         yield from _walk(node.annotation, scopes, eager=False)

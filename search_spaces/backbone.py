@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -47,11 +48,18 @@ class Backbone(nn.Module):
 
     `nodes` maps node names to modules, `plan` lists each node with the nodes it reads. Forward takes (B, in_channels, H, W)
     of any height and width that the total stride leaves at least one position of, and returns logits (B, num_classes), or
-    with `features_only` the list of stage maps (B, C, H/stride, W/stride) that `feature_info` describes.
+    with `features_only` the list of stage maps (B, C, H/stride, W/stride) that `feature_info` describes. `make` builds the
+    module of a node (default: `module_of`).
     """
 
     def __init__(
-        self, architecture: Architecture, num_classes: int = 1000, in_channels: int = 3, *, features_only: bool = False
+        self,
+        architecture: Architecture,
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        *,
+        features_only: bool = False,
+        make: Callable[[Node], nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.architecture = architecture
@@ -60,7 +68,7 @@ class Backbone(nn.Module):
         self.plan: list[tuple[str, tuple[str, ...]]] = []
         for node in nodes(architecture, None, in_channels, num_classes):
             if node.kind != graph.HEAD or not features_only:
-                self.nodes[node.name] = module_of(node)
+                self.nodes[node.name] = (make or module_of)(node)
                 self.plan.append((node.name, node.inputs))
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:

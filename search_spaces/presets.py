@@ -25,7 +25,7 @@ ALL_MIXERS = (
 )
 RULES = ("free", "per_stage", "conv_then_attention", "alternate")
 CHANNEL_MIXERS = ("mlp", "conv_mlp", "gated_mlp")
-PARTNERS = ("depthwise_conv", "pooling", "global_attention", "linear_attention")
+PARTNERS = ("depthwise_conv", "pooling", "linear_attention", "spatial_reduction_attention")
 
 
 def tiny() -> SearchSpace:
@@ -34,17 +34,17 @@ def tiny() -> SearchSpace:
         name="tiny",
         resolutions=(32,),
         stems=("patchify", "overlap", "conv"),
-        stem_stride=4,
+        stem_stride=2,
         downsamples=("conv", "overlap", "average"),
         norms=("layer", "batch", "rms"),
-        depths=((1, 2, 3), (1, 2, 3, 4), (1, 2, 3)),
-        widths=((32, 48, 64), (64, 80, 96), (96, 128, 160)),
-        mixers=(ALL_MIXERS,) * 3,
+        depths=((1, 2), (1, 2, 3, 4), (1, 2, 3, 4, 6)),
+        widths=((16, 24, 32), (32, 48, 64), (64, 96, 128)),
+        mixers=(_without("global_attention"), ALL_MIXERS, ALL_MIXERS),
         partners=PARTNERS,
         splits=(1.0, 0.5, 0.25, 0.75),
         channel_mixers=CHANNEL_MIXERS,
         placements=RULES,
-        settings={"kernel": (3, 5, 7), "dilation": (1, 2), "window": (2, 4), "heads": (2, 4, 8), "reduction": (4, 2)},
+        settings={"kernel": (3, 5, 7), "dilation": (1, 2), "window": (2, 4), "heads": (2, 4), "reduction": (4, 2)},
     )
 
 
@@ -60,7 +60,7 @@ def mobile() -> SearchSpace:
         depths=((1, 2), (1, 2, 3), (2, 3, 4, 5, 6), (1, 2, 3)),
         widths=((24, 32), (48, 64), (96, 112, 128), (160, 192, 224)),
         mixers=(_without("global_attention"), _without("global_attention"), ALL_MIXERS, ALL_MIXERS),
-        partners=PARTNERS[:2] + PARTNERS[3:],
+        partners=PARTNERS,
         splits=(1.0, 0.5, 0.25, 0.75),
         channel_mixers=CHANNEL_MIXERS,
         placements=RULES,
@@ -80,7 +80,7 @@ def base() -> SearchSpace:
         depths=((2, 3), (2, 3, 4), (6, 9, 12, 18), (2, 3)),
         widths=((64, 80, 96), (128, 160, 192), (256, 320, 384), (512, 640, 768)),
         mixers=(_without("global_attention"), _without("global_attention"), ALL_MIXERS, ALL_MIXERS),
-        partners=PARTNERS[:2] + PARTNERS[3:],
+        partners=PARTNERS,
         splits=(1.0, 0.5, 0.25, 0.75),
         channel_mixers=CHANNEL_MIXERS,
         placements=RULES,

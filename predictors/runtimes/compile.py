@@ -23,6 +23,7 @@ class Compile:
 
     name: ClassVar[str] = "compile"
     supports: ClassVar[Mapping[str, tuple[str, ...]]] = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16")}
+    stepwise: ClassVar[bool] = False
     preparation: ClassVar[float] = 20.0
 
     def prepare(self, model: nn.Module | Path, example: Tensor, target: Target) -> Callable[[], object]:
@@ -34,7 +35,7 @@ class Compile:
         try:
             run()
         except Exception as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            reason = " ".join(str(error).split("\n\n")[0].split()) or type(error).__name__
             raise MeasurementError(f"torch.compile failed on {target}: {reason}; try the runtime eager") from error
         return run
 

@@ -28,6 +28,7 @@ class OnnxRuntime:
 
     name: ClassVar[str] = "onnxruntime"
     supports: ClassVar[Mapping[str, tuple[str, ...]]] = {"cpu": ("fp32",)}
+    stepwise: ClassVar[bool] = False
     preparation: ClassVar[float] = 1.5
 
     def prepare(self, model: nn.Module | Path, example: Tensor, target: Target) -> Callable[[], object]:
@@ -40,8 +41,7 @@ class OnnxRuntime:
                 try:
                     torch.onnx.export(copy.deepcopy(model).eval().cpu(), (example,), path, dynamo=True, external_data=False)
                 except Exception as error:
-                    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                    raise MeasurementError(f"the network cannot be exported to ONNX: {reason}; try eager") from error
+                    raise MeasurementError(f"the network cannot be exported to ONNX: {_cause(error)}; try eager") from error
             return self._session(path, example, target)
 
     def version(self) -> str:
@@ -61,10 +61,16 @@ class OnnxRuntime:
         try:
             session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise MeasurementError(f"ONNX Runtime cannot load {path.name}: {reason}; export it again") from error
+            raise MeasurementError(f"ONNX Runtime cannot load {path.name}: {_cause(error)}; export it again") from error
         feed = {session.get_inputs()[0].name: example.detach().cpu().numpy()}
         return lambda: session.run(None, feed)
+
+
+def _cause(error: BaseException) -> str:
+    """The first line of the error that the others were raised from."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @contextlib.contextmanager

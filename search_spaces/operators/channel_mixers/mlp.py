@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from nas.search_spaces.registry import Kind, Setting, register
 
-EXPANSION = Setting((2, 3, 4), rule=lambda v, place: 1 <= v <= 8, because="the hidden layer is 1 to 8 times as wide")
+EXPANSION = Setting((2, 3, 4), rule=lambda v, place: 1 <= int(v) <= 8, because="the hidden layer is 1 to 8 times as wide")
 
 
 @register("mlp", Kind.CHANNEL_MIXER, cite="Vaswani et al. 2017, arXiv:1706.03762, eq. 2", settings={"expansion": EXPANSION})
@@ -21,7 +21,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
-        return self.reduce(self.act(self.expand(x)))
+        y: Tensor = self.reduce(self.act(self.expand(x)))
+        return y
 
 
 def reference(module: MLP, x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nas.search_spaces.operators import naive
 from nas.search_spaces.registry import Kind, register
 
 
@@ -18,4 +19,12 @@ class AverageDownsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, in_width) -> (B, H/2, W/2, width)."""
-        return self.linear(F.avg_pool2d(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1))
+        y: Tensor = self.linear(F.avg_pool2d(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1))
+        return y
+
+
+def reference(module: AverageDownsample, x: Tensor) -> Tensor:
+    """The four pixels of each patch, then the linear map; a last odd row or column is dropped."""
+    height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
+    corners = [x[:, i:height:2, j:width:2] for i in range(2) for j in range(2)]
+    return naive.linear(module.linear, (corners[0] + corners[1] + corners[2] + corners[3]) / 4)

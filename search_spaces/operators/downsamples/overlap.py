@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from nas.search_spaces.operators import naive
 from nas.search_spaces.registry import Kind, register
 
 
@@ -17,4 +18,10 @@ class OverlapDownsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, in_width) -> (B, H/2, W/2, width)."""
-        return self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        y: Tensor = self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return y
+
+
+def reference(module: OverlapDownsample, x: Tensor) -> Tensor:
+    """Tap by tap."""
+    return naive.conv2d(module.conv, x)

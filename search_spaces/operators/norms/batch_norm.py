@@ -13,6 +13,7 @@ class BatchNorm(nn.BatchNorm2d):
     """(x - mean) / sqrt(var + 1e-5) * weight + bias per channel, over batch and positions; channels last."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, H, W, C)."""
         return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 

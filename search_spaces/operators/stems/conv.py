@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from nas.search_spaces.operators import naive
 from nas.search_spaces.operators.stems.patchify import STRIDE
 from nas.search_spaces.registry import Kind, register
 
@@ -24,4 +25,13 @@ class ConvStem(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, H/stride, W/stride, width)."""
-        return self.layers(image).permute(0, 2, 3, 1)
+        y: Tensor = self.layers(image).permute(0, 2, 3, 1)
+        return y
+
+
+def reference(module: ConvStem, image: Tensor) -> Tensor:
+    """Layer by layer, each tap by tap."""
+    x = image.permute(0, 2, 3, 1)
+    for layer in module.layers:
+        x = naive.conv2d(layer, x) if isinstance(layer, nn.Conv2d) else naive.gelu(x)
+    return x

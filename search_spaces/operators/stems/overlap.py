@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from nas.search_spaces.operators import naive
 from nas.search_spaces.operators.stems.patchify import STRIDE
 from nas.search_spaces.registry import Kind, register
 
@@ -19,4 +20,10 @@ class Overlap(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, H/stride, W/stride, width)."""
-        return self.conv(image).permute(0, 2, 3, 1)
+        y: Tensor = self.conv(image).permute(0, 2, 3, 1)
+        return y
+
+
+def reference(module: Overlap, image: Tensor) -> Tensor:
+    """Tap by tap."""
+    return naive.conv2d(module.conv, image.permute(0, 2, 3, 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from nas.search_spaces.operators import naive
 from nas.search_spaces.registry import Kind, Setting, register
 
 STRIDE = Setting((2, 4), rule=lambda v, place: v in (1, 2, 4, 8, 16), because="a stem divides the map by 1, 2, 4, 8 or 16")
@@ -24,4 +25,10 @@ class Patchify(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, H/stride, W/stride, width)."""
-        return self.conv(image).permute(0, 2, 3, 1)
+        y: Tensor = self.conv(image).permute(0, 2, 3, 1)
+        return y
+
+
+def reference(module: Patchify, image: Tensor) -> Tensor:
+    """Tap by tap."""
+    return naive.conv2d(module.conv, image.permute(0, 2, 3, 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from nas.search_spaces.operators import naive
 from nas.search_spaces.registry import Group, Kind, Setting, register
 
 
@@ -15,12 +16,12 @@ from nas.search_spaces.registry import Group, Kind, Setting, register
     settings={
         "kernel": Setting(
             (3, 5, 7, 9, 11),
-            rule=lambda v, place: v % 2 == 1 and v // 2 < place.size,
+            rule=lambda v, place: int(v) % 2 == 1 and int(v) // 2 < place.size,
             because="a kernel is odd and its outermost taps reach a pixel: kernel // 2 < map size",
         ),
         "dilation": Setting(
             (1, 2, 3),
-            rule=lambda v, place: v == 1 or (v >= 1 and place.chosen["kernel"] // 2 * v < place.size),
+            rule=lambda v, place: v == 1 or (int(v) >= 1 and int(place.chosen["kernel"]) // 2 * int(v) < place.size),
             because="the outermost taps reach a pixel: kernel // 2 * dilation < map size",
         ),
     },
@@ -38,19 +39,10 @@ class DepthwiseConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
-        return self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        y: Tensor = self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return y
 
 
 def reference(module: DepthwiseConv, x: Tensor) -> Tensor:
     """Tap by tap."""
-    conv, (_, height, width, _) = module.conv, x.shape
-    kernel, dilation = conv.kernel_size[0], conv.dilation[0]
-    out = conv.bias.expand_as(x).clone()
-    for u in range(kernel):
-        for v in range(kernel):
-            for i in range(height):
-                for j in range(width):
-                    y, z = i + dilation * (u - kernel // 2), j + dilation * (v - kernel // 2)
-                    if 0 <= y < height and 0 <= z < width:
-                        out[:, i, j] += conv.weight[:, 0, u, v] * x[:, y, z]
-    return out
+    return naive.conv2d(module.conv, x)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas.search_spaces.operators.attention import HEADS, join_heads, split_heads
+from nas.search_spaces.operators.attention import HEADS, attend_in_tiles
 from nas.search_spaces.registry import Group, Kind, Setting, register
 
 
@@ -22,12 +22,12 @@ from nas.search_spaces.registry import Group, Kind, Setting, register
         "heads": HEADS,
         "window": Setting(
             (2, 4, 7, 8, 14),
-            rule=lambda v, place: 2 <= v <= place.size,
+            rule=lambda v, place: 2 <= int(v) <= place.size,
             because="a window is at least 2 and not larger than the map",
         ),
         "shift": Setting(
             (False, True),
-            rule=lambda v, place: not v or place.chosen["window"] < place.size,
+            rule=lambda v, place: not v or int(place.chosen["window"]) < place.size,
             because="windows are shifted only where they are smaller than the map",
         ),
     },
@@ -40,6 +40,7 @@ class WindowAttention(nn.Module):
     code lets them take part; for the published sizes there is no padding). MACs: 4 N C^2 + 2 N window^2 C.
     """
 
+    offset: Tensor
     centred: ClassVar[dict[str, tuple[int, ...]]] = {"bias_table": (0, 1)}
 
     def __init__(self, width: int, size: int, *, heads: int, window: int, shift: bool) -> None:
@@ -60,8 +61,7 @@ class WindowAttention(nn.Module):
             x = x.roll((-self.shift, -self.shift), (1, 2))
         rows, columns = x.shape[1] // w, x.shape[2] // w
         x = x.view(batch, rows, w, columns, w, channels).transpose(2, 3).reshape(batch, rows * columns, w * w, channels)
-        q, k, v = (split_heads(f(x), self.heads) for f in (self.q, self.k, self.v))
-        x = self.out(join_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=self._bias(height, width))))
+        x = self.out(attend_in_tiles(self.q(x), self.k(x), self.v(x), self._bias(height, width)))
         x = x.view(batch, rows, columns, w, w, channels).transpose(2, 3).reshape(batch, rows * w, columns * w, channels)
         if self.shift:
             x = x.roll((self.shift, self.shift), (1, 2))

@@ -1,0 +1,136 @@
+"""`LatencyTable`: everything measured on one target, as a JSON file. The latency predictor is a function of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from nas.errors import FileError, SpaceError, UsageError
+from nas.files import read_json, write_json
+from nas.predictors.target import Target
+from nas.predictors.timings import Measurement
+from nas.search_spaces.architecture import Architecture
+from nas.search_spaces.graph import Node
+
+FORMAT = "nas-latency-table"
+VERSION = 1
+TRAIN, HELD_OUT = "train", "held-out"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTime:
+    """What one node adds to a network's time: one sample (seconds) for each network or repetition it was timed in."""
+
+    node: Node
+    samples: tuple[float, ...]
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain values, fit for JSON."""
+        return {"node": asdict(self.node), "samples": list(self.samples)}
+
+    @classmethod
+    def from_mapping(cls, data: Mapping[str, Any]) -> Self:
+        """What `to_mapping` wrote."""
+        raw = dict(data["node"])
+        for name in ("in_shape", "out_shape", "inputs", "channels"):
+            raw[name] = None if raw[name] is None else tuple(raw[name])
+        raw["settings"] = tuple((str(key), value) for key, value in raw["settings"])
+        return cls(Node(**raw), tuple(float(value) for value in data["samples"]))
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkTime:
+    """One network measured end to end, and whether the predictor may learn from it."""
+
+    architecture: Architecture
+    measurement: Measurement
+    role: str = TRAIN
+
+    def __post_init__(self) -> None:
+        if self.role not in (TRAIN, HELD_OUT):
+            raise UsageError(f"the role of a measured network is {TRAIN!r} or {HELD_OUT!r}, got {self.role!r}")
+
+
+@dataclass
+class LatencyTable:
+    """Node times by key and network times by digest, of one target and one input and output size.
+
+    `anchor` is the anchor's time (seconds) that all times are normalised to, `spent` the seconds of profiling so far,
+    `census` the networks or nodes whose node times have been taken.
+    """
+
+    target: Target
+    space: str = ""
+    in_channels: int = 3
+    num_classes: int = 1000
+    seed: int = 0
+    anchor: float | None = None
+    spent: float = 0.0
+    census: int = 0
+    environment: dict[str, Any] = field(default_factory=dict)
+    nodes: dict[str, NodeTime] = field(default_factory=dict)
+    networks: dict[str, NetworkTime] = field(default_factory=dict)
+
+    def add(self, architecture: Architecture, measurement: Measurement, role: str = TRAIN) -> None:
+        """Record a network. Raises UsageError where it was measured on another target."""
+        if measurement.target != str(self.target):
+            raise UsageError(f"a measurement on {measurement.target} does not belong into the table of {self.target}")
+        self.networks[architecture.digest] = NetworkTime(architecture, measurement, role)
+
+    def add_node(self, node: Node, seconds: float) -> None:
+        """Record one sample of a node's time."""
+        known = self.nodes.get(node.key)
+        samples = (seconds,) if known is None else (*known.samples, seconds)
+        self.nodes[node.key] = NodeTime(node, samples)
+
+    def of_role(self, role: str) -> Iterator[NetworkTime]:
+        """The measured networks of one role, in the order of their digests: the same in every process."""
+        return (self.networks[digest] for digest in sorted(self.networks) if self.networks[digest].role == role)
+
+    def save(self, path: Path) -> None:
+        """Write the file atomically. Raises FileError."""
+        data = {name: getattr(self, name) for name in _PLAIN}
+        data |= {"format": FORMAT, "version": VERSION, "target": str(self.target)}
+        data["nodes"] = {key: item.to_mapping() for key, item in self.nodes.items()}
+        data["networks"] = {
+            digest: {
+                "architecture": item.architecture.to_mapping(),
+                "measurement": item.measurement.to_mapping(),
+                "role": item.role,
+            }
+            for digest, item in self.networks.items()
+        }
+        write_json(path, data)
+
+    @classmethod
+    def load(cls, path: Path, target: Target | None = None) -> Self:
+        """The table of a file, of `target` if one is given.
+
+        Raises FileError where the file is missing, damaged, of another format, version or target.
+        """
+        data = read_json(path, "latency table")
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise FileError(f"{path} is no latency table; delete it or name another file")
+        if data.get("version") != VERSION:
+            raise FileError(f"latency table {path} has version {data.get('version')!r}, not {VERSION}; profile again")
+        if target is not None and data.get("target") != str(target):
+            raise FileError(f"latency table {path} is of target {data.get('target')}, not {target}; name another file")
+        try:
+            return cls._read(data)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            reason = str(error) if isinstance(error, SpaceError) else f"{type(error).__name__}: {error}"
+            raise FileError(f"latency table {path} is damaged ({reason}); delete it and profile again") from error
+
+    @classmethod
+    def _read(cls, data: dict[str, Any]) -> Self:
+        table = cls(Target.parse(data["target"]), **{name: data[name] for name in _PLAIN})
+        table.nodes = {key: NodeTime.from_mapping(item) for key, item in data["nodes"].items()}
+        for digest, item in data["networks"].items():
+            measurement = Measurement.from_mapping(item["measurement"])
+            table.networks[digest] = NetworkTime(Architecture.from_mapping(item["architecture"]), measurement, item["role"])
+        return table
+
+
+_PLAIN = tuple(item.name for item in fields(LatencyTable) if item.name not in ("target", "nodes", "networks"))

@@ -1,0 +1,119 @@
+"""Timing nodes in context: in their place inside random networks where the runtime allows it, else by repetition.
+
+A node that runs alone in a loop finds its own code and data in every cache: on a CPU in eager mode the nodes of a small
+network, timed so, sum to only 60 to 80 % of the network's time. Timed in their place they sum to within a few per cent.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nas.predictors.anchor import anchor
+from nas.predictors.latency_table import LatencyTable
+from nas.predictors.measure import Effort, Run, measure_runs, quiet, threads
+from nas.predictors.runtime import runtime
+from nas.predictors.target import Target
+from nas.predictors.timings import Measurement
+from nas.search_spaces import graph
+from nas.search_spaces.architecture import Architecture
+from nas.search_spaces.backbone import Backbone, build, module_of
+from nas.search_spaces.graph import IMAGE, Node, nodes
+from nas.search_spaces.registry import Kind
+
+SHORT, LONG = 1, 5
+REPEATED = Effort(seconds=0.05, rounds=2, precision=0.02)
+WARM_PASSES, PASSES = 3, 9
+
+
+def in_place(target: Target) -> bool:
+    """Whether nodes are timed inside networks on this target: a GPU would have to be stopped after every node."""
+    return target.device == "cpu" and runtime(target.runtime).stepwise
+
+
+def time_in_place(architecture: Architecture, table: LatencyTable) -> list[tuple[Node, float]]:
+    """Every node of an architecture with its seconds, the median of some passes, normalised by the anchor beside them."""
+    target = table.target
+    model = build(architecture, table.num_classes, table.in_channels)
+    found = nodes(architecture, None, table.in_channels, table.num_classes)
+    example = torch.randn(target.batch, table.in_channels, architecture.resolution, architecture.resolution)
+    with threads(target.threads), quiet():
+        beside = anchor(target)
+        passes, anchors = [], []
+        for run in _passes(copy.deepcopy(model).eval().to(dtype=target.dtype), example.to(target.dtype)):
+            start = time.perf_counter()
+            beside()
+            anchors.append(time.perf_counter() - start)
+            passes.append(run)
+    factor = float(np.median(anchors[WARM_PASSES:])) / (table.anchor or float(np.median(anchors[WARM_PASSES:])))
+    middles = np.median(np.array(passes[WARM_PASSES:]), axis=0) / factor
+    return [(node, float(seconds)) for node, seconds in zip(found, middles, strict=True)]
+
+
+def time_repeated(group: Sequence[Node], table: LatencyTable) -> list[tuple[Node, float]]:
+    """Nodes with their seconds, each from a short and a long repetition, all interleaved."""
+    runs: list[Run] = []
+    made = runtime(table.target.runtime)
+    for node in group:
+        example = node_example(node, table.target.batch)
+        runs += [made.prepare(Repeated(node, copies), example, table.target) for copies in (SHORT, LONG)]
+    sides = [node.in_shape[0] for node in group for _ in (SHORT, LONG)]
+    found = measure_runs(runs, table.target, sides, effort=REPEATED, seed=table.seed, reference=table.anchor)
+    return [(node, difference(*found[2 * i : 2 * i + 2])) for i, node in enumerate(group)]
+
+
+def difference(short: Measurement, long: Measurement) -> float:
+    """The seconds that one more copy takes.
+
+    Noise can bring the difference of a very cheap node to zero: it counts as at least a tenth of its share of the long run.
+    """
+    return max((long.median - short.median) / (LONG - SHORT), 0.1 * long.median / LONG)
+
+
+class Repeated(nn.Module):
+    """`copies` of one node with weights of their own: a chain where its output fits its input, else side by side."""
+
+    def __init__(self, node: Node, copies: int) -> None:
+        super().__init__()
+        self.copies = nn.ModuleList(module_of(node) for _ in range(copies))
+        self.kind, self.chained = node.kind, node.in_shape == node.out_shape and node.kind != graph.BRANCH
+        self.first = node.in_shape[2] // 16 * 8
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """The last output of the chain, or what every copy returns; all maps are kept meanwhile, as a backbone keeps them."""
+        out: list[Tensor] = []
+        for module in self.copies:
+            parts = (x[..., : self.first], x[..., self.first :]) if self.kind == graph.CONCAT else ()
+            out.append(module(x, *parts))
+            x = out[-1] if self.chained else x
+        return out[-1:] if self.chained else out
+
+
+def node_example(node: Node, batch: int) -> Tensor:
+    """Noise of the shape that the node reads; a branch reads the whole map, of which we know the part up to its end."""
+    height, width, channels = node.in_shape
+    generator = torch.Generator().manual_seed(0)
+    if node.kind == Kind.STEM:
+        return torch.randn(batch, channels, height, width, generator=generator)
+    if node.kind == graph.BRANCH and node.channels is not None:
+        channels = node.channels[1]
+    return torch.randn(batch, height, width, channels, generator=generator)
+
+
+def _passes(model: Backbone, image: Tensor) -> Iterator[list[float]]:
+    """The seconds of every node in the order of the plan, pass after pass."""
+    clock = time.perf_counter
+    for _ in range(WARM_PASSES + PASSES):
+        seconds: list[float] = []
+        with torch.inference_mode():
+            values = {IMAGE: image}
+            for name, inputs in model.plan:
+                start = clock()
+                values[name] = model.nodes[name](*(values[source] for source in inputs))
+                seconds.append(clock() - start)
+        yield seconds

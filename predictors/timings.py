@@ -1,0 +1,111 @@
+"""Statistics of timings: pure functions of the recorded seconds, so that they are tested without a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.errors import MeasurementError
+
+Array = NDArray[np.float64]
+CONFIDENCE = 0.95
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """The latency of one network on one target, in seconds.
+
+    `median` is the median of visit medians with drift divided out, `low` and `high` its 95 % bootstrap interval over
+    visits, `p90` and `p99` quantiles of single runs, `n` their number, `spread` interquartile range / median of the runs,
+    `drift` the range of the anchor workload during the measurement / its median. `target` and `resolution` say of what.
+    """
+
+    median: float
+    low: float
+    high: float
+    p90: float
+    p99: float
+    n: int
+    spread: float
+    drift: float
+    target: str
+    resolution: int
+
+    @property
+    def precision(self) -> float:
+        """Half the interval / median."""
+        return (self.high - self.low) / 2 / self.median
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The fields by name, fit for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_mapping(cls, data: Any) -> Self:
+        """The measurement that `to_mapping` wrote. Raises MeasurementError for anything else."""
+        names = {field.name for field in fields(cls)}
+        if not isinstance(data, dict) or data.keys() != names:
+            found = sorted(data) if isinstance(data, dict) else type(data).__name__
+            raise MeasurementError(f"not a measurement: it has the fields {sorted(names)}, got {found}")
+        return cls(**data)
+
+
+def summarise(
+    visits: Sequence[Sequence[float]], factors: Sequence[float], target: str, resolution: int, seed: int = 0
+) -> Measurement:
+    """The measurement of runs in `visits` (seconds a run), each visit divided by its drift factor.
+
+    Raises MeasurementError without visits or with a time that is not above zero.
+    """
+    if not visits or len(visits) != len(factors) or any(len(visit) == 0 for visit in visits):
+        raise MeasurementError(f"a measurement needs runs in every visit, got {len(visits)} visits; give it more time")
+    corrected = [np.asarray(visit, float) / factor for visit, factor in zip(visits, factors, strict=True)]
+    runs = np.concatenate(corrected)
+    if not (np.isfinite(runs).all() and runs.min() > 0):
+        raise MeasurementError("the clock returned times that are not above zero; measure a larger network or batch")
+    middles = np.array([np.median(visit) for visit in corrected])
+    low, high = median_interval(middles, seed)
+    p90, p99 = np.quantile(runs, (0.9, 0.99))
+    drift = float(np.ptp(factors) / np.median(factors))
+    return Measurement(
+        float(np.median(middles)), low, high, float(p90), float(p99), len(runs), spread(runs), drift, target, resolution
+    )
+
+
+def median_interval(values: Array, seed: int = 0, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """The percentile bootstrap interval of the median; the same for the same values and seed."""
+    draws = np.random.default_rng(seed).choice(values, (RESAMPLES, len(values)))
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(np.median(draws, axis=1), (tail, 1 - tail))
+    return float(low), float(high)
+
+
+def spread(values: Array | Sequence[float]) -> float:
+    """Interquartile range / median."""
+    first, middle, third = np.quantile(values, (0.25, 0.5, 0.75))
+    return float((third - first) / middle)
+
+
+def steady(middles: Sequence[float], tolerance: float = 0.05) -> bool:
+    """Whether warm-up is over: the last two block medians agree with the one before them within `tolerance`, no trend."""
+    if len(middles) < 3:
+        return False
+    last = np.asarray(middles[-3:])
+    return bool(np.ptp(last) <= tolerance * np.median(last))
+
+
+def drift_factors(anchors: Sequence[float], window: int = 5, reference: float | None = None) -> list[float]:
+    """How much slower than `reference` (default: their median) the machine was at each anchor time.
+
+    A running median over `window` anchors: what is slow stays (frequency, temperature), single outliers do not.
+    """
+    values = np.asarray(anchors, float)
+    half = window // 2
+    smooth = [float(np.median(values[max(0, i - half) : i + half + 1])) for i in range(len(values))]
+    base = float(np.median(values)) if reference is None else reference
+    return [value / base for value in smooth]

@@ -1,0 +1,84 @@
+"""What a report says, as plain values: whoever ran the search fills it in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from nas.search_spaces.architecture import Architecture
+
+
+@dataclass(frozen=True, slots=True)
+class CandidatePoint:
+    """One evaluated network: accuracy as a fraction, predicted latency in seconds, whether it meets every budget."""
+
+    number: int
+    digest: str
+    accuracy: float
+    latency: float
+    feasible: bool
+    params: int
+    macs: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPoint:
+    """The supernet after an epoch: its mean loss, and its validation accuracy where it was measured."""
+
+    epoch: float
+    loss: float
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationRow:
+    """One network measured as exported; all times in seconds, `low` to `high` is the interval of the median."""
+
+    digest: str
+    predicted: float
+    measured: float
+    low: float
+    high: float
+    p90: float
+    accepted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WinnerMetrics:
+    """What is known of the winner; None where it was not measured. Times in seconds, accuracies as fractions."""
+
+    latency: float | None = None
+    latency_low: float | None = None
+    latency_high: float | None = None
+    accuracy_test: float | None = None
+    accuracy_validation: float | None = None
+    params: int | None = None
+    macs: int | None = None
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """One run. Everything but the title may be missing; the report then says so in its place.
+
+    `budgets` maps `latency` (seconds), `params`, `macs` to limits. `held_out` pairs predicted and measured seconds of
+    networks that the predictor was not fitted on. `assessment` maps `mape`, `within_5`, `within_10`, `coverage_90` (fractions),
+    `spearman`, `kendall`, `supernet_kendall` (rank correlations) and others to numbers. `accepted` is None where nothing was
+    verified. `files` maps what a file is to its path.
+    """
+
+    title: str
+    target: str = ""
+    budgets: Mapping[str, float] = field(default_factory=dict)
+    accepted: bool | None = None
+    candidates: tuple[CandidatePoint, ...] = ()
+    held_out: tuple[tuple[float, float], ...] = ()
+    assessment: Mapping[str, float] = field(default_factory=dict)
+    training: tuple[TrainingPoint, ...] = ()
+    verification: tuple[VerificationRow, ...] = ()
+    winner: Architecture | None = None
+    winner_metrics: WinnerMetrics | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    durations: Mapping[str, float] = field(default_factory=dict)
+    num_classes: int = 1000
+    in_channels: int = 3

@@ -1,0 +1,142 @@
+"""One traced graph of a network, and the ONNX model made of it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from nas.errors import FileError
+
+BATCH = "batch"
+_NOISY = ("torch.onnx", "torch.export", "torch._export", "onnxscript", "onnx_ir")
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """The graph of a network and whether its batch size is free; else it is that of the traced example."""
+
+    program: ExportedProgram
+    any_batch: bool
+
+
+def trace(model: nn.Module, image: Tensor) -> Traced:
+    """The graph of a network in evaluation mode, with a free batch size where the network allows it.
+
+    `image` is one example, (1, C, H, W). Raises FileError where the network cannot be traced at all.
+    """
+    try:
+        return Traced(_trace(model, image.expand(2, -1, -1, -1), any_batch=True), any_batch=True)
+    except Exception:
+        # A mixer may need the batch size as a number; the error of the second attempt tells where both fail.
+        return Traced(trace_static(model, image), any_batch=False)
+
+
+def trace_static(model: nn.Module, image: Tensor) -> ExportedProgram:
+    """The graph for the shape of `image` alone. Raises FileError."""
+    try:
+        return _trace(model, image, any_batch=False)
+    except Exception as error:
+        raise FileError(f"torch.export cannot trace the network: {first_cause(error)}; leave out 'onnx' and 'torch'") from error
+
+
+def onnx_model(program: ExportedProgram) -> Any:
+    """The `torch.onnx.ONNXProgram` of a traced network: input `image`, output `logits`, a free batch size named `batch`.
+
+    Raises FileError where an operation has no ONNX counterpart.
+    """
+    table: Any = {torch.ops.aten.scaled_dot_product_attention.default: attention}
+    try:
+        with quiet(), torch.no_grad():
+            found: Any = torch.onnx.export(
+                program,
+                dynamo=True,
+                verbose=False,
+                input_names=["image"],
+                output_names=["logits"],
+                custom_translation_table=table,
+            )
+    except Exception as error:
+        raise FileError(f"the network has no ONNX form: {first_cause(error)}; leave out 'onnx'") from error
+    _tidy(found.model)
+    return found
+
+
+def attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Any:
+    """softmax(q k^T scale + mask) v in ONNX for tensors of any rank; the exporter's own translation takes four axes only."""
+    from onnxscript import opset18 as op
+
+    if is_causal or enable_gqa:
+        raise ValueError("attention with is_causal or enable_gqa is not translated")
+    rank = len(query.shape)
+    factor = op.Constant(value_float=float(query.shape[-1] ** -0.5 if scale is None else scale))
+    transposed = op.Transpose(key, perm=[*range(rank - 2), rank - 1, rank - 2])
+    scores = op.MatMul(op.Mul(query, factor), transposed)
+    if attn_mask is not None and str(attn_mask.dtype) == "BOOL":
+        scores = op.Where(attn_mask, scores, op.Constant(value_float=float("-inf")))
+    elif attn_mask is not None:
+        scores = op.Add(scores, attn_mask)
+    return op.MatMul(op.Softmax(scores, axis=-1), value)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without the warnings, log lines and prints of the exporters; errors pass."""
+    levels = {name: logging.getLogger(name).level for name in _NOISY}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def first_cause(error: BaseException) -> str:
+    """The first line of the error that the others were raised from."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _trace(model: nn.Module, image: Tensor, *, any_batch: bool) -> ExportedProgram:
+    shapes = ({0: torch.export.Dim(BATCH, min=1)},) if any_batch else None
+    with quiet(), torch.no_grad():
+        program = torch.export.export(model, (image.contiguous(),), dynamic_shapes=shapes)
+    for node in program.graph.nodes:
+        # File names of the machine that exported are nobody else's business.
+        node.meta.pop("stack_trace", None)
+    return program
+
+
+def _tidy(model: Any) -> None:
+    """Name the free dimension `batch`, and drop the notes of the exporter, which name files of this machine."""
+    import onnx_ir
+
+    free = model.graph.inputs[0].shape[0]
+    for value in (*model.graph.inputs, *(output for node in model.graph for output in node.outputs)):
+        for axis, size in enumerate(value.shape or ()):
+            if not isinstance(free, int) and size == free:
+                value.shape[axis] = onnx_ir.SymbolicDim(BATCH)
+    for node in model.graph:
+        node.metadata_props.clear()
+        node.doc_string = None

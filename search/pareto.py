@@ -1,0 +1,90 @@
+"""Pareto dominance on vectors of costs, less being better: sorting into fronts, crowding, hypervolume. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+Costs = Sequence[float]
+
+
+def dominates(first: Costs, second: Costs) -> bool:
+    """Whether `first` is nowhere worse than `second` and somewhere better."""
+    better = False
+    for mine, theirs in zip(first, second, strict=True):
+        if mine > theirs:
+            return False
+        better = better or mine < theirs
+    return better
+
+
+def constrained_dominates(first: Costs, first_violation: float, second: Costs, second_violation: float) -> bool:
+    """Deb's constrained domination: the smaller violation wins; among equals (the feasible above all) plain dominance.
+
+    Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II", definition 1.
+    """
+    if first_violation != second_violation:
+        return first_violation < second_violation
+    return dominates(first, second)
+
+
+def non_dominated_sort(costs: Sequence[Costs], violations: Sequence[float] | None = None) -> list[list[int]]:
+    """The indices of `costs`, front by front; every index in exactly one front, in rising order inside it.
+
+    `violations` are 0 for feasible points; without them every point is feasible. O(n^2 m) for n points of m costs.
+    """
+    broken = violations if violations is not None else [0.0] * len(costs)
+    beaten_by = [0] * len(costs)
+    beats: list[list[int]] = [[] for _ in costs]
+    for i in range(len(costs)):
+        for j in range(i + 1, len(costs)):
+            if constrained_dominates(costs[i], broken[i], costs[j], broken[j]):
+                beats[i].append(j)
+                beaten_by[j] += 1
+            elif constrained_dominates(costs[j], broken[j], costs[i], broken[i]):
+                beats[j].append(i)
+                beaten_by[i] += 1
+    fronts: list[list[int]] = []
+    front = [i for i, count in enumerate(beaten_by) if count == 0]
+    while front:
+        fronts.append(front)
+        front = sorted(_released(front, beats, beaten_by))
+    return fronts
+
+
+def _released(front: list[int], beats: list[list[int]], beaten_by: list[int]) -> list[int]:
+    """Points that nothing beats once `front` is taken away."""
+    found = []
+    for i in front:
+        for j in beats[i]:
+            beaten_by[j] -= 1
+            if beaten_by[j] == 0:
+                found.append(j)
+    return found
+
+
+def crowding_distance(costs: Sequence[Costs]) -> list[float]:
+    """For each point of a front the sum over costs of the gap between its neighbours, relative to the front's extent.
+
+    The ends of every cost have infinite distance; a cost that is the same everywhere adds nothing else. Deb et al. 2002,
+    section III-B.
+    """
+    distance = [0.0] * len(costs)
+    for axis in range(len(costs[0]) if costs else 0):
+        order = sorted(range(len(costs)), key=lambda i: costs[i][axis])
+        low, high = costs[order[0]][axis], costs[order[-1]][axis]
+        distance[order[0]] = distance[order[-1]] = math.inf
+        if high > low:
+            for before, here, after in zip(order, order[1:], order[2:], strict=False):
+                distance[here] += (costs[after][axis] - costs[before][axis]) / (high - low)
+    return distance
+
+
+def hypervolume_2d(costs: Sequence[Costs], reference: Costs) -> float:
+    """The area that points of two costs dominate below `reference`; points not below it in both costs count nothing."""
+    area, height = 0.0, reference[1]
+    for x, y in sorted((point[0], point[1]) for point in costs):
+        if x < reference[0] and y < height:
+            area += (reference[0] - x) * (height - y)
+            height = y
+    return area

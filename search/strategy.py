@@ -1,0 +1,130 @@
+"""`Strategy`: the ask/tell protocol, the base that keeps the history, and the registry that finds strategies by name."""
+
+from __future__ import annotations
+
+import bisect
+import importlib
+import pkgutil
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Protocol, TypeVar
+
+from nas.errors import UnknownNameError, UsageError
+from nas.search.proposal import DRAWS, Draw, Proposer
+from nas.search.types import Problem, Trial
+from nas.search_spaces.architecture import Architecture
+
+
+class Strategy(Protocol):
+    """What proposes candidates.
+
+    `ask` is a pure function of the seed, the trial's number, the trials told so far (in whatever order and portions) and
+    the pending candidates: every draw comes from a generator seeded by the number. So a search that is resumed (`tell` the
+    stored history, then `ask`) proposes what the uninterrupted one would have.
+    """
+
+    def ask(self, number: int, pending: Sequence[Architecture] = ()) -> Architecture:
+        """A feasible architecture that is neither told nor pending. Raises InfeasibleError or SpaceExhausted."""
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Learn of finished trials; also called once with the stored history when a search resumes."""
+
+
+class HistoryStrategy(ABC):
+    """A strategy that keeps what it was told, ordered by number, and leaves only `_propose` to its subclasses."""
+
+    def __init__(self, problem: Problem, seed: int = 0) -> None:
+        self.problem = problem
+        self.space = problem.space
+        self.seed = seed
+        self.history: list[Trial] = []
+        self.complete: list[Trial] = []
+        self._digests: set[str] = set()
+        self._proposer = Proposer(problem)
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Keep `trials` in order of number; `complete` holds those that succeeded within the budgets."""
+        for trial in trials:
+            bisect.insort(self.history, trial, key=_number)
+            self._digests.add(trial.architecture.digest)
+            if trial.complete and self.problem.budgets.violation(trial.metrics) == 0.0:
+                bisect.insort(self.complete, trial, key=_number)
+
+    def ask(self, number: int, pending: Sequence[Architecture] = ()) -> Architecture:
+        """See `Strategy.ask`."""
+        rng = random.Random(f"{self.seed}:{number}")
+        return self._propose(number, rng, self._digests | {architecture.digest for architecture in pending})
+
+    @abstractmethod
+    def _propose(self, number: int, rng: random.Random, taken: set[str]) -> Architecture:
+        """The proposal for a trial, drawn from `rng` alone."""
+
+    def _legal(self, draw: Draw, rng: random.Random, taken: set[str], draws: int = DRAWS) -> Architecture:
+        """A feasible, new architecture of `draw`, or near it; see `Proposer.propose`."""
+        return self._proposer.propose(draw, rng, taken, draws)
+
+
+def _number(trial: Trial) -> int:
+    return trial.number
+
+
+Factory = Callable[[Problem, int], Strategy]
+F = TypeVar("F", bound=Callable[..., Strategy])
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A strategy's name, its line for people, and what makes one for a problem and a seed."""
+
+    name: str
+    summary: str
+    make: Factory
+
+
+_REGISTRY: dict[str, Registered] = {}
+
+
+def register(name: str, summary: str) -> Callable[[F], F]:
+    """Announce a strategy; what is decorated is called with the problem and the seed."""
+
+    def announce(factory: F) -> F:
+        known = _REGISTRY.get(name)
+        if known is not None and getattr(known.make, "__qualname__", "") != factory.__qualname__:
+            raise UsageError(f"strategy {name!r} is registered twice, by {known.make} and {factory}")
+        _REGISTRY[name] = Registered(name, summary, factory)
+        return factory
+
+    return announce
+
+
+@cache
+def _load() -> None:
+    """Import every module of `nas.search.strategies` and what other packages announce in the group `nas.strategies`."""
+    package = importlib.import_module("nas.search.strategies")
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+    for entry in entry_points(group="nas.strategies"):
+        entry.load()
+
+
+def strategies() -> list[Registered]:
+    """All registered strategies, sorted by name."""
+    _load()
+    return [_REGISTRY[name] for name in sorted(_REGISTRY)]
+
+
+def names() -> list[str]:
+    """The names of all strategies, sorted."""
+    return [found.name for found in strategies()]
+
+
+def create(name: str, problem: Problem, seed: int = 0) -> Strategy:
+    """The strategy of that name. Raises UnknownNameError with the nearest name."""
+    _load()
+    if name not in _REGISTRY:
+        raise UnknownNameError("strategy", name, _REGISTRY)
+    return _REGISTRY[name].make(problem, seed)

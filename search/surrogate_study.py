@@ -1,0 +1,126 @@
+"""An in-memory Optuna study that is fed by `tell`, so that any Optuna sampler proposes genotypes of a space."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from nas.search.strategy import HistoryStrategy
+from nas.search.types import Problem, Trial
+from nas.search_spaces.architecture import Architecture
+
+STARTUP = 20
+TIE = 1e-6
+ROW = "row"
+
+
+class Index(CategoricalDistribution):
+    """The choices of a gene by their index.
+
+    A sampler converts every gene of every trial for every proposal, and the study copies all distributions of every trial:
+    with 150 genes that is most of its time, hence a conversion without a look-up and a copy that is none.
+    """
+
+    def __init__(self, count: int) -> None:
+        super().__init__(tuple(range(count)))
+
+    to_internal_repr = staticmethod(float)  # type: ignore[assignment]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+
+class Relative(BaseSampler):
+    """A sampler that draws all genes jointly, without looking for the genes that the trials have in common."""
+
+    def __init__(self, sampler: BaseSampler, genes: Mapping[str, BaseDistribution]) -> None:
+        self.sampler = sampler
+        self.genes = dict(genes)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """All genes that have a choice."""
+        return self.genes
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """What the sampler draws for them."""
+        return self.sampler.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """What the sampler draws for one gene."""
+        return self.sampler.sample_independent(study, trial, param_name, param_distribution)
+
+
+class OptunaStrategy(HistoryStrategy):
+    """The first `startup` trials are random; then an Optuna sampler, seeded anew for each trial, draws a genotype.
+
+    The genotype is repaired by the space, and by mutations where it is not feasible or not new. The sampler maximises
+    accuracy; a term too small to outweigh one image in a million lets the lower loss break ties.
+    """
+
+    def __init__(self, problem: Problem, seed: int = 0, startup: int = STARTUP) -> None:
+        super().__init__(problem, seed)
+        self.startup = startup
+        self._choices = {gene.name: gene.choices for gene in self.space.genes}
+        self._genes = {name: Index(len(choices)) for name, choices in self._choices.items() if len(choices) > 1}
+        self._fed: list[int] = []
+        self._study = _study()
+
+    @abstractmethod
+    def sampler(self, seed: int) -> BaseSampler:
+        """A fresh sampler of this strategy's kind."""
+
+    def _propose(self, number: int, rng: random.Random, taken: set[str]) -> Architecture:
+        if len(self.complete) < self.startup or not self._genes:
+            return self._legal(self.space.sample, rng, taken)
+        drawn = self._draw(rng.getrandbits(32))
+        return self._legal(lambda _: drawn, rng, taken, draws=1)
+
+    def _draw(self, seed: int) -> Architecture:
+        self._feed()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._study.sampler = Relative(self.sampler(seed), self._genes)
+        trial = self._study.ask()
+        drawn = trial.relative_params
+        self._study.tell(trial, state=TrialState.FAIL)
+        chosen = {name: choices[drawn.get(name, 0)] for name, choices in self._choices.items()}
+        return self.space.decode(chosen)
+
+    def _feed(self) -> None:
+        """Bring the study up to the history, in order of number; from the start where a late trial comes in between."""
+        numbers = [trial.number for trial in self.complete]
+        if numbers[: len(self._fed)] != self._fed:
+            self._study, self._fed = _study(), []
+        for trial in self.complete[len(self._fed) :]:
+            self._study.add_trial(self._frozen(trial))
+        self._fed = numbers
+
+    def _frozen(self, trial: Trial) -> FrozenTrial:
+        genotype = self.space.encode(trial.architecture)
+        params = {name: self._choices[name].index(genotype[name]) for name in self._genes}
+        attributes = {ROW: np.array(list(params.values()), dtype=float)}
+        return create_trial(params=params, distributions=dict(self._genes), value=value(trial), user_attrs=attributes)
+
+
+def value(trial: Trial) -> float:
+    """Accuracy, less a millionth at most for the loss."""
+    loss = max(0.0, trial.metrics.get("loss", 0.0))
+    return trial.metrics["accuracy"] - TIE * loss / (1.0 + loss)
+
+
+def _study() -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(direction="maximize", storage=optuna.storages.InMemoryStorage())

@@ -1,0 +1,126 @@
+"""The values of a search: what is asked for (`Problem`, `Budgets`), what was found (`Trial`), and which of these is best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from nas.errors import UsageError
+from nas.quantities import format_count, format_time
+from nas.search_spaces.architecture import Architecture
+from nas.search_spaces.space import SearchSpace
+
+COMPLETE = "complete"
+FAILED = "failed"
+MAXIMISED = frozenset({"accuracy"})
+TIMES = frozenset({"latency", "latency_upper", "seconds"})
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One finished candidate. `metrics` are in SI units; `error` is the message of a failed evaluation."""
+
+    number: int
+    architecture: Architecture
+    state: str
+    metrics: Mapping[str, float]
+    error: str | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the evaluation succeeded."""
+        return self.state == COMPLETE
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """Hard upper limits by metric, in SI units: `{"latency": 0.005, "params": 5e6}`.
+
+    A limit holds for the upper end of a prediction where there is one: "latency" limits `latency_upper`. Raises UsageError
+    for a limit that is not a finite number above zero.
+    """
+
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for metric, limit in self.limits.items():
+            if not (math.isfinite(limit) and limit > 0):
+                raise UsageError(f"the budget of {metric} must be a finite number above zero, got {limit!r}")
+
+    def used(self, metric: str, metrics: Mapping[str, float]) -> float:
+        """What `metrics` spend of the budget of a metric; infinite where they do not tell, or tell no number."""
+        value = metrics.get(f"{metric}_upper", metrics.get(metric, math.inf))
+        return math.inf if math.isnan(value) else value
+
+    def violation(self, metrics: Mapping[str, float]) -> float:
+        """The sum over all budgets of the relative excess `value / limit - 1`; 0.0 means that every budget is met."""
+        return sum(max(0.0, self.used(metric, metrics) / limit - 1.0) for metric, limit in self.limits.items())
+
+    def worst(self, metrics: Mapping[str, float]) -> str:
+        """The metric with the largest relative excess."""
+        return max(self.limits, key=lambda metric: self.used(metric, metrics) / self.limits[metric])
+
+
+class Problem:
+    """What is searched: a space, the budgets, the objectives, and how to `describe` a candidate without evaluating it.
+
+    `describe` gives the cheap metrics (latency, latency_upper, params, macs, ...). Of the objectives accuracy is maximised
+    and every other metric minimised. Raises UsageError where `describe` does not know a metric that has a budget.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        describe: Callable[[Architecture], Mapping[str, float]],
+        budgets: Budgets | None = None,
+        objectives: tuple[str, ...] = ("accuracy",),
+    ) -> None:
+        if not objectives:
+            raise UsageError("a search needs at least one objective, e.g. 'accuracy'")
+        self.space = space
+        self.budgets = budgets or Budgets()
+        self.objectives = objectives
+        self._describe = describe
+        self._cheap: dict[str, Mapping[str, float]] = {}
+
+    def cheap(self, architecture: Architecture) -> Mapping[str, float]:
+        """The cheap metrics of an architecture, described once per digest."""
+        found = self._cheap.get(architecture.digest)
+        if found is None:
+            found = self._describe(architecture)
+            for metric in self.budgets.limits:
+                if metric not in found and f"{metric}_upper" not in found:
+                    raise UsageError(f"nothing predicts {metric!r}, which has a budget; budgets may limit {sorted(found)}")
+            self._cheap[architecture.digest] = found
+        return found
+
+    def violation(self, architecture: Architecture) -> float:
+        """By how much an architecture breaks the budgets; 0.0 if it is feasible."""
+        return self.budgets.violation(self.cheap(architecture))
+
+    def costs(self, trial: Trial) -> tuple[float, ...]:
+        """The objectives of a complete trial, each so that less is better."""
+        return tuple(-trial.metrics[name] if name in MAXIMISED else trial.metrics[name] for name in self.objectives)
+
+
+def merit(trial: Trial) -> tuple[float, float, float, int]:
+    """A sorting key, best first: accuracy from high to low, then loss, latency and number from low to high."""
+    metrics = trial.metrics
+    return (
+        -metrics.get("accuracy", -math.inf),
+        metrics.get("loss", math.inf),
+        metrics.get("latency", math.inf),
+        trial.number,
+    )
+
+
+def best(trials: Iterable[Trial], budgets: Budgets) -> Trial | None:
+    """The best complete trial that meets all budgets, or None."""
+    legal = (trial for trial in trials if trial.complete and budgets.violation(trial.metrics) == 0.0)
+    return min(legal, key=merit, default=None)
+
+
+def format_metric(metric: str, value: float) -> str:
+    """A value of a metric as people write it: `4.52 ms`, `28.3M`."""
+    return format_time(value) if metric in TIMES else format_count(value)

@@ -1,0 +1,181 @@
+"""Attention of every position to the kernel x kernel nearest ones, optionally dilated, with a relative-position bias."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nas.search_spaces.operators import naive
+from nas.search_spaces.operators.attention import HEADS, attend_in_tiles
+from nas.search_spaces.registry import Group, Kind, Setting, register
+
+
+@register(
+    "neighbourhood_attention",
+    Kind.TOKEN_MIXER,
+    family="attention",
+    group=Group.ATTENTION,
+    cite=(
+        "Hassani et al. 2023 (NAT), arXiv:2204.07143, section 3.1; Hassani and Shi 2022 (DiNAT), arXiv:2209.15001; "
+        "official NATTEN functional.py na2d, window start and bias index as in its CPU kernels"
+    ),
+    settings={
+        "heads": HEADS,
+        "kernel": Setting(
+            (3, 5, 7),
+            rule=lambda v, place: int(v) % 2 == 1 and 3 <= int(v) <= place.size,
+            because="a kernel is odd, at least 3, and not larger than the map",
+        ),
+        "dilation": Setting(
+            (1, 2, 3),
+            rule=lambda v, place: int(v) >= 1 and int(place.chosen["kernel"]) * int(v) <= place.size,
+            because="a dilated neighbourhood fits the map: kernel * dilation <= map size",
+        ),
+    },
+)
+class NeighbourhoodAttention(nn.Module):
+    """softmax(q k^T / sqrt(d) + B) v over each query's neighbourhood; B is read from a table by (key - query) / dilation.
+
+    Along each axis a query sees the `kernel` positions of its own residue modulo `dilation` that are nearest to it; near an
+    edge the neighbourhood is shifted inwards, not cut. On maps smaller than kernel * dilation it is all positions of that
+    residue (the official module pads such maps with zeros and lets them take part).
+
+    Neighbourhoods are never gathered one by one: each residue class is cut in tiles of T x T queries, and a tile attends to
+    the M x M keys (M = T + kernel - 1, or a whole axis) that its queries see together, the others masked. With N = H W: MACs
+    4 N C^2 + 2 N M^2 C executed, of which 2 N kernel^2 C is not masked; memory for keys N C (M / T)^2.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    offset: Tensor
+    seen: Tensor
+    centred: ClassVar[dict[str, tuple[int, ...]]] = {"neighbour_bias": (0, 1)}
+
+    def __init__(self, width: int, size: int, *, heads: int, kernel: int, dilation: int) -> None:
+        super().__init__()
+        self.heads, self.kernel, self.dilation, self.size = heads, kernel, dilation, size
+        self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
+        self.neighbour_bias = nn.Parameter(torch.empty(2 * kernel - 1, 2 * kernel - 1, heads))
+        nn.init.trunc_normal_(self.neighbour_bias, std=0.02)
+        queries, keys, offset, seen = axis_plan(size, kernel, dilation)
+        self.register_buffer("queries", queries, persistent=False)
+        self.register_buffer("keys", keys, persistent=False)
+        self.register_buffer("offset", offset, persistent=False)
+        self.register_buffer("seen", seen, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        _, height, width, _ = x.shape
+        rows, columns = self._plan(height), self._plan(width)
+        q = cut(self.q(x), self.dilation, rows[0], columns[0])
+        k, v = (cut(f(x), self.dilation, rows[1], columns[1]) for f in (self.k, self.v))
+        bias = self._bias(rows[2], columns[2]) + hidden(rows[3], columns[3], x)
+        tiles = attend_in_tiles(q, k, v, bias)
+        out: Tensor = self.out(uncut(tiles, height, width, self.dilation, rows[0].shape, columns[0].shape))
+        return out
+
+    def _plan(self, length: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`axis_plan` of one axis: stored for the size that the module was built for."""
+        if length == self.size:
+            return self.queries, self.keys, self.offset, self.seen
+        queries, keys, offset, seen = axis_plan(length, self.kernel, self.dilation)
+        device = self.queries.device
+        return queries.to(device), keys.to(device), offset.to(device), seen.to(device)
+
+    def _bias(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """The table's entries for each pair of query and key of a tile: (heads, T_h * T_w, M_h * M_w)."""
+        index = rows[:, None, :, None] * (2 * self.kernel - 1) + columns[None, :, None, :]
+        bias = self.neighbour_bias.flatten(0, 1)[index.flatten()]
+        return bias.view(rows.shape[0] * columns.shape[0], -1, self.heads).permute(2, 0, 1)
+
+
+def tiling(longest: int, shortest: int, kernel: int) -> tuple[int, int]:
+    """Number of tiles and queries a tile for one axis, whose residue classes have `shortest` to `longest` positions.
+
+    With two tiles or more, a tile's keys reach kernel // 2 beyond it on both sides. For that to hold every neighbourhood at the
+    edges, the first tile and the shortest class's last one need more than kernel // 2 queries. The cost of a square map is
+    estimated as (tiles * keys)^2 (queries^2 + 16): scores, and keys to copy, weighted as timed on one CPU thread.
+    """
+    best, least = (1, longest), longest**2 * (longest**2 + 16)
+    for tiles in range(2, longest // (kernel // 2 + 1) + 1):
+        tile = -(-longest // tiles)
+        cost = (tiles * (tile + kernel - 1)) ** 2 * (tile**2 + 16)
+        if min(tile, shortest - (tiles - 1) * tile) > kernel // 2 and cost < least:
+            best, least = (tiles, tile), cost
+    return best
+
+
+def axis_plan(length: int, kernel: int, dilation: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """How one axis is cut, with n tiles of T queries and M keys for each of the `dilation` residue classes.
+
+    Returns the queries (n, T) and keys (n, M) of a tile as positions in their class, the row of the bias table for each pair
+    (T, M), and which keys each query sees (dilation, n, T, M).
+    """
+    longest, shortest = -(-length // dilation), length // dilation
+    tiles, tile = tiling(longest, shortest, kernel)
+    reach, halo = (kernel // 2, kernel // 2) if tiles > 1 else (kernel // 2, 0)
+    start, query, key = torch.arange(tiles) * tile, torch.arange(tile), torch.arange(tile + 2 * halo) - halo
+    queries, keys = start[:, None] + query, start[:, None] + key
+    offset = (key - query[:, None]).clamp(1 - kernel, kernel - 1) + kernel - 1
+    members = torch.tensor([-(-(length - residue) // dilation) for residue in range(dilation)]).clamp(min=0)
+    first = (queries - reach).clamp(min=0)[None].minimum((members - kernel).clamp(min=0)[:, None, None])
+    last = (first + kernel).minimum(members[:, None, None])
+    seen = (keys[:, None] >= first[..., None]) & (keys[:, None] < last[..., None])
+    return queries.clamp(max=longest - 1), keys.clamp(0, longest - 1), offset, seen
+
+
+def cut(x: Tensor, dilation: int, rows: Tensor, columns: Tensor) -> Tensor:
+    """The map (B, H, W, C) in tiles (B, residues * tiles, positions of a tile, C); `rows`, `columns` as from `axis_plan`."""
+    batch, height, width, channels = x.shape
+    if dilation > 1:
+        down, right = -height % dilation, -width % dilation
+        x = F.pad(x, (0, 0, 0, right, 0, down))
+        x = x.view(batch, (height + down) // dilation, dilation, (width + right) // dilation, dilation, channels)
+        x = x.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+    x = x.index_select(1, rows.flatten()).index_select(2, columns.flatten())
+    x = x.view(x.shape[0], *rows.shape, *columns.shape, channels).transpose(2, 3)
+    return x.reshape(batch, -1, rows.shape[1] * columns.shape[1], channels)
+
+
+def uncut(x: Tensor, height: int, width: int, dilation: int, rows: torch.Size, columns: torch.Size) -> Tensor:
+    """The inverse of `cut` for queries: from tiles back to the map (B, H, W, C)."""
+    batch, channels = x.shape[0], x.shape[3]
+    x = x.view(batch * dilation**2, rows[0], columns[0], rows[1], columns[1], channels).transpose(2, 3)
+    x = x.reshape(batch * dilation**2, rows[0] * rows[1], columns[0] * columns[1], channels)
+    x = x[:, : -(-height // dilation), : -(-width // dilation)]
+    if dilation > 1:
+        x = x.view(batch, dilation, dilation, *x.shape[1:]).permute(0, 3, 1, 4, 2, 5).flatten(1, 2).flatten(2, 3)
+    return x[:, :height, :width]
+
+
+def hidden(rows: Tensor, columns: Tensor, like: Tensor) -> Tensor:
+    """0 where a query sees a key, else -1e4: (residues * tiles, 1, T_h * T_w, M_h * M_w)."""
+    seen = rows[:, None, :, None, :, None, :, None] & columns[None, :, None, :, None, :, None, :]
+    return (~seen.flatten(6, 7).flatten(4, 5).flatten(0, 3)[:, None]).to(like.dtype) * -1e4
+
+
+def reference(module: NeighbourhoodAttention, x: Tensor) -> Tensor:
+    """Query by query, over its own list of neighbours."""
+    heads = (module.heads, x.shape[3] // module.heads)
+    q, k, v = (naive.linear(f, x).view(*x.shape[:3], *heads) for f in (module.q, module.k, module.v))
+    lines = []
+    for i in range(x.shape[1]):
+        tokens = []
+        for j in range(x.shape[2]):
+            rows = _neighbours(i, x.shape[1], module.kernel, module.dilation)
+            near = [(y, z) for y in rows for z in _neighbours(j, x.shape[2], module.kernel, module.dilation)]
+            middle, step = module.kernel - 1, module.dilation
+            bias = [module.neighbour_bias[(y - i) // step + middle, (z - j) // step + middle] for y, z in near]
+            tokens.append(naive.attend(q[:, i, j], [k[:, y, z] for y, z in near], [v[:, y, z] for y, z in near], bias))
+        lines.append(torch.stack(tokens, dim=1).flatten(2))
+    return naive.linear(module.out, torch.stack(lines, dim=1))
+
+
+def _neighbours(position: int, length: int, kernel: int, dilation: int) -> list[int]:
+    """The positions that `position` sees along one axis."""
+    residue = list(range(position % dilation, length, dilation))
+    first = min(max(position // dilation - kernel // 2, 0), max(len(residue) - kernel, 0))
+    return residue[first : first + kernel]

@@ -1,0 +1,69 @@
+"""Checkpoints: one safetensors file with weights and optimiser state, and the training's progress in its header."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from nas.errors import FileError
+from nas.files import replacing
+
+FORMAT = "nas-checkpoint"
+VERSION = 1
+
+
+def save_checkpoint(
+    path: Path, module: nn.Module, optimizer: torch.optim.Optimizer | None, identity: str, progress: Mapping[str, Any]
+) -> None:
+    """Write weights, optimiser state and `progress` (JSON values) atomically; `identity` names the run they belong to."""
+    names = {parameter: name for name, parameter in module.named_parameters()}
+    tensors = {f"weight/{name}": tensor.detach().contiguous() for name, tensor in module.state_dict().items()}
+    for parameter, state in optimizer.state.items() if optimizer is not None else ():
+        for key, value in state.items():
+            tensors[f"optimizer/{key}/{names[parameter]}"] = value.detach().contiguous()
+    header = {"format": FORMAT, "version": str(VERSION), "identity": identity, "progress": json.dumps(progress)}
+    with replacing(path) as scratch:
+        save_file(tensors, str(scratch), metadata=header)
+
+
+def load_checkpoint(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer | None, identity: str) -> dict[str, Any]:
+    """Fill module and optimiser from a checkpoint and return its progress.
+
+    Raises FileError where the file is truncated, of another program or version, or of another run.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = file.metadata() or {}
+            _check(path, header, identity)
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError) as error:
+        raise FileError(f"checkpoint {path} is damaged ({error}); delete it to train from the start") from error
+    module.load_state_dict({key[7:]: value for key, value in tensors.items() if key.startswith("weight/")})
+    if optimizer is not None:
+        _restore(module, optimizer, tensors)
+    return dict(json.loads(header["progress"]))
+
+
+def _check(path: Path, header: Mapping[str, str], identity: str) -> None:
+    if header.get("format") != FORMAT:
+        raise FileError(f"{path} is no checkpoint of nas; choose another folder with --out")
+    if header.get("version") != str(VERSION):
+        raise FileError(f"checkpoint {path} has version {header.get('version')}, this program writes {VERSION}: train anew")
+    if header.get("identity") != identity:
+        raise FileError(f"checkpoint {path} belongs to another space, seed, data set or training recipe: choose another --out")
+
+
+def _restore(module: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    parameters = dict(module.named_parameters())
+    for key, value in tensors.items():
+        kind, _, rest = key.partition("/")
+        if kind == "optimizer":
+            entry, _, name = rest.partition("/")
+            optimizer.state[parameters[name]][entry] = value

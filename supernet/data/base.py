@@ -1,0 +1,157 @@
+"""Labelled images in memory, their splits, and the registry of sources."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from hashlib import blake2b
+from importlib.metadata import entry_points
+
+import torch
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+from torch.nn import functional as F
+
+from nas.errors import UnknownNameError, UsageError
+
+_TEST_PART, _VALIDATION_PART = 0.2, 0.2
+_SPLIT_SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images (N, C, H, W) as uint8 and their class indices (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: Tensor) -> ImageSet:
+        """The rows of an index."""
+        return ImageSet(self.images[index], self.labels[index])
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What a data source yields: images with labels, class names, and a test set if it has one of its own.
+
+    `flip` tells whether a mirrored image keeps its label.
+    """
+
+    images: ImageSet
+    classes: tuple[str, ...]
+    test: ImageSet | None = None
+    flip: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class DataSplits:
+    """Training, validation and test images of one source. The test split is for the winner alone."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: ImageSet
+    validation: ImageSet
+    test: ImageSet
+    mean: Tensor
+    std: Tensor
+    flip: bool
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of an image."""
+        return self.train.images.shape[1]
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal characters that change with any image, label or split."""
+        hashed = blake2b(digest_size=8)
+        for part in (self.train, self.validation, self.test):
+            hashed.update(part.images.numpy().tobytes())
+            hashed.update(part.labels.numpy().tobytes())
+        return hashed.hexdigest()
+
+    def prepare(self, images: Tensor, resolution: int) -> Tensor:
+        """uint8 (B, C, H, W) -> normalised float (B, C, resolution, resolution)."""
+        scaled = (images.float() / 255.0 - self.mean) / self.std
+        if scaled.shape[-1] == resolution:
+            return scaled
+        return F.interpolate(scaled, size=(resolution, resolution), mode="bilinear", antialias=True)
+
+    def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Each image moved by up to an eighth of its side, edges repeated, and mirrored half of the time if `flip`."""
+        count, _, height, width = images.shape
+        rows = _moved(count, height, generator)
+        columns = _moved(count, width, generator)
+        if self.flip:
+            mirrored = torch.rand(count, generator=generator) < 0.5
+            columns = torch.where(mirrored[:, None], columns.flip(1), columns)
+        index = torch.arange(count)[:, None, None]
+        return images.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _moved(count: int, length: int, generator: torch.Generator) -> Tensor:
+    reach = max(length // 8, 1)
+    by = torch.randint(-reach, reach + 1, (count, 1), generator=generator)
+    return (torch.arange(length)[None] + by).clamp(0, length - 1)
+
+
+Loader = Callable[[str, int], Source]
+_SOURCES: dict[str, Loader] = {}
+
+
+def register_source(name: str) -> Callable[[Loader], Loader]:
+    """Announce a function `(path, side) -> Source` as `--data name:path`; images are side x side pixels."""
+
+    def announce(loader: Loader) -> Loader:
+        _SOURCES[name] = loader
+        return loader
+
+    return announce
+
+
+@cache
+def _discover() -> None:
+    package = importlib.import_module("nas.supernet.data")
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+    for entry in entry_points(group="nas.data"):
+        entry.load()
+
+
+def source_names() -> list[str]:
+    """The registered sources."""
+    _discover()
+    return sorted(_SOURCES)
+
+
+def load_data(spec: str, side: int) -> DataSplits:
+    """The splits of `digits`, `folder:PATH`, `parquet:PATH` or `hub:NAME`, at side x side pixels.
+
+    Without a test set of its own a source gives a fifth of its images to the test, and a fifth of the rest ranks the
+    candidates; both splits are stratified and the same for every seed. Raises UnknownNameError, UsageError or FileError.
+    """
+    _discover()
+    name, _, path = spec.partition(":")
+    if name not in _SOURCES:
+        raise UnknownNameError("data source", name, _SOURCES)
+    source = _SOURCES[name](path, side)
+    rest, test = (source.images, source.test) if source.test is not None else _split(source.images, _TEST_PART, spec)
+    train, validation = _split(rest, _VALIDATION_PART, spec)
+    pixels = train.images.float() / 255.0
+    mean, std = pixels.mean((0, 2, 3))[:, None, None], pixels.std((0, 2, 3))[:, None, None].clamp_min(1e-3)
+    return DataSplits(spec, source.classes, train, validation, test, mean, std, source.flip)
+
+
+def _split(images: ImageSet, part: float, spec: str) -> tuple[ImageSet, ImageSet]:
+    counts = torch.bincount(images.labels)
+    rare = int(counts[counts > 0].min()) if len(images) else 0
+    if rare < 4 or len(counts[counts > 0]) < 2:
+        raise UsageError(f"data {spec!r} needs at least two classes with 5 images each; the smallest class has {rare}")
+    kept, held = train_test_split(range(len(images)), test_size=part, random_state=_SPLIT_SEED, stratify=images.labels)
+    return images.take(torch.tensor(sorted(kept))), images.take(torch.tensor(sorted(held)))

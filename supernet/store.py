@@ -1,0 +1,150 @@
+"""The parameter store: for each slot and family of operators, one tensor as large as the largest choice needs."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nas.search_spaces import graph
+from nas.search_spaces.architecture import Op
+from nas.search_spaces.backbone import module_of
+from nas.search_spaces.graph import Node, branch_widths
+from nas.search_spaces.registry import Kind, operator
+from nas.search_spaces.space import SearchSpace
+from nas.supernet.skeleton import Share, skeleton_of
+from nas.supernet.views import slices, union
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A node that may stand at a slot, and what it needs there."""
+
+    node: Node
+    shares: tuple[Share, ...]
+
+    def covers(self, other: Tenant) -> bool:
+        """Whether its parameters have room for all of another's."""
+        mine = {share.key: share.shape for share in self.shares}
+        return all(share.key in mine and union(mine[share.key], share.shape) == mine[share.key] for share in other.shares)
+
+
+def parameter_store(space: SearchSpace, num_classes: int, in_channels: int, seed: int) -> nn.ParameterDict:
+    """All shared tensors of a space, initialised as the operators initialise themselves.
+
+    Where no single choice is the largest in every dimension, the larger ones are written over the smaller.
+    """
+    store = nn.ParameterDict()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for slot in slots(space, num_classes, in_channels):
+            for tenants in _by_owner(slot):
+                _allocate(store, tenants)
+    return store
+
+
+def slots(space: SearchSpace, num_classes: int, in_channels: int) -> Iterator[list[Tenant]]:
+    """For each slot of the largest member, every node that may stand there."""
+    first, last = space.widths[0], space.widths[-1]
+    side = max(space.resolutions)
+    image = (side, side, in_channels)
+    for op, width, norm in itertools.product(space.stems, first, space.norms):
+        yield [_tenant(_node("stem", Kind.STEM, Op.of(op, stride=space.stem_stride), norm, image, (1, 1, width)))]
+    for stage, depths in enumerate(space.depths):
+        yield from _stage(space, stage, max(depths))
+    for width, norm in itertools.product(last, space.norms):
+        yield [_tenant(_node("head", graph.HEAD, Op("average_pool"), norm, (1, 1, width), (1, 1, num_classes)))]
+
+
+def _stage(space: SearchSpace, stage: int, depth: int) -> Iterator[list[Tenant]]:
+    if stage > 0:
+        slot = f"s{stage}_downsample"
+        widths = itertools.product(space.widths[stage - 1], space.widths[stage])
+        for (before, after), op, norm in itertools.product(widths, space.downsamples, space.norms):
+            yield [_tenant(_node(slot, Kind.DOWNSAMPLE, Op(op), norm, (2, 2, before), (1, 1, after)))]
+    template = list(_block_nodes(space, stage))
+    known = {node.key + node.slot: skeleton_of(node)[1] for node in template}
+    for block in range(depth):
+        prefix = f"s{stage}b{block}"
+        tenants = []
+        for node in template:
+            parts = tuple(
+                Share(share.local, share.key.replace("block", prefix, 1), share.shape, share.modes)
+                for share in known[node.key + node.slot]
+            )
+            tenants.append(Tenant(node, parts))
+        yield tenants
+
+
+def _block_nodes(space: SearchSpace, stage: int) -> Iterator[Node]:
+    """Every distinct node of a block of a stage, at the slots `block_mixer`, `block_partner` and `block_channel`."""
+    sizes = {space.stage_size(side, stage) for side in space.resolutions}
+    for width, size in itertools.product(space.widths[stage], sizes):
+        for norm in space.norms:
+            yield _node("block_mixer", graph.SPLIT, Op("norm"), norm, (size, size, width), (size, size, width))
+        parts = [branch_widths(width, split) for split in space.splits if split < 1.0 and width >= 16]
+        firsts, seconds = {width, *(first for first, _ in parts)}, {second for _, second in parts}
+        for op, part in itertools.product(space.mixers[stage], firsts):
+            yield from _operators(space, "block_mixer", Kind.TOKEN_MIXER, op, part, size)
+        for op, part in itertools.product(space.partners, seconds):
+            yield from _operators(space, "block_partner", Kind.TOKEN_MIXER, op, part, size)
+        for norm, op in itertools.product(space.norms, space.channel_mixers):
+            yield from _operators(space, "block_channel", Kind.CHANNEL_MIXER, op, width, size, norm)
+
+
+def _operators(space: SearchSpace, slot: str, kind: Kind, name: str, width: int, size: int, norm: str = "") -> Iterator[Node]:
+    shape = (size, size, width)
+    for settings in operator(kind, name).legal_settings(width, size, space.choices_of(kind, name)):
+        if kind == Kind.TOKEN_MIXER:
+            yield _node(slot, graph.BRANCH, Op(name, settings), "", shape, shape)
+        else:
+            yield _node(slot, kind, Op(name, settings), norm, shape, shape)
+
+
+def _node(slot: str, kind: str, op: Op, norm: str, in_shape: graph.Shape, out_shape: graph.Shape) -> Node:
+    channels = (0, in_shape[2]) if kind == graph.BRANCH else None
+    return Node(slot, slot, kind, op.name, op.settings, norm, in_shape, out_shape, (), channels)
+
+
+def _tenant(node: Node) -> Tenant:
+    return Tenant(node, tuple(skeleton_of(node)[1]))
+
+
+def _by_owner(tenants: list[Tenant]) -> list[list[Tenant]]:
+    """Tenants grouped by the family whose tensors they share, without those that another one has room for."""
+    groups: defaultdict[frozenset[str], list[Tenant]] = defaultdict(list)
+    for tenant in tenants:
+        owners = frozenset(share.key.rsplit("/", 1)[0] for share in tenant.shares)
+        largest = groups[owners]
+        if not any(other.covers(tenant) for other in largest):
+            groups[owners] = [other for other in largest if not tenant.covers(other)] + [tenant]
+    return [sorted(group, key=_elements) for group in groups.values()]
+
+
+def _elements(tenant: Tenant) -> int:
+    return sum(torch.Size(share.shape).numel() for share in tenant.shares)
+
+
+def _allocate(store: nn.ParameterDict, tenants: list[Tenant]) -> None:
+    """Make room for all tenants of a family, then let each write its own initial values, the largest last."""
+    for tenant in tenants:
+        values = dict(module_of(tenant.node).named_parameters())
+        for share in tenant.shares:
+            known = store.get(share.key)
+            shape = share.shape if known is None else union(tuple(known.shape), share.shape)
+            tensor = known if known is not None and known.shape == shape else _grown(known, shape, share)
+            with torch.no_grad():
+                tensor[slices(tuple(tensor.shape), share.shape, share.modes)] = values[share.local]
+            store[share.key] = tensor
+
+
+def _grown(known: Tensor | None, shape: tuple[int, ...], share: Share) -> nn.Parameter:
+    """A parameter of the larger shape that holds what was there in its place."""
+    grown = torch.zeros(shape)
+    if known is not None:
+        grown[slices(shape, tuple(known.shape), share.modes)] = known.detach()
+    return nn.Parameter(grown)

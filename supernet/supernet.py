@@ -1,0 +1,101 @@
+"""The supernet: every architecture of a space as a view of one parameter store.
+
+To run an architecture its plain backbone, without parameters, is called with views of the store (`torch.func.functional_call`);
+`extract` clones the same views into the same plain backbone. So supernet and standalone network run the same code on the
+same numbers, and equal each other bit for bit on CPU.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from nas.errors import SpaceError
+from nas.search_spaces.architecture import Architecture
+from nas.search_spaces.backbone import Backbone
+from nas.search_spaces.graph import Node
+from nas.search_spaces.space import SearchSpace
+from nas.supernet.skeleton import SkeletonCache, skeleton_of
+from nas.supernet.store import parameter_store
+from nas.supernet.views import slices, view
+
+_CACHED_NETWORKS = 256
+Cut = tuple[slice, ...]
+
+
+class Supernet(nn.Module):
+    """Shared weights for all architectures of `space`.
+
+    Called with images (B, in_channels, H, W) and an architecture, returns logits (B, num_classes). Batch norms use batch
+    statistics in training mode and their initial statistics in evaluation mode: calibrate an extracted network
+    (`nas.supernet.calibration`) before its accuracy is read. Raises SpaceError for an architecture of another space.
+    """
+
+    def __init__(self, space: SearchSpace, num_classes: int, in_channels: int = 3, *, seed: int = 0) -> None:
+        super().__init__()
+        self.space, self.num_classes, self.in_channels = space, num_classes, in_channels
+        self.store = parameter_store(space, num_classes, in_channels, seed)
+        self._nodes = SkeletonCache()
+        self._networks: OrderedDict[str, tuple[Backbone, dict[str, tuple[str, Cut]]]] = OrderedDict()
+
+    def forward(self, image: Tensor, architecture: Architecture) -> Tensor:
+        """Logits of one architecture."""
+        network, cuts = self._network(architecture)
+        network.train(self.training)
+        return functional_call(network, {name: view(self.store[key], cut) for name, (key, cut) in cuts.items()}, (image,))
+
+    def extract(self, architecture: Architecture) -> Backbone:
+        """The architecture as a plain network with cloned weights, in the supernet's mode; nothing is shared with it."""
+        fresh: dict[str, nn.Module] = {}
+
+        def make(node: Node) -> nn.Module:
+            fresh[node.name], _ = skeleton_of(node)
+            return fresh[node.name]
+
+        _, cuts = self._network(architecture)
+        network = Backbone(architecture, self.num_classes, self.in_channels, make=make).to(self.device_of_buffers())
+        for name, (key, cut) in cuts.items():
+            owner, _, local = name.rpartition(".")
+            clone = view(self.store[key], cut).detach().clone()
+            setattr(network.get_submodule(owner), local, nn.Parameter(clone))
+        return network.train(self.training)
+
+    def device_of_buffers(self) -> torch.device | None:
+        """The device that constant buffers are moved to; None while the store is on the CPU, where they are made."""
+        device = next(iter(self.store.values())).device
+        return None if device.type == "cpu" else device
+
+    def _network(self, architecture: Architecture) -> tuple[Backbone, dict[str, tuple[str, Cut]]]:
+        """The skeleton of an architecture, and for each of its parameters the store's tensor and the part of it."""
+        known = self._networks.get(architecture.digest)
+        if known is None:
+            known = self._networks[architecture.digest] = self._assemble(architecture)
+            if len(self._networks) > _CACHED_NETWORKS:
+                self._networks.popitem(last=False)
+        self._networks.move_to_end(architecture.digest)
+        return known
+
+    def _assemble(self, architecture: Architecture) -> tuple[Backbone, dict[str, tuple[str, Cut]]]:
+        cuts: dict[str, tuple[str, Cut]] = {}
+
+        def make(node: Node) -> nn.Module:
+            module, parts = self._nodes.get(node)
+            for share in parts:
+                if share.key not in self.store:
+                    raise SpaceError(f"{node.operator!r} at {node.name} of {architecture.digest} is not in {self.space.name!r}")
+                full = tuple(self.store[share.key].shape)
+                if any(part > whole for part, whole in zip(share.shape, full, strict=True)):
+                    raise SpaceError(f"{node.name} of {architecture.digest} is larger than any of space {self.space.name!r}")
+                cuts[f"nodes.{node.name}.{share.local}"] = share.key, slices(full, share.shape, share.modes)
+            return module
+
+        network = Backbone(architecture, self.num_classes, self.in_channels, make=make)
+        device = self.device_of_buffers()
+        if device is not None:
+            for module in network.modules():
+                for name, buffer in module.named_buffers(recurse=False):
+                    setattr(module, name, buffer.to(device))
+        return network, cuts

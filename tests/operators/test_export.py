@@ -1,0 +1,88 @@
+"""Every operator through torch.onnx.export and ONNX Runtime, several in one file to save time."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nas.search_spaces.registry import Kind, Operator, operator, operators
+
+WIDTH, SIZE, COLUMNS = 16, 8, 11
+MIXERS = [op for op in operators() if op.kind in (Kind.TOKEN_MIXER, Kind.CHANNEL_MIXER)]
+OTHERS = [op for op in operators() if op not in MIXERS]
+
+
+class Side(nn.Module):
+    """All given modules on one image or map."""
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict(modules)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return tuple(part(x) for part in self.parts.values())
+
+
+def build(op: Operator, share: float = 0.5) -> nn.Module:
+    """The operator with the settings that stand `share` of the way down the list of its legal ones."""
+    every = op.legal_settings(WIDTH, SIZE)
+    settings = every[round(share * (len(every) - 1))]
+    arguments = {
+        Kind.NORM: (WIDTH,),
+        Kind.STEM: (3, WIDTH),
+        Kind.DOWNSAMPLE: (WIDTH, 2 * WIDTH),
+    }.get(op.kind, (WIDTH, SIZE))
+    module = op.module(*arguments, **dict(settings))
+    for parameter in module.parameters():
+        parameter.data.add_(torch.rand_like(parameter.data) * 0.2)
+    return module.eval()
+
+
+def assert_runs_the_same(side: Side, x: Tensor) -> None:
+    file = io.BytesIO()
+    torch.onnx.export(side, (x,), dynamo=True, verbose=False).save(file)
+    session = onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
+    found = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    with torch.no_grad():
+        expected = side(x)
+    for name, ours, theirs in zip(side.parts, expected, found, strict=True):
+        error = np.abs(ours.numpy() - theirs).max() / np.abs(ours.numpy()).max()
+        assert error < 1e-4, f"{name} differs by {error:.1e} of its largest value"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize(("share", "batch", "columns"), [(0.0, 1, SIZE), (0.55, 2, COLUMNS), (1.0, 1, SIZE)])
+def test_mixers_run_in_onnxruntime_as_in_torch(share: float, batch: int, columns: int) -> None:
+    torch.manual_seed(0)
+    side = Side({f"{op.kind}_{op.name}": build(op, share) for op in MIXERS}).eval()
+    assert_runs_the_same(side, torch.randn(batch, SIZE, columns, WIDTH))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize(("batch", "columns"), [(1, SIZE), (2, COLUMNS)])
+def test_shifted_and_dilated_attention_run_in_onnxruntime_as_in_torch(batch: int, columns: int) -> None:
+    torch.manual_seed(0)
+    window, neighbourhood = (
+        operator(Kind.TOKEN_MIXER, name).module for name in ("window_attention", "neighbourhood_attention")
+    )
+    modules = {
+        "shifted": window(WIDTH, SIZE, heads=2, window=4, shift=True),
+        "padded": window(WIDTH, SIZE, heads=1, window=7, shift=True),
+        "dilated": neighbourhood(WIDTH, SIZE, heads=2, kernel=3, dilation=2),
+        "tiled": neighbourhood(WIDTH, SIZE, heads=1, kernel=3, dilation=1),
+    }
+    assert_runs_the_same(Side(modules).eval(), torch.randn(batch, SIZE, columns, WIDTH))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("kind", [Kind.STEM, Kind.DOWNSAMPLE, Kind.NORM])
+def test_other_operators_run_in_onnxruntime_as_in_torch(kind: Kind) -> None:
+    torch.manual_seed(0)
+    side = Side({op.name: build(op) for op in OTHERS if op.kind == kind}).eval()
+    assert_runs_the_same(side, torch.randn(2, 3, 16, 24) if kind == Kind.STEM else torch.randn(2, SIZE, 12, WIDTH))

@@ -1,0 +1,131 @@
+import gc
+import random
+
+import pytest
+import torch
+from torch import nn
+
+from nas.errors import MeasurementError, UsageError
+from nas.predictors import measure as measuring
+from nas.predictors.environment import environment
+from nas.predictors.measure import Effort, measure, measure_many, measure_runs, threads
+from nas.predictors.target import Target
+
+TARGET = Target()
+
+
+class Clock:
+    """Simulated seconds: work advances it, by `slowness(now)` times what the work says."""
+
+    def __init__(self, slowness=lambda now: 1.0):
+        self.now, self.slowness = 0.0, slowness
+
+    def __call__(self):
+        self.now += 5e-8
+        return self.now
+
+    def work(self, seconds, noise=0.0, rng=None):
+        def run():
+            factor = 1.0 if rng is None else rng.lognormvariate(0, noise)
+            self.now += seconds * factor * self.slowness(self.now)
+
+        return run
+
+
+@pytest.fixture
+def simulate(monkeypatch):
+    def start(clock):
+        monkeypatch.setattr("time.perf_counter", clock)
+        monkeypatch.setattr(measuring, "_OVERHEAD", [5e-8])
+        monkeypatch.setattr(measuring, "anchor", lambda target: clock.work(1e-3))
+        return clock
+
+    return start
+
+
+def test_steady_work_is_measured_exactly(simulate):
+    clock = simulate(Clock())
+    found = measure_runs([clock.work(3e-3), clock.work(20e-6)], TARGET, [32, 32], effort=Effort())
+    assert [item.median for item in found] == pytest.approx([3e-3, 20e-6], rel=2e-3)
+    assert found[0].precision < 1e-6
+
+
+def test_a_machine_that_slows_down_does_not_change_the_answer(simulate):
+    clock = simulate(Clock(lambda now: 1.0 + 0.5 * now))
+    effort = Effort(seconds=1.0, precision=0.0)
+    found = measure_runs([clock.work(3e-3), clock.work(3e-3)], TARGET, [32, 32], effort=effort, reference=1e-3)
+    assert [item.median for item in found] == pytest.approx([3e-3, 3e-3], rel=0.04)
+    assert found[0].drift > 0.3
+
+
+def test_noisy_work_is_measured_longer_than_steady_work(simulate):
+    clock = simulate(Clock())
+    noisy = clock.work(3e-3, 0.2, random.Random(0))
+    steady, loud = measure_runs([clock.work(3e-3), noisy], TARGET, [32, 32], effort=Effort(seconds=2.0))
+    assert loud.n > 3 * steady.n
+    assert loud.low <= 3e-3 <= loud.high
+
+
+def test_the_time_budget_holds(simulate):
+    clock = simulate(Clock())
+    before = clock.now
+    measure_runs([clock.work(3e-3, 0.5, random.Random(0))], TARGET, [32], effort=Effort(seconds=0.5, precision=0.0))
+    assert 0.5 <= clock.now - before < 1.2
+
+
+def test_noise_is_refused_unless_accepted(simulate, monkeypatch):
+    clock = simulate(Clock())
+    rng = random.Random(0)
+    monkeypatch.setattr(measuring, "prepare", lambda *rest: clock.work(3e-3, 0.6, rng))
+    with pytest.raises(MeasurementError, match=r"spread by \d+% .* accept the noise"):
+        measure(nn.Identity(), TARGET, 32)
+    assert measure(nn.Identity(), TARGET, 32, accept_noise=True).spread > 0.25
+
+
+def test_threads_and_garbage_collection_are_as_before_even_after_a_failure(simulate):
+    clock = simulate(Clock())
+    before = torch.get_num_threads()
+
+    def fail():
+        assert not gc.isenabled()
+        assert torch.get_num_threads() == before + 1
+        raise MeasurementError("broken")
+
+    clock.work(1.0)
+    with pytest.raises(MeasurementError, match="broken"):
+        measure_runs([fail], Target(threads=before + 1), [32], effort=Effort())
+    assert gc.isenabled()
+    assert torch.get_num_threads() == before
+
+
+def test_threads_are_restored():
+    before = torch.get_num_threads()
+    with threads(before + 2):
+        assert torch.get_num_threads() == before + 2
+    assert torch.get_num_threads() == before
+
+
+def test_a_real_network_has_a_measurement_of_its_target():
+    small, large = nn.Conv2d(3, 4, 3), nn.Sequential(nn.Conv2d(3, 64, 3), nn.Conv2d(64, 64, 3), nn.Conv2d(64, 64, 3))
+    effort = Effort(seconds=0.1)
+    found = measure_many([small, large], TARGET, [16, 32], effort=effort)
+    assert [item.resolution for item in found] == [16, 32]
+    assert all(0 < item.low <= item.median <= item.high for item in found)
+    assert {item.target for item in found} == {str(TARGET)}
+
+
+def test_nothing_to_measure_is_nothing():
+    assert measure_many([], TARGET, 32) == []
+
+
+@pytest.mark.parametrize("bad", [{"seconds": 0.0}, {"rounds": 0}, {"precision": -1.0}])
+def test_an_impossible_effort_is_refused(bad):
+    with pytest.raises(UsageError):
+        Effort(**bad)
+
+
+def test_the_environment_names_versions_and_cpu():
+    found = environment("onnxruntime")
+    assert found["torch"] == torch.__version__
+    assert found["runtime"].startswith("onnxruntime ")
+    assert found["cpu"]

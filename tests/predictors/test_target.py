@@ -1,0 +1,54 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas.errors import MeasurementError, UnknownNameError, UsageError
+from nas.predictors.target import Target
+
+SOUND = st.one_of(
+    st.builds(
+        Target,
+        device=st.just("cpu"),
+        runtime=st.sampled_from(["eager", "compile"]),
+        threads=st.integers(1, 64),
+        batch=st.integers(1, 512),
+        precision=st.sampled_from(["fp32", "bf16"]),
+    ),
+    st.builds(Target, device=st.just("cuda"), precision=st.sampled_from(["fp32", "bf16", "fp16"])),
+    st.builds(Target, runtime=st.just("onnxruntime"), threads=st.integers(1, 64)),
+)
+
+
+@given(SOUND)
+def test_its_text_is_read_back_as_the_same_target(target):
+    assert Target.parse(str(target)) == target
+
+
+def test_everything_but_the_device_has_a_default():
+    assert Target.parse("cpu") == Target("cpu", "eager", 1, 1, "fp32")
+    assert Target.parse(" cpu:onnxruntime, threads=2 ") == Target("cpu", "onnxruntime", threads=2)
+
+
+def test_an_unknown_runtime_is_answered_with_the_nearest():
+    with pytest.raises(UnknownNameError, match="Did you mean 'onnxruntime'"):
+        Target.parse("cpu:onxruntime")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "gpu", "cpu,", "cpu,thread=1", "cpu,threads=x", "cpu,threads=0", "cpu,threads=1,threads=2", "cpu,batch=-1",
+     "cpu,precision=fp8", "cpu,precision=fp16", "cuda:onnxruntime", "cpu,threads", "cpu,threads=99999999999"],
+)  # fmt: skip
+def test_what_cannot_be_read_or_run_is_refused_in_one_line(text):
+    if text == "":
+        assert Target.parse(text) == Target()
+        return
+    with pytest.raises(UsageError) as caught:
+        Target.parse(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_gpu_is_named(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(MeasurementError, match="needs a CUDA device"):
+        Target("cuda").require()
