@@ -34,7 +34,7 @@ class Pooling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
-        mean = F.avg_pool2d(x.permute(0, 3, 1, 2), self.pool, 1, self.pool // 2, count_include_pad=True)
+        mean = F.avg_pool2d(x.permute(0, 3, 1, 2), self.pool, 1, self.pool // 2, count_include_pad=False)
         return mean.permute(0, 2, 3, 1) - x
 
 
