@@ -25,7 +25,7 @@ from nas.search_spaces.graph import Node, nodes
 from nas.search_spaces.registry import Kind
 
 BYTES = 4
-Handler = Callable[[list[Any], list[Any]], float]
+Handler = Callable[[list[Any], list[Any]], float | Counter[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +122,13 @@ def _count(module: nn.Module, inputs: tuple[Tensor, ...]) -> Counter[str]:
         return Counter(analysis.by_operator())
 
 
-def _with_elements(handle: Handler) -> Handler:
+def _with_elements(handle: Handler) -> Callable[[list[Any], list[Any]], Counter[str]]:
     """The handler, counting also the elements of the operation's outputs."""
 
     def counted(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
         macs = handle(inputs, outputs)
-        return Counter(macs=round(macs), elements=math.prod(_shape(outputs[0])))
+        total = sum(macs.values()) if isinstance(macs, Counter) else macs
+        return Counter(macs=round(total), elements=math.prod(_shape(outputs[0])))
 
     return counted
 
@@ -136,6 +137,25 @@ def _attention_macs(inputs: list[Any], outputs: list[Any]) -> float:
     """q k^T and the product with v: (..., N, d), (..., M, d), (..., M, e)."""
     query, key, value = (_shape(tensor) for tensor in inputs[:3])
     return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+
+
+def _matmul_macs(inputs: list[Any], outputs: list[Any]) -> float:
+    """Each output element is a sum over the inner dimension; fvcore's own handle is wrong where the batch is broadcast."""
+    return math.prod(_shape(outputs[0])) * _shape(inputs[0])[-1]
+
+
+def _einsum_macs(inputs: list[Any], outputs: list[Any]) -> float:
+    """The product of all index sizes of two operands, 0 where nothing is summed; fvcore rounds it to four digits.
+
+    Three operands or more, and ellipses, are left to fvcore, which finds the best order of contraction.
+    """
+    equation = inputs[0].toIValue().replace(" ", "")
+    operands = equation.split("->")[0].split(",")
+    if len(operands) != 2 or "." in equation or "->" not in equation:
+        return float(jit_handles.einsum_flop_jit(inputs, outputs))
+    shapes = [_shape(tensor) for tensor in inputs[1].node().inputs()]
+    sizes = {index: size for term, shape in zip(operands, shapes, strict=True) for index, size in zip(term, shape, strict=True)}
+    return math.prod(sizes.values()) if set(sizes) - set(equation.split("->")[1]) else 0
 
 
 def _baddbmm_macs(inputs: list[Any], outputs: list[Any]) -> float:
@@ -175,10 +195,10 @@ _HANDLERS: dict[str, Handler] = {
     "aten::_convolution": jit_handles.conv_flop_jit,
     "aten::addmm": jit_handles.addmm_flop_jit,
     "aten::bmm": jit_handles.bmm_flop_jit,
-    "aten::einsum": jit_handles.einsum_flop_jit,
+    "aten::einsum": _einsum_macs,
     "aten::linear": jit_handles.linear_flop_jit,
-    "aten::matmul": jit_handles.matmul_flop_jit,
-    "aten::mm": jit_handles.matmul_flop_jit,
+    "aten::matmul": _matmul_macs,
+    "aten::mm": _matmul_macs,
     "aten::scaled_dot_product_attention": _attention_macs,
     "aten::baddbmm": _baddbmm_macs,
     **{f"aten::fft_{name}": _transform_macs(True) for name in ("rfft", "irfft", "rfft2", "irfft2", "rfftn", "irfftn")},

@@ -22,7 +22,7 @@ from nas.predictors.node_times import NodeTimes, operator_label
 from nas.predictors.regression import GaussianProcess, Ridge
 from nas.predictors.timings import Array, Measurement
 from nas.search_spaces.architecture import Architecture
-from nas.search_spaces.graph import nodes
+from nas.search_spaces.graph import Node, nodes
 
 FOLDS = 10
 MIN_NETWORKS = 8
@@ -142,10 +142,14 @@ class LatencyPredictor:
 
     def node_seconds(self, architecture: Architecture) -> dict[str, float]:
         """The node times by node name, scaled so that they sum to the predicted latency."""
-        found = nodes(architecture, None, self.table.in_channels, self.table.num_classes)
+        found = self.nodes_of(architecture)
         seconds = [item.seconds for item in self.times(found, [node.key for node in found])]
         scale = float(self.predict([architecture]).mean[0]) / sum(seconds)
         return {node.name: value * scale for node, value in zip(found, seconds, strict=True)}
+
+    def nodes_of(self, architecture: Architecture) -> tuple[Node, ...]:
+        """The architecture's nodes, with the table's channels and classes."""
+        return nodes(architecture, None, self.table.in_channels, self.table.num_classes)
 
     def _refit(self) -> None:
         """Choose the correction by cross-validation, and calibrate the interval on the residuals of the chosen one."""
@@ -192,7 +196,7 @@ class LatencyPredictor:
 
     def _cells_of(self, architecture: Architecture) -> list[tuple[float, float, float, int | None, int | None]]:
         """What the summary needs of each node: seconds, relative error, measured or not, columns of operator and norm."""
-        found = nodes(architecture, None, self.table.in_channels, self.table.num_classes)
+        found = self.nodes_of(architecture)
         keys = [node.key for node in found]
         if any(key not in self._cells for key in keys):
             for node, key, item in zip(found, keys, self.times(found, keys), strict=True):

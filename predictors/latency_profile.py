@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from nas.errors import FileError
 from nas.predictors.environment import environment
 from nas.predictors.latency_table import HELD_OUT, TRAIN, LatencyTable
 from nas.predictors.measure import Effort, anchor_seconds, measure_runs, prepare, threads
@@ -49,7 +50,7 @@ def profile(
     Half of `seconds` (default: `default_seconds`) goes to node times of the space's random members; the rest to `train` and
     `held_out` random networks, all of which are measured even where that takes longer. What the file holds already is not
     measured again, and the file is rewritten every few seconds. Everything but the clock follows from `seed`.
-    Raises FileError where the file is of another target, MeasurementError where the target cannot be measured.
+    Raises FileError where the file is of another target or question, MeasurementError where the target cannot be measured.
     """
     target.require()
     budget = default_seconds(target, train + held_out) if seconds is None else seconds
@@ -147,6 +148,9 @@ def _open(
 ) -> LatencyTable:  # fmt: skip
     if path.exists():
         table = LatencyTable.load(path, target)
+        for name, wanted in (("space", space.name), ("in_channels", in_channels), ("num_classes", num_classes), ("seed", seed)):
+            if getattr(table, name) != wanted:
+                raise FileError(f"latency table {path} has {name} {getattr(table, name)}, not {wanted}; name another file")
     else:
         table = LatencyTable(target, space.name, in_channels, num_classes, seed)
     table.environment = table.environment or environment(target.runtime)

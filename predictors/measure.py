@@ -87,17 +87,18 @@ def measure_many(
     in_channels: int = 3,
     effort: Effort | None = None,
     seed: int = 0,
+    reference: float | None = None,
 ) -> list[Measurement]:
     """The latencies of several networks, interleaved: fairer to compare than one after another.
 
-    `resolution` is one for all or one for each. Noise is recorded in `spread`, not refused. Raises MeasurementError where
+    `resolution` is one for all or one for each; `reference` as for `measure_runs`. Noise is recorded in `spread`, not refused. Raises MeasurementError where
     the device is missing or a network cannot run.
     """
     target.require()
     sides = [resolution] * len(models) if isinstance(resolution, int) else list(resolution)
     with threads(target.threads):
         runs = [prepare(model, target, side, in_channels) for model, side in zip(models, sides, strict=True)]
-        return measure_runs(runs, target, sides, effort=effort or Effort(), seed=seed)
+        return measure_runs(runs, target, sides, effort=effort or Effort(), seed=seed, reference=reference)
 
 
 def prepare(model: nn.Module | Path, target: Target, resolution: int, in_channels: int = 3) -> Run:

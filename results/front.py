@@ -48,7 +48,7 @@ def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, f
     worst_latency, worst_accuracy = reference
     within = [p for p in points if p[0] < worst_latency and p[1] > worst_accuracy]
     front = [within[i] for i in pareto(within)]
-    until = [latency for latency, _ in front[1:]] + [worst_latency]
+    until = [*(latency for latency, _ in front), worst_latency][1:]
     return sum((right - left) * (accuracy - worst_accuracy) for (left, accuracy), right in zip(front, until, strict=True))
 
 

@@ -1,7 +1,8 @@
 """`Archive`: all finished candidates of a search, as an Optuna study in a journal file or in another storage by URL.
 
-optuna-dashboard opens it: parameters are the genes that play a part, values the objectives, constraints the budgets. What the search itself reads back is in each
-trial's user attributes (number, architecture, metrics, error), so nothing depends on how Optuna numbers its trials.
+optuna-dashboard opens it: parameters are the genes that play a part, values the objectives, constraints the budgets. What
+the search itself reads back is in each trial's user attributes (number, architecture, metrics, error), so nothing depends
+on how Optuna numbers its trials.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ STUDY = "nas"
 
 
 class Archive:
-    """The trials of one search. Reading needs no right to write; the first `add` (or `claim`) makes this the only writer.
+    """The trials of one search; metrics that are not finite are left out.
 
+    Reading needs no right to write; the first `add` (or `claim`) makes this the only writer.
     `location` is a path of a journal file or a storage URL (`sqlite:///x.db`, `postgresql://...`). Raises FileError for a
     foreign or damaged file and for an archive of another space or other objectives.
     """

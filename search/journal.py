@@ -77,7 +77,8 @@ def _whole(path: Path) -> tuple[int, int]:
 def claim(path: Path) -> IO[bytes]:
     """Become the only writer of a journal until the returned file is closed or the process ends, however it ends.
 
-    Creates the journal where it is missing, mends it, and removes a lock that nobody holds. Raises FileError where another process is writing.
+    Creates the journal where it is missing, mends it, and removes a lock that nobody holds. Raises FileError where another
+    process is writing.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -64,7 +65,7 @@ class Relative(BaseSampler):
 
 
 class OptunaStrategy(HistoryStrategy):
-    """The first `startup` trials are random; then an Optuna sampler, seeded anew for each trial, draws a genotype.
+    """The first `startup` trials are random; then an Optuna sampler, made anew for each trial, draws a genotype.
 
     The genotype is repaired by the space, and by mutations where it is not feasible or not new. The sampler maximises
     accuracy; a term too small to outweigh one image in a million lets the lower loss break ties.
@@ -79,20 +80,25 @@ class OptunaStrategy(HistoryStrategy):
         self._study = _study()
 
     @abstractmethod
-    def sampler(self, seed: int) -> BaseSampler:
-        """A fresh sampler of this strategy's kind."""
+    def sampler(self, rng: random.Random, taken: set[str]) -> BaseSampler:
+        """A fresh sampler of this strategy's kind, for one proposal that must not be among `taken`."""
+
+    def row(self, architecture: Architecture) -> NDArray[np.float64]:
+        """The canonical genotype as the indices of its choices, genes without a choice left out."""
+        genotype = self.space.encode(architecture)
+        return np.array([self._choices[name].index(genotype[name]) for name in self._genes], dtype=float)
 
     def _propose(self, number: int, rng: random.Random, taken: set[str]) -> Architecture:
         if len(self.complete) < self.startup or not self._genes:
             return self._legal(self.space.sample, rng, taken)
-        drawn = self._draw(rng.getrandbits(32))
+        drawn = self._draw(rng, taken)
         return self._legal(lambda _: drawn, rng, taken, draws=1)
 
-    def _draw(self, seed: int) -> Architecture:
+    def _draw(self, rng: random.Random, taken: set[str]) -> Architecture:
         self._feed()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self._study.sampler = Relative(self.sampler(seed), self._genes)
+            self._study.sampler = Relative(self.sampler(rng, taken), self._genes)
         trial = self._study.ask()
         drawn = trial.relative_params
         self._study.tell(trial, state=TrialState.FAIL)
@@ -109,10 +115,9 @@ class OptunaStrategy(HistoryStrategy):
         self._fed = numbers
 
     def _frozen(self, trial: Trial) -> FrozenTrial:
-        genotype = self.space.encode(trial.architecture)
-        params = {name: self._choices[name].index(genotype[name]) for name in self._genes}
-        attributes = {ROW: np.array(list(params.values()), dtype=float)}
-        return create_trial(params=params, distributions=dict(self._genes), value=value(trial), user_attrs=attributes)
+        row = self.row(trial.architecture)
+        params = dict(zip(self._genes, row.astype(int).tolist(), strict=True))
+        return create_trial(params=params, distributions=dict(self._genes), value=value(trial), user_attrs={ROW: row})
 
 
 def value(trial: Trial) -> float:

@@ -51,6 +51,17 @@ def load_checkpoint(path: Path, module: nn.Module, optimizer: torch.optim.Optimi
     return dict(json.loads(header["progress"]))
 
 
+def read_progress(path: Path) -> dict[str, Any]:
+    """The progress of a checkpoint without its tensors. Raises FileError where it is damaged or no checkpoint."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise FileError(f"checkpoint {path} is damaged ({error}); delete it to train from the start") from error
+    _check(path, header, header.get("identity", ""))
+    return dict(json.loads(header["progress"]))
+
+
 def _check(path: Path, header: Mapping[str, str], identity: str) -> None:
     if header.get("format") != FORMAT:
         raise FileError(f"{path} is no checkpoint of nas; choose another folder with --out")

@@ -16,9 +16,10 @@ import torch
 
 from nas.errors import NasError
 from nas.supernet.calibration import calibrate, score
-from nas.supernet.checkpoint import load_checkpoint, save_checkpoint
+from nas.supernet.checkpoint import load_checkpoint, read_progress, save_checkpoint
 from nas.supernet.data import DataSplits
 from nas.supernet.sandwich import sandwich_backward, step_architectures
+from nas.supernet.schedule import warm_cosine
 from nas.supernet.supernet import Supernet
 
 Progress = Callable[[int, int, str], None]
@@ -37,13 +38,6 @@ class TrainingRecipe:
     gradient_clip: float = 5.0
     random_architectures: int = 2
     seed: int = 0
-
-    def rate(self, step: int, steps: int) -> float:
-        """The learning rate of a step."""
-        ramp = max(1, round(self.warmup * steps))
-        if step < ramp:
-            return self.learning_rate * (step + 1) / ramp
-        return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - ramp) / max(1, steps - ramp)))
 
 
 @dataclass
@@ -89,9 +83,9 @@ def training_identity(supernet: Supernet, data: DataSplits, recipe: TrainingReci
     return blake2b(json.dumps(what, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
-def load_trained(supernet: Supernet, data: DataSplits, recipe: TrainingRecipe, checkpoint: Path) -> None:
-    """Fill a supernet from a checkpoint of the same training. Raises FileError for any other."""
-    load_checkpoint(checkpoint, supernet, None, training_identity(supernet, data, recipe))
+def trained_epochs(checkpoint: Path) -> int:
+    """How many epochs a checkpoint has behind it; 0 without one. Raises FileError for a damaged file."""
+    return int(read_progress(checkpoint)["epoch"]) if checkpoint.exists() else 0
 
 
 def _epoch(
@@ -110,7 +104,7 @@ def _epoch(
     for index in range(steps):
         step = epoch * steps + index
         for group in optimizer.param_groups:
-            group["lr"] = recipe.rate(step, steps * recipe.epochs)
+            group["lr"] = warm_cosine(recipe.learning_rate, recipe.warmup, step, steps * recipe.epochs)
         batch = data.train.take(order[index * recipe.batch : (index + 1) * recipe.batch])
         images = data.augment(batch.images, generator)
         optimizer.zero_grad(set_to_none=True)

@@ -79,6 +79,7 @@ class RayExecutor:
         self._actors: set[Any] = set()
         self._alive = 0
         self._closing = False
+        self._reason = "no answer"
         self._ours = False
 
     def __enter__(self) -> Self:
@@ -90,8 +91,8 @@ class RayExecutor:
         if first is None:
             self.__exit__()
             raise WorkersLostError(
-                f"Ray at {self._address!r} started no worker with {self._needs()} in {START_SECONDS:.0f} s; "
-                "add machines or ask for less"
+                f"Ray at {self._address!r} started no worker with {self._needs()} in {START_SECONDS:.0f} s "
+                f"({self._reason}); add machines or ask for less"
             )
         self._alive = self.workers
         for index in range(self.workers):
@@ -147,12 +148,15 @@ class RayExecutor:
         """A new actor that answers, or None where it did not within `seconds`."""
         import ray
 
-        actor = ray.remote(_Worker).options(**self._options).remote(self._reference)
         with self._lock:
+            if self._closing:
+                return None
+            actor = ray.remote(_Worker).options(**self._options).remote(self._reference)
             self._actors.add(actor)
         try:
             ray.get(actor.ready.remote(), timeout=seconds)
-        except ray.exceptions.RayError:
+        except ray.exceptions.RayError as error:
+            self._reason = " ".join(str(error).split())[:300]
             self._drop(actor)
             return None
         return actor
@@ -209,8 +213,8 @@ class RayExecutor:
 
     def _lost(self) -> WorkersLostError:
         return WorkersLostError(
-            f"all {self.workers} Ray workers at {self._address!r} are gone and none with {self._needs()} could be started; "
-            "repair the cluster and resume the search"
+            f"all {self.workers} Ray workers at {self._address!r} are gone and none with {self._needs()} could be "
+            f"started ({self._reason}); repair the cluster and resume the search"
         )
 
     def _needs(self) -> str:

@@ -5,6 +5,7 @@ Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization"; the joint (
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,6 @@ class RowTpe(TPESampler):
 class Tpe(OptunaStrategy):
     """Maximises accuracy; needs some 50 evaluations before its model says much."""
 
-    def sampler(self, seed: int) -> BaseSampler:
+    def sampler(self, rng: random.Random, taken: set[str]) -> BaseSampler:
         """TPE over all genes jointly; what is pending plays no part, so that a proposal depends on the told alone."""
-        return RowTpe(seed=seed, multivariate=True, constant_liar=False, n_startup_trials=0)
+        return RowTpe(seed=rng.getrandbits(32), multivariate=True, constant_liar=False, n_startup_trials=0)

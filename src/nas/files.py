@@ -26,6 +26,7 @@ def replacing(path: Path) -> Iterator[Path]:
         os.close(handle)
         scratch = Path(name)
         yield scratch
+        scratch.chmod(0o666 & ~_umask())
         with scratch.open("rb") as written:
             os.fsync(written.fileno())
         scratch.replace(path)
@@ -34,6 +35,13 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if scratch is not None:
             scratch.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """The process's umask, which can only be read by setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def write_text(path: Path, text: str) -> None:

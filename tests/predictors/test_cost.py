@@ -4,9 +4,10 @@ import warnings
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas.errors import UsageError
@@ -23,7 +24,7 @@ def sampled(seed):
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=5, deadline=None, phases=[Phase.generate])
 def test_the_nodes_of_a_network_cost_what_the_network_costs(seed):
     architecture = sampled(seed)
     whole = cost(build(architecture, 10), 32)
@@ -32,20 +33,18 @@ def test_the_nodes_of_a_network_cost_what_the_network_costs(seed):
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None, phases=[Phase.generate])
 def test_parameters_are_the_modules_parameters(seed):
     architecture = sampled(seed)
     assert cost(architecture, num_classes=7).params == sum(p.numel() for p in build(architecture, 7).parameters())
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=8, deadline=None)
-def test_macs_are_half_of_what_torch_counts_as_flops_where_there_is_no_fourier_transform(seed):
-    architecture = sampled(seed)
-    if any(node.operator == "global_filter" for node in nodes(architecture)):
-        return
-    model = build(architecture, 10).eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+@settings(max_examples=4, deadline=None, phases=[Phase.generate])
+def test_macs_are_half_of_what_torch_counts_as_flops(seed):
+    model = build(sampled(seed), 10).eval()
+    # Torch's counter does not know the fused attention of CPUs, but the products that it is made of.
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         model(torch.zeros(1, 3, 32, 32))
     assert 2 * cost(model, 32).macs == counter.get_total_flops()
 
@@ -58,7 +57,8 @@ class Attention(nn.Module):
 class Products(nn.Module):
     def forward(self, q):
         k = q.transpose(1, 2)
-        return torch.einsum("bnc,bmc->bnm", q, q), q @ k, torch.baddbmm(q @ k, q, k)
+        broadcast = torch.zeros(1, 6, 5) @ q[:1].unsqueeze(1)
+        return torch.einsum("bnc,bmc->bnm", q, q), torch.einsum("bnc,bnc->bnc", q, q), torch.baddbmm(q @ k, q, k), broadcast
 
 
 class Fourier(nn.Module):
@@ -73,7 +73,7 @@ class Fourier(nn.Module):
         (nn.Linear(6, 5), (1, 7, 6), 7 * 6 * 5, 35),
         (nn.Conv2d(8, 8, 3, groups=8, padding=1), (1, 8, 4, 4), 9 * 8 * 16, 128),
         (Attention(), (2, 4, 5, 8), 2 * 4 * 5 * 3 * (8 + 2), 2 * 4 * 5 * 2),
-        (Products(), (2, 5, 8), 4 * 2 * 25 * 8, 4 * 50),
+        (Products(), (2, 5, 8), 3 * 2 * 25 * 8 + 6 * 5 * 8, 3 * 50 + 80 + 48),
         # real 2-d transforms of 16 points, 8 channels: 16 log2 16 each way; a complex one of 4 points, 32 rows: 2 * 4 log2 4
         (Fourier(), (1, 4, 4, 8), 2 * 8 * 16 * 4 + 32 * 16, 4 * 3 * 8 + 128 + 128),
         (nn.Sequential(nn.LayerNorm(8), nn.GELU(), nn.Softmax(-1)), (1, 4, 8), 0, 0),

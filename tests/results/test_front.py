@@ -42,7 +42,7 @@ def test_what_is_not_on_the_front_is_dominated_or_equal(found: list[tuple[int, i
 def test_the_hypervolume_is_the_number_of_dominated_unit_squares(
     found: list[tuple[int, int]], reference: tuple[int, int]
 ) -> None:
-    squares = sum(any(x <= i and y >= j + 1 for x, y in found) for i in range(0, reference[0]) for j in range(reference[1], 9))
+    squares = sum(any(x <= i and y >= j + 1 for x, y in found) for i in range(reference[0]) for j in range(reference[1], 9))
     assert hypervolume(found, reference) == pytest.approx(squares)
 
 

@@ -175,3 +175,8 @@ def test_a_rename_that_would_catch_a_local_name_is_refused(package: Write) -> No
     name = package(a="def p(x):\n    return x\n", b="def p(x):\n    return -x\ndef f(p_b):\n    return p(p_b)\n")
     with pytest.raises(FileError, match="p_b"):
         inline(name, "a.p", "b.f")
+
+
+def test_methods_see_the_module_where_a_class_attribute_has_the_same_name(package: Write) -> None:
+    name = package(a="size = 1\nclass A:\n    size = 2\n    def go(self):\n        return size, self.size\n")
+    assert inline(name, "a.A")[0]["A"]().go() == (1, 2)

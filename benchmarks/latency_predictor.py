@@ -1,0 +1,167 @@
+"""How well latencies are predicted for networks that were never seen: ours, the plain table, MACs alone, and the noise floor.
+
+    python benchmarks/latency_predictor.py --space tiny --target cpu:eager --held-out 50
+
+Profiles the target (or goes on with the table of an earlier run), measures the held-out networks a second time, and writes
+the comparison with hardware and versions to benchmarks/results/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nas.files import write_json, write_text
+from nas.predictors.assessment import Assessment, assess
+from nas.predictors.cost import cost
+from nas.predictors.environment import environment
+from nas.predictors.latency_predictor import LatencyPredictor
+from nas.predictors.latency_profile import profile
+from nas.predictors.latency_table import HELD_OUT, TRAIN, LatencyTable
+from nas.predictors.measure import Effort, measure_many
+from nas.predictors.target import Target
+from nas.predictors.timings import Array
+from nas.search_spaces.architecture import Architecture
+from nas.search_spaces.backbone import build
+from nas.search_spaces.presets import load_space
+
+RESULTS = Path(__file__).parent / "results"
+GROUP = 5
+
+
+def main() -> None:
+    """Run the benchmark and print its table."""
+    options = arguments()
+    target, space = Target.parse(options.target), load_space(options.space)
+    name = f"latency_predictor-{space.name}-{target.device}-{target.runtime}"
+    path = Path(options.table or RESULTS / f"{name}.table.json")
+    started = time.perf_counter()
+    table = profile(
+        space, target, path, num_classes=options.classes, seed=options.seed, train=options.train, held_out=options.held_out,
+        seconds=options.seconds,
+    )  # fmt: skip
+    profiled = time.perf_counter() - started
+    predictor = LatencyPredictor.fit(table)
+    report = {
+        "space": space.name,
+        "target": str(target),
+        "seed": options.seed,
+        "profile_seconds": table.spent,
+        "networks_per_second": speed(predictor, space.sample),
+        "chosen": predictor.model,
+        "cross_validated_mape": predictor.scores,
+        "node_times": len(table.nodes),
+        "training_networks": len(list(table.of_role(TRAIN))),
+        "held_out": {method: item.to_mapping() for method, item in compare(table, predictor).items()},
+        "environment": environment(target.runtime),
+    }
+    write_json(RESULTS / f"{name}.json", report)
+    write_text(RESULTS / f"{name}.md", markdown(report))
+    print(json.dumps(report, indent=1) if options.json else markdown(report) + f"\nprofiled in {profiled:.0f} s")
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--space", default="tiny")
+    parser.add_argument("--target", default="cpu:eager")
+    parser.add_argument("--train", type=int, default=40)
+    parser.add_argument("--held-out", type=int, default=50)
+    parser.add_argument("--seconds", type=float, help="time budget of the profile")
+    parser.add_argument("--classes", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--table", help="latency table to go on with (default: beside the results)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return parser.parse_args()
+
+
+def compare(table: LatencyTable, predictor: LatencyPredictor) -> dict[str, Assessment]:
+    """The assessment of every method on the held-out networks."""
+    train, held_out = list(table.of_role(TRAIN)), list(table.of_role(HELD_OUT))
+    architectures = [item.architecture for item in held_out]
+    measured = np.array([item.measurement.median for item in held_out])
+    again = remeasured(architectures, table)
+    plain = np.array([sum(table_times(predictor, architecture)) for architecture in architectures])
+    known = [item.architecture for item in train]
+    macs = macs_regression(known, [item.measurement.median for item in train], architectures)
+    return {
+        "ours": predictor.assess(architectures, measured.tolist()),
+        "plain additive table": banded(plain, measured),
+        "MACs only (regression)": banded(macs, measured),
+        "measured again (noise floor)": banded(again, measured),
+    }
+
+
+def banded(predicted: Array, measured: Array) -> Assessment:
+    """The assessment of a method without intervals: 10 % either way stands for them."""
+    return assess(predicted, measured, predicted * 0.9, predicted * 1.1)
+
+
+def table_times(predictor: LatencyPredictor, architecture: Architecture) -> list[float]:
+    """The uncorrected times of an architecture's nodes."""
+    found = predictor.nodes_of(architecture)
+    return [item.seconds for item in predictor.times(found, [node.key for node in found])]
+
+
+def macs_regression(known: list[Architecture], seconds: list[float], new: list[Architecture]) -> Array:
+    """log T = a + b log MACs, fitted on the training networks."""
+
+    def logs(items: list[Architecture]) -> Array:
+        return np.log([cost(item).macs for item in items])
+
+    slope, offset = np.polyfit(logs(known), np.log(seconds), 1)
+    return np.exp(offset + slope * logs(new))
+
+
+def remeasured(architectures: list[Architecture], table: LatencyTable) -> Array:
+    """The latencies of a second session, normalised to the anchor of the first."""
+    found: list[float] = []
+    for start in range(0, len(architectures), GROUP):
+        group = architectures[start : start + GROUP]
+        built = [build(item, table.num_classes, table.in_channels) for item in group]
+        sides = [item.resolution for item in group]
+        effort = Effort(seconds=0.4, rounds=3)
+        found += [m.median for m in measure_many(built, table.target, sides, in_channels=table.in_channels, effort=effort,
+                                                 seed=table.seed + 1, reference=table.anchor)]  # fmt: skip
+    return np.array(found)
+
+
+def speed(predictor: LatencyPredictor, sample: Any, number: int = 1000) -> float:
+    """Architectures a second that are predicted one by one, the way a search asks."""
+    drawn = [sample(random.Random(f"speed:{index}")) for index in range(number)]
+    start = time.perf_counter()
+    for architecture in drawn:
+        predictor.predict([architecture])
+    return number / (time.perf_counter() - start)
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The report as a table for people."""
+    lines = [
+        f"# Latency prediction: space `{report['space']}`, target `{report['target']}`",
+        "",
+        f"{report['node_times']} node times, {report['training_networks']} training networks, profiled in "
+        f"{report['profile_seconds']:.0f} s; correction chosen by cross-validation: {report['chosen']}; "
+        f"{report['networks_per_second']:.0f} new architectures a second.",
+        "",
+        "| method | MAPE | within 5 % | within 10 % | Spearman | Kendall | 90 % interval covers |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for method, row in report["held_out"].items():
+        covers = f"{row['coverage_90']:.0%}" if method == "ours" else "-"
+        lines.append(
+            f"| {method} | {row['mape']:.1%} | {row['within_5']:.0%} | {row['within_10']:.0%} | {row['spearman']:.3f} "
+            f"| {row['kendall']:.3f} | {covers} |"
+        )
+    environment_text = ", ".join(f"{key} {value}" for key, value in report["environment"].items())
+    return "\n".join([*lines, "", f"{report['held_out']['ours']['n']} held-out networks. {environment_text}.", ""])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""`SearchConfig`: everything needed to repeat a run, as `config.yaml` in its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from nas.errors import FileError, UsageError
+from nas.files import read_text, write_text
+from nas.search_spaces.space import SearchSpace
+from nas.supernet.finetune import FinetuneRecipe
+from nas.supernet.training import TrainingRecipe
+
+FORMAT = "nas-run"
+VERSION = 1
+_PACKAGES = ("torch", "optuna", "numpy", "onnxruntime", "ray")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """What a run was asked for. `budgets` are in SI units; `data_fingerprint` is filled in when the data has been read."""
+
+    space: Mapping[str, Any]
+    data: str = "digits"
+    target: str = "cpu:eager"
+    budgets: Mapping[str, float] = field(default_factory=dict)
+    strategy: str = "evolution"
+    objectives: tuple[str, ...] = ("accuracy",)
+    evaluations: int = 150
+    seed: int = 0
+    training: TrainingRecipe = field(default_factory=TrainingRecipe)
+    finetuning: FinetuneRecipe = field(default_factory=FinetuneRecipe)
+    profile_networks: int = 40
+    profile_held_out: int = 20
+    profile_seconds: float | None = None
+    latency_table: str | None = None
+    ray: str | None = None
+    workers: int = 1
+    threads: int = 1
+    storage: str | None = None
+    accept_noise: bool = False
+    data_fingerprint: str = ""
+    command: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("evaluations", "workers", "threads", "profile_networks", "profile_held_out"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.training.epochs < 1 or self.finetuning.epochs < 0:
+            raise UsageError(
+                f"epochs must be at least 1 (fine-tuning: 0), got {self.training.epochs}, {self.finetuning.epochs}"
+            )
+
+    def search_space(self) -> SearchSpace:
+        """The space as an object."""
+        return SearchSpace.from_mapping(self.space)
+
+    def save(self, path: Path) -> None:
+        """Write the YAML atomically."""
+        data = {"format": FORMAT, "version": VERSION, **_plain(dataclasses.asdict(self))}
+        write_text(path, yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """The config of a run. Raises FileError where it is missing, damaged or of another version."""
+        try:
+            data = yaml.safe_load(read_text(path, "run configuration"))
+        except yaml.YAMLError as error:
+            raise FileError(f"run configuration {path} is damaged: {' '.join(str(error).split())}") from error
+        if not isinstance(data, Mapping) or data.get("format") != FORMAT or data.get("version") != VERSION:
+            raise FileError(f"{path} is no run configuration of this version; start a new run")
+        fields = {name: value for name, value in data.items() if name not in ("format", "version")}
+        try:
+            fields["training"] = TrainingRecipe(**fields["training"])
+            fields["finetuning"] = FinetuneRecipe(**fields["finetuning"])
+            fields["objectives"] = tuple(fields["objectives"])
+            return cls(**fields)
+        except (KeyError, TypeError) as error:
+            raise FileError(f"run configuration {path} is damaged: {error}; start a new run") from error
+
+
+def versions() -> dict[str, str]:
+    """The versions that the results depend on."""
+    return {"nas": version("hybrid-nas"), "python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

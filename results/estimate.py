@@ -1,0 +1,77 @@
+"""What a run will cost, said before it starts: one step of each kind is timed and multiplied."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+
+from nas.quantities import format_duration
+from nas.results.config import SearchConfig
+from nas.search.evaluation import SupernetEvaluator
+from nas.supernet.data import DataSplits
+from nas.supernet.sandwich import sandwich_backward, step_architectures
+from nas.supernet.supernet import Supernet
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Expected seconds of each phase; what a resumed run has behind it counts as nothing."""
+
+    profiling: float
+    training: float
+    evaluating: float
+    finetuning: float
+
+    @property
+    def total(self) -> float:
+        """All phases, and half a minute for verification, export and report."""
+        return self.profiling + self.training + self.evaluating + self.finetuning + 30.0
+
+    def __str__(self) -> str:
+        parts = (
+            f"{name} {format_duration(seconds)}"
+            for name, seconds in (
+                ("profiling", self.profiling),
+                ("supernet", self.training),
+                ("search", self.evaluating),
+                ("fine-tuning", self.finetuning),
+            )
+            if seconds > 0
+        )
+        return f"about {format_duration(self.total)} ({', '.join(parts)})"
+
+
+def estimate(
+    config: SearchConfig, supernet: Supernet, data: DataSplits, profiling: float, epochs_left: int, evaluations_left: int
+) -> Estimate:
+    """Time a sandwich step and an evaluation on this machine; the supernet's weights stay as they are."""
+    step = _step_seconds(config, supernet, data) if epochs_left else 0.0
+    steps = math.ceil(len(data.train) / config.training.batch)
+    training = epochs_left * (steps * step + 2.0)
+    workers = config.workers if config.ray else 1
+    evaluating = evaluations_left * _evaluation_seconds(config, supernet, data) / workers if evaluations_left else 0.0
+    per_image = step / config.training.batch / (config.training.random_architectures + 2)
+    return Estimate(profiling, training, evaluating, config.finetuning.epochs * len(data.train) * per_image)
+
+
+def _step_seconds(config: SearchConfig, supernet: Supernet, data: DataSplits) -> float:
+    batch = data.train.take(torch.arange(min(config.training.batch, len(data.train))))
+    supernet.train()
+    began = time.perf_counter()
+    drawn = step_architectures(supernet, config.seed, -1, config.training.random_architectures)
+    sandwich_backward(supernet, drawn, data, batch.images, batch.labels)
+    for parameter in supernet.parameters():
+        parameter.grad = None
+    return time.perf_counter() - began
+
+
+def _evaluation_seconds(config: SearchConfig, supernet: Supernet, data: DataSplits) -> float:
+    evaluate = SupernetEvaluator(supernet, data, config.threads)
+    member = supernet.space.smallest().to_json(), supernet.space.largest().to_json()
+    began = time.perf_counter()
+    for text in member:
+        evaluate(text)
+    return (time.perf_counter() - began) / len(member)

@@ -1,0 +1,366 @@
+"""A whole search: feasibility, profile, supernet, search, verification, fine-tuning, export, report.
+
+Every phase leaves what it found in the run folder and finds it there again, so a run that was killed at any moment goes on
+where it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from nas.errors import InfeasibleError, UsageError
+from nas.files import read_json, write_json
+from nas.predictors.cost import Cost, node_cost
+from nas.predictors.latency_predictor import LatencyPredictor
+from nas.predictors.latency_profile import profile
+from nas.predictors.latency_table import HELD_OUT, LatencyTable
+from nas.predictors.target import Target
+from nas.predictors.timings import Measurement
+from nas.progress import Reporter, Silent, Step
+from nas.quantities import format_time
+from nas.results.config import SearchConfig
+from nas.results.estimate import estimate
+from nas.results.export import export
+from nas.results.feasibility import fastest, require_feasible
+from nas.results.run import Run
+from nas.results.summary import Outcome, write_results
+from nas.results.verification import Verdict, measure_exported, measure_network, read_verdicts, write_verdicts
+from nas.search.archive import Archive
+from nas.search.evaluation import SupernetEvaluator
+from nas.search.executors.base import Executor
+from nas.search.executors.local import LocalExecutor
+from nas.search.loop import run_search
+from nas.search.strategy import create
+from nas.search.types import Budgets, Problem, Trial, best
+from nas.search_spaces.architecture import Architecture
+from nas.search_spaces.backbone import Backbone
+from nas.search_spaces.graph import nodes
+from nas.supernet.calibration import calibrate, score
+from nas.supernet.checkpoint import read_progress
+from nas.supernet.data import DataSplits, load_data
+from nas.supernet.finetune import finetune
+from nas.supernet.supernet import Supernet
+from nas.supernet.training import TrainingHistory, train, trained_epochs
+
+MEASURED_A_ROUND = 8
+EXTRA_ROUNDS = 3
+CONFIDENCE = 0.95
+
+
+@dataclass
+class Winner:
+    """The trial that won, its trained network, and its last measurement."""
+
+    trial: Trial
+    network: Backbone
+    measurement: Measurement
+    validation: float
+    test: float
+
+
+class SearchRun:
+    """One run in its folder. `run()` does, or finishes, all phases and returns the outcome."""
+
+    def __init__(self, folder: Path, config: SearchConfig, reporter: Reporter | None = None) -> None:
+        self.folder, self.config = Run(folder), config
+        self.reporter: Reporter = reporter or Silent()
+        self.space = config.search_space()
+        self.target = Target.parse(config.target)
+        self.budgets = Budgets(config.budgets)
+        self.target.require()
+
+    def run(self) -> Outcome:
+        """Raises InfeasibleError where no architecture meets the budgets, and what the phases raise.
+
+        A finished run is only reported again.
+        """
+        if self.folder.summary_path.exists():
+            return self.report()
+        with _threads(self.config.threads):
+            self.start()
+            self.require_feasible()
+            self.profile()
+            self.first_proposal()
+            self.say_estimate()
+            self.train()
+            winner = self.find_winner()
+            with self.phase("Report"):
+                return write_results(self, winner)
+
+    def report(self) -> Outcome:
+        """Write front, report and summary of a finished run again. Raises FileError where it is not finished."""
+        summary = self.folder.summary()
+        self.load_predictor()
+        self.history = TrainingHistory(read_progress(self.folder.checkpoint)["history"])
+        with self.archive() as archive:
+            self.trials = archive.trials()
+        trial = next(trial for trial in self.trials if trial.architecture.digest == summary["digest"])
+        last = next(v for v in reversed(self.verdicts) if v.final and v.architecture.digest == summary["digest"])
+        scores = summary["accuracy_validation"], summary["accuracy_test"]
+        return write_results(self, Winner(trial, self.folder.winner(), last.measurement, *scores))
+
+    @cached_property
+    def data(self) -> DataSplits:
+        """The images, read once."""
+        return load_data(self.config.data, max(self.space.resolutions))
+
+    @cached_property
+    def supernet(self) -> Supernet:
+        """The shared weights."""
+        return Supernet(self.space, len(self.data.classes), self.data.in_channels, seed=self.config.seed)
+
+    @property
+    def outputs(self) -> tuple[int, int]:
+        """Classes and input channels."""
+        return len(self.data.classes), self.data.in_channels
+
+    def start(self) -> None:
+        """Read the data, make the folder, and write down what was asked for."""
+        create(self.config.strategy, self.problem_without_latency, self.config.seed)
+        fingerprint = self.data.fingerprint
+        if self.config.data_fingerprint and self.config.data_fingerprint != fingerprint:
+            raise UsageError(f"data {self.config.data!r} has changed since the run began: start a new run with another --out")
+        self.config = replace(self.config, data_fingerprint=fingerprint)
+        self.config.save(self.folder.config_path)
+
+    def require_feasible(self) -> None:
+        """Answer within seconds whether the budgets can be met at all."""
+        if self.folder.latency_table.exists():
+            return
+        with self.phase("Feasibility") as step:
+            classes, channels = self.outputs
+            found = fastest(self.space, self.target, channels, classes, step)
+            require_feasible(found, dict(self.budgets.limits), self.space, self.target, channels, classes)
+        took = format_time(found.measurement.median)
+        self.reporter.note(f"the fastest member of {self.space.name!r} found takes {took} on {self.target}")
+
+    def profile(self) -> None:
+        """Measure the target, or take the table of an earlier profile."""
+        given = self.config.latency_table
+        if given is not None and not self.folder.latency_table.exists():
+            LatencyTable.load(Path(given), self.target)
+            self.folder.latency_table.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(given, self.folder.latency_table)
+        if given is None:
+            with self.phase("Latency profile") as step:
+                self._profile(step)
+        self.load_predictor()
+        held = list(self.predictor.table.of_role(HELD_OUT))
+        if held:
+            found = self.predictor.assess([item.architecture for item in held], [item.measurement.median for item in held])
+            self.reporter.note(
+                f"latency predictor on {found.n} held-out networks: mean error {found.mape:.1%}, Spearman {found.spearman:.3f}"
+            )
+
+    def load_predictor(self) -> None:
+        """Fit the predictor to the table and to what was verified so far."""
+        self.predictor = LatencyPredictor.fit(LatencyTable.load(self.folder.latency_table, self.target))
+        self.verdicts = read_verdicts(self.folder.verification)
+        for verdict in self.verdicts:
+            self._learn(verdict)
+
+    def _profile(self, step: Step) -> None:
+        config, (classes, channels) = self.config, self.outputs
+        profile(
+            self.space, self.target, self.folder.latency_table, in_channels=channels, num_classes=classes, seed=config.seed,
+            train=config.profile_networks, held_out=config.profile_held_out, seconds=config.profile_seconds, progress=step,
+        )  # fmt: skip
+
+    def first_proposal(self) -> None:
+        """Raise InfeasibleError before any training where the strategy finds nothing under the budgets."""
+        create("random", self.problem, self.config.seed).ask(0)
+
+    def say_estimate(self) -> None:
+        """Tell what the rest of the run will cost."""
+        epochs = self.config.training.epochs - trained_epochs(self.folder.checkpoint)
+        with self.archive() as archive:
+            evaluations = max(0, self.config.evaluations - len(archive))
+        self.reporter.note(f"the rest takes {estimate(self.config, self.supernet, self.data, 0.0, epochs, evaluations)}")
+
+    def train(self) -> None:
+        """Train the supernet, or go on with its checkpoint."""
+        with self.phase("Supernet") as step:
+            self.history = train(self.supernet, self.data, self.config.training, self.folder.checkpoint, step)
+        self.supernet.eval()
+
+    @cached_property
+    def problem_without_latency(self) -> Problem:
+        """The space alone, to check names before anything is measured."""
+        return Problem(self.space, lambda architecture: dict.fromkeys(self.budgets.limits, 0.0), self.budgets)
+
+    @property
+    def problem(self) -> Problem:
+        """The search problem as the predictor sees it now."""
+        return Problem(self.space, self.describe, self.budgets, self.config.objectives)
+
+    def describe(self, architecture: Architecture) -> Mapping[str, float]:
+        """Predicted latency (s), its upper bound, parameters and MACs."""
+        classes, channels = self.outputs
+        sizes = Cost.total(node_cost(node) for node in nodes(architecture, None, channels, classes))
+        return {
+            "latency": float(self.predictor.predict([architecture]).mean[0]),
+            "latency_upper": float(self.predictor.upper([architecture], CONFIDENCE)[0]),
+            "params": float(sizes.params),
+            "macs": float(sizes.macs),
+        }
+
+    def archive(self) -> Archive:
+        """The archive of record."""
+        return Archive(self.config.storage or self.folder.journal, self.space, self.config.objectives, self.budgets)
+
+    def executor(self) -> Executor:
+        """Where candidates are evaluated."""
+        evaluator = SupernetEvaluator(self.supernet, self.data, self.config.threads)
+        if self.config.ray is None:
+            return LocalExecutor(evaluator)
+        from nas.search.executors.ray import RayExecutor
+
+        return RayExecutor(evaluator, self.config.ray, self.config.workers)
+
+    def find_winner(self) -> Winner:
+        """Search and verify in turns, until an exported network is measured under the budget.
+
+        Raises InfeasibleError, naming the closest, where none is after the extra rounds.
+        """
+        for extra in range(EXTRA_ROUNDS + 1):
+            self.search(self.config.evaluations + extra * max(1, self.config.evaluations // 5))
+            winner = self.verify()
+            if winner is not None:
+                return winner
+            self.reporter.note("no candidate was measured under the budget; the predictor has learned from it, searching on")
+        raise self._nothing_verified()
+
+    def search(self, evaluations: int) -> None:
+        """Evaluate candidates up to a number, those of earlier rounds included."""
+        problem = self.problem
+        with self.archive() as archive, self.phase("Search") as step, self.executor() as executor:
+
+            def tell(done: int, total: int, found: Trial | None) -> None:
+                words = (
+                    "" if found is None else f"best {found.metrics['accuracy']:.1%} at {format_time(found.metrics['latency'])}"
+                )
+                step(done, total, words)
+
+            strategy = create(self.config.strategy, problem, self.config.seed)
+            run_search(problem, strategy, archive, executor, evaluations=evaluations, progress=tell)
+            self.trials = archive.trials()
+
+    def verify(self) -> Winner | None:
+        """Measure the most promising candidates as exported, the best first; the first that holds is trained and shipped."""
+        with self.phase("Verification and export") as step:
+            for attempt in range(MEASURED_A_ROUND):
+                trial = self.most_promising()
+                if trial is None:
+                    return None
+                step(attempt, MEASURED_A_ROUND, f"measuring {trial.architecture.digest} as exported")
+                if not self._accepted(trial):
+                    measured = self._measure(trial)
+                    if not measured.accepted:
+                        continue
+                winner = self._finish(trial, step)
+                if winner is not None:
+                    return winner
+        return None
+
+    def most_promising(self) -> Trial | None:
+        """The best trial that the predictor, as it is now, holds for feasible and that was not measured over the budget."""
+        rejected = {verdict.architecture.digest for verdict in self.verdicts if not verdict.accepted}
+        left = [trial for trial in self.trials if trial.complete and trial.architecture.digest not in rejected]
+        problem = self.problem
+        accepted = [trial for trial in left if self._accepted(trial)]
+        fresh = [replace(trial, metrics={**trial.metrics, **problem.cheap(trial.architecture)}) for trial in left]
+        return accepted[0] if accepted else best(fresh, self.budgets)
+
+    def _accepted(self, trial: Trial) -> bool:
+        return any(verdict.architecture.digest == trial.architecture.digest and verdict.accepted for verdict in self.verdicts)
+
+    def _measure(self, trial: Trial) -> Verdict:
+        classes, channels = self.outputs
+        network = self.supernet.extract(trial.architecture).eval()
+        calibrate(network, self.data, trial.architecture.resolution)
+        found = measure_network(network, self.target, classes, channels, accept_noise=self.config.accept_noise)
+        return self._record(trial.architecture, found, final=False)
+
+    def _record(self, architecture: Architecture, found: Measurement, *, final: bool) -> Verdict:
+        predicted = float(self.predictor.predict([architecture]).mean[0])
+        limit = self.budgets.limits.get("latency")
+        accepted = limit is None or found.high <= limit
+        verdict = Verdict(architecture, predicted, found, accepted, final)
+        self.verdicts.append(verdict)
+        write_verdicts(self.folder.verification, self.verdicts)
+        self._learn(verdict)
+        return verdict
+
+    def _learn(self, verdict: Verdict) -> None:
+        """Whole networks that were measured teach the predictor, accepted or not."""
+        self.predictor.correct([verdict.architecture], [verdict.measurement])
+
+    def _finish(self, trial: Trial, step: Step) -> Winner | None:
+        """Fine-tune, export and measure the winner; None where the final measurement is over the budget."""
+        architecture, (classes, channels) = trial.architecture, self.outputs
+        network = self.supernet.extract(architecture)
+        calibrate(network.eval(), self.data, architecture.resolution)
+        before = score(network, self.data, self.data.validation, architecture.resolution)
+        tuned = self._tuned(network, architecture, step)
+        after = score(tuned, self.data, self.data.validation, architecture.resolution)
+        chosen, reached = (tuned, after) if after.accuracy >= before.accuracy else (network, before)
+        test = score(chosen, self.data, self.data.test, architecture.resolution).accuracy
+        step(1, 2, "exporting and measuring the winner")
+        shutil.rmtree(self.folder.winner_path, ignore_errors=True)
+        recipe = {"data": self.config.data, "seed": self.config.seed, **vars(self.config.finetuning)}
+        export(chosen, self.folder.winner_path, num_classes=classes, in_channels=channels, recipe=recipe)
+        found = measure_exported(
+            self.folder.winner_path, self.target, architecture.resolution, channels, accept_noise=self.config.accept_noise
+        )
+        if not self._record(architecture, found, final=True).accepted:
+            shutil.rmtree(self.folder.winner_path, ignore_errors=True)
+            return None
+        return Winner(trial, chosen, found, reached.accuracy, test)
+
+    def _tuned(self, network: Backbone, architecture: Architecture, step: Step) -> Backbone:
+        tuned = copy.deepcopy(network)
+        recipe = replace(self.config.finetuning, seed=self.config.seed)
+        checkpoint = self.folder.path / "winner-training" / f"{architecture.digest}.safetensors"
+        finetune(tuned, self.data, recipe, architecture.resolution, checkpoint, f"{architecture.digest}:{recipe}", step)
+        return tuned
+
+    def _nothing_verified(self) -> InfeasibleError:
+        if not self.verdicts:
+            return InfeasibleError(f"no candidate met the budgets in {len(self.trials)} evaluations; raise --evaluations")
+        closest = min(self.verdicts, key=lambda verdict: verdict.measurement.high)
+        limit, took = format_time(self.budgets.limits["latency"]), format_time(closest.measurement.high)
+        return InfeasibleError(
+            f"no exported network was measured under {limit} on {self.target}: the closest, {closest.architecture.digest}, "
+            f"took up to {took}; raise --budget-latency or --evaluations"
+        )
+
+    @contextlib.contextmanager
+    def phase(self, title: str) -> Iterator[Step]:
+        """A phase with progress, its seconds added to `phases.json`."""
+        began = time.perf_counter()
+        try:
+            with self.reporter.phase(title) as step:
+                yield step
+        finally:
+            spent = read_json(self.folder.phases, "phase times") if self.folder.phases.exists() else {}
+            spent[title] = spent.get(title, 0.0) + time.perf_counter() - began
+            write_json(self.folder.phases, spent)
+
+
+@contextlib.contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

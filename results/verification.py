@@ -1,0 +1,96 @@
+"""Measuring what is shipped: a candidate counts only if the exported artefact, on the target, stays under the budget."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from nas.errors import FileError, MeasurementError
+from nas.files import read_json, write_json
+from nas.predictors.measure import measure
+from nas.predictors.target import Target
+from nas.predictors.timings import Measurement
+from nas.results.export import FORMATS, export
+from nas.results.load import load_exported
+from nas.search_spaces.architecture import Architecture
+from nas.search_spaces.backbone import Backbone
+
+_ATTEMPTS = 3
+_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One network measured as exported; `final` marks the winner's last measurement, with its trained weights."""
+
+    architecture: Architecture
+    predicted: float
+    measurement: Measurement
+    accepted: bool
+    final: bool = False
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain values, fit for JSON."""
+        return {
+            "architecture": self.architecture.to_mapping(),
+            "digest": self.architecture.digest,
+            "predicted": self.predicted,
+            "measurement": self.measurement.to_mapping(),
+            "accepted": self.accepted,
+            "final": self.final,
+        }
+
+    @classmethod
+    def from_mapping(cls, data: Mapping[str, Any]) -> Self:
+        """What `to_mapping` wrote."""
+        architecture, found = Architecture.from_mapping(data["architecture"]), Measurement.from_mapping(data["measurement"])
+        return cls(architecture, float(data["predicted"]), found, bool(data["accepted"]), bool(data["final"]))
+
+
+def measure_network(
+    network: Backbone, target: Target, num_classes: int, in_channels: int, *, accept_noise: bool = False
+) -> Measurement:
+    """Export a network to a scratch folder and measure the file that the target's runtime loads."""
+    formats = ("json", "safetensors", "python") + (("onnx",) if target.runtime == "onnxruntime" else ())
+    with tempfile.TemporaryDirectory(prefix="nas-") as scratch:
+        folder = Path(scratch) / "candidate"
+        export(network, folder, num_classes=num_classes, in_channels=in_channels, formats=formats)
+        return measure_exported(folder, target, network.architecture.resolution, in_channels, accept_noise=accept_noise)
+
+
+def measure_exported(
+    folder: Path, target: Target, resolution: int, in_channels: int, *, accept_noise: bool = False
+) -> Measurement:
+    """Measure an exported network. A noisy measurement is repeated; the third one's error passes through.
+
+    Raises MeasurementError where the machine is too noisy to believe the numbers.
+    """
+    artefact = folder / FORMATS["onnx"] if target.runtime == "onnxruntime" else load_exported(folder)
+    for attempt in range(_ATTEMPTS):
+        try:
+            return measure(
+                artefact, target, resolution, in_channels=in_channels, budget_seconds=_SECONDS, seed=attempt,
+                accept_noise=accept_noise,
+            )  # fmt: skip
+        except MeasurementError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def read_verdicts(path: Path) -> list[Verdict]:
+    """The verdicts of a run so far. Raises FileError for a damaged file."""
+    if not path.exists():
+        return []
+    try:
+        return [Verdict.from_mapping(item) for item in read_json(path, "verification")]
+    except (TypeError, KeyError, MeasurementError) as error:
+        raise FileError(f"verification {path} is damaged ({error}); delete it to measure again") from error
+
+
+def write_verdicts(path: Path, verdicts: list[Verdict]) -> None:
+    """Write all verdicts atomically."""
+    write_json(path, [verdict.to_mapping() for verdict in verdicts])

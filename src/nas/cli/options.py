@@ -1,0 +1,53 @@
+"""What several commands share: quantities as options, and printing for people or machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from nas.errors import UsageError
+from nas.quantities import parse_count, parse_time
+
+
+def _quantity(parse: Callable[[str], float], name: str) -> Any:
+    def parser(text: str) -> float:
+        try:
+            return parse(text)
+        except UsageError as error:
+            raise typer.BadParameter(str(error)) from error
+
+    parser.__name__ = name
+    return parser
+
+
+TIME = _quantity(parse_time, "TIME")
+COUNT = _quantity(parse_count, "COUNT")
+
+Space = Annotated[str, typer.Option(help="A preset (tiny, mobile, base) or a YAML file that overrides one.")]
+Data = Annotated[str, typer.Option(help="digits, folder:PATH (a sub-folder a class), parquet:PATH, or hub:NAME.")]
+TargetOption = Annotated[str, typer.Option(help="Device and runtime, e.g. cpu:onnxruntime,threads=1,batch=1,precision=fp32.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and leave."""
+    if wanted:
+        from importlib.metadata import version
+
+        write(f"nas {version('hybrid-nas')}")
+        raise typer.Exit
+
+
+def write(text: str) -> None:
+    """A line on standard output."""
+    sys.stdout.write(text + "\n")
+
+
+def write_json(data: Any) -> None:
+    """JSON on standard output."""
+    write(json.dumps(data, indent=1, ensure_ascii=False))

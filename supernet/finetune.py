@@ -1,0 +1,96 @@
+"""Training one network alone: the winner of a search, from inherited or fresh weights. Resumable bit for bit on CPU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from nas.errors import NasError
+from nas.supernet.calibration import score
+from nas.supernet.checkpoint import load_checkpoint, save_checkpoint
+from nas.supernet.data import DataSplits
+from nas.supernet.schedule import warm_cosine
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneRecipe:
+    """How one network is trained: AdamW, linear warm-up, cosine decay to zero, label smoothing, moved and mirrored images."""
+
+    epochs: int = 12
+    batch: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    label_smoothing: float = 0.1
+    gradient_clip: float = 5.0
+    seed: int = 0
+
+
+def finetune(
+    network: nn.Module,
+    data: DataSplits,
+    recipe: FinetuneRecipe,
+    resolution: int,
+    checkpoint: Path,
+    identity: str,
+    progress: Progress | None = None,
+) -> list[dict[str, float]]:
+    """Train in place, or go on from `checkpoint`, and return one row an epoch: loss and validation accuracy.
+
+    `identity` names the network and recipe that a checkpoint must belong to. Raises FileError for a foreign checkpoint and
+    NasError where the loss is not finite.
+    """
+    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    steps = max(1, math.ceil(len(data.train) / recipe.batch))
+    done, rows = 0, []
+    if checkpoint.exists():
+        saved = load_checkpoint(checkpoint, network, optimizer, identity)
+        done, rows = int(saved["epoch"]), list(saved["rows"])
+    for epoch in range(done, recipe.epochs):
+        loss = _epoch(network, data, recipe, optimizer, resolution, epoch, steps, progress)
+        accuracy = score(network, data, data.validation, resolution).accuracy
+        rows.append({"epoch": float(epoch + 1), "loss": loss, "accuracy": accuracy})
+        save_checkpoint(checkpoint, network, optimizer, identity, {"epoch": epoch + 1, "rows": rows})
+    network.eval()
+    return rows
+
+
+def _epoch(
+    network: nn.Module,
+    data: DataSplits,
+    recipe: FinetuneRecipe,
+    optimizer: torch.optim.Optimizer,
+    resolution: int,
+    epoch: int,
+    steps: int,
+    progress: Progress | None,
+) -> float:
+    network.train()
+    generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
+    order = torch.randperm(len(data.train), generator=generator)
+    total = 0.0
+    for index in range(steps):
+        step = epoch * steps + index
+        for group in optimizer.param_groups:
+            group["lr"] = warm_cosine(recipe.learning_rate, recipe.warmup, step, steps * recipe.epochs)
+        batch = data.train.take(order[index * recipe.batch : (index + 1) * recipe.batch])
+        images = data.prepare(data.augment(batch.images, generator), resolution)
+        optimizer.zero_grad(set_to_none=True)
+        loss = F.cross_entropy(network(images), batch.labels, label_smoothing=recipe.label_smoothing)
+        if not math.isfinite(float(loss)):
+            raise NasError(f"the loss is {float(loss)} at step {step}: lower the learning rate (now {recipe.learning_rate:g})")
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_clip)
+        optimizer.step()
+        total += float(loss)
+        if progress is not None:
+            progress(step + 1, steps * recipe.epochs, f"epoch {epoch + 1}/{recipe.epochs}, loss {float(loss):.2f}")
+    return total / steps

@@ -1,0 +1,160 @@
+import itertools
+import math
+import random
+
+import numpy as np
+import pytest
+
+from nas.errors import MeasurementError, UsageError
+from nas.predictors.assessment import assess
+from nas.predictors.latency_predictor import LatencyPredictor, conformal_quantile, simplest
+from nas.predictors.latency_table import LatencyTable
+from nas.predictors.target import Target
+from nas.predictors.timings import Measurement
+from nas.search_spaces.graph import nodes
+from nas.search_spaces.presets import load_space
+
+SPACE = load_space("tiny")
+OVERHEAD = 2e-4
+
+
+def node_seconds(node):
+    """A machine that we know: an overhead by operator, and a rate."""
+    work = math.prod(node.in_shape) * (1 + node.out_shape[2] / 50) * (1 + 0.2 * sum(float(v) for _, v in node.settings))
+    return 2e-5 + 1e-6 * (sum(map(ord, node.operator)) % 40) + 1e-9 * work
+
+
+def latency(architecture, scale=1.3):
+    return OVERHEAD + scale * sum(node_seconds(node) for node in nodes(architecture, None, 3, 10))
+
+
+def measured(seconds):
+    return Measurement(seconds, seconds * 0.99, seconds * 1.01, seconds, seconds, 10, 0.02, 0.01, str(Target()), 32)
+
+
+def sampled(name, number):
+    return [SPACE.sample(random.Random(f"{name}{index}")) for index in range(number)]
+
+
+def made_table(train=40, census=50, noise=0.03, scale=1.3):
+    rng = random.Random(0)
+    table = LatencyTable(Target(), "tiny", num_classes=10, anchor=1e-3)
+    for architecture in sampled("census", census):
+        for node in nodes(architecture, None, 3, 10):
+            table.add_node(node, node_seconds(node) * rng.lognormvariate(0, noise))
+    for architecture in sampled("train", train):
+        table.add(architecture, measured(latency(architecture, scale) * rng.lognormvariate(0, noise / 3)))
+    return table
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return LatencyPredictor.fit(made_table())
+
+
+HELD_OUT = sampled("held", 50)
+TRUTH = [latency(architecture) for architecture in HELD_OUT]
+
+
+def test_a_known_machine_is_predicted(predictor):
+    found = predictor.assess(HELD_OUT, TRUTH)
+    assert found.mape < 0.03
+    assert found.spearman > 0.97
+    assert found.within_10 > 0.95
+    assert found.n == 50
+    assert predictor.model != "table"
+
+
+def test_intervals_cover_about_as_often_as_they_say(predictor):
+    assert predictor.assess(HELD_OUT, TRUTH).coverage_90 >= 0.8
+    assert np.mean(predictor.upper(HELD_OUT, 0.95) >= TRUTH) >= 0.85
+    assert np.median(predictor.upper(HELD_OUT, 0.95) / TRUTH) < 1.2
+
+
+def test_higher_confidence_means_a_higher_bound(predictor):
+    bounds = [predictor.upper(HELD_OUT, confidence) for confidence in (0.5, 0.8, 0.95, 0.999)]
+    assert all((low <= high).all() for low, high in itertools.pairwise(bounds))
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        predictor.upper(HELD_OUT, 95)
+
+
+def test_the_table_is_the_whole_state(predictor, tmp_path):
+    predictor.table.save(tmp_path / "t.json")
+    again = LatencyPredictor.fit(LatencyTable.load(tmp_path / "t.json"))
+    np.testing.assert_array_equal(again.predict(HELD_OUT).mean, predictor.predict(HELD_OUT).mean)
+    np.testing.assert_array_equal(again.upper(HELD_OUT), predictor.upper(HELD_OUT))
+
+
+def test_a_prediction_does_not_depend_on_its_company(predictor):
+    together = predictor.predict(HELD_OUT)
+    alone = np.concatenate([predictor.predict([architecture]).mean for architecture in HELD_OUT])
+    np.testing.assert_allclose(together.mean, alone, rtol=1e-9)
+
+
+def test_where_nodes_were_not_measured_the_interval_is_wider(predictor):
+    few = LatencyPredictor.fit(made_table(census=4))
+    assert few.predict(HELD_OUT).std.mean() > 1.5 * predictor.predict(HELD_OUT).std.mean()
+
+
+def test_corrections_are_learned_without_new_node_times():
+    wrong = made_table(train=20)
+    predictor = LatencyPredictor.fit(wrong)
+    slower = [1.5 * value for value in TRUTH]
+    before = predictor.assess(HELD_OUT, slower).mape
+    nodes_before = dict(predictor.table.nodes)
+    fresh = sampled("correction", 60)
+    predictor.correct(fresh, [measured(1.5 * latency(architecture)) for architecture in fresh])
+    assert predictor.assess(HELD_OUT, slower).mape < 0.6 * before
+    assert predictor.table.nodes == nodes_before
+    assert len(predictor.table.networks) == 80
+
+
+def test_node_times_add_up_to_the_prediction(predictor):
+    found = predictor.node_seconds(HELD_OUT[0])
+    assert list(found) == [node.name for node in nodes(HELD_OUT[0], None, 3, 10)]
+    assert sum(found.values()) == pytest.approx(predictor.predict(HELD_OUT[:1]).mean[0])
+
+
+def test_without_noise_the_plain_table_wins_over_richer_models():
+    table = LatencyTable(Target(), "tiny", num_classes=10)
+    for architecture in sampled("train", 20):
+        found = nodes(architecture, None, 3, 10)
+        for node in found:
+            table.add_node(node, node_seconds(node))
+        table.add(architecture, measured(sum(node_seconds(node) for node in found)))
+    assert LatencyPredictor.fit(table).model == "table"
+
+
+def test_too_little_to_learn_from_is_said():
+    with pytest.raises(MeasurementError, match="has 0 node times"):
+        LatencyPredictor.fit(LatencyTable(Target()))
+    with pytest.raises(MeasurementError, match="has 3 training networks"):
+        LatencyPredictor.fit(made_table(train=3, census=2))
+
+
+def test_the_simplest_model_inside_a_standard_error_is_chosen():
+    rng = np.random.default_rng(0)
+    good = rng.normal(0, 0.05, 40)
+    assert simplest({"a": good + 0.001, "b": good}) == "a"
+    assert simplest({"a": good + 0.3, "b": good}) == "b"
+
+
+@pytest.mark.parametrize(("confidence", "expected"), [(0.5, 5.0), (0.9, 9.0)])
+def test_the_conformal_quantile_is_the_textbook_order_statistic(confidence, expected):
+    assert conformal_quantile(np.arange(1.0, 10.0), confidence) == expected
+
+
+def test_beyond_the_data_the_quantile_grows():
+    scores = np.arange(1.0, 10.0)
+    assert 9.0 < conformal_quantile(scores, 0.99) < conformal_quantile(scores, 0.999)
+
+
+def test_assessment_counts_what_it_says():
+    measured_now = np.array([1.0, 2.0, 4.0, 8.0])
+    predicted = measured_now * np.array([1.04, 0.92, 1.2, 1.0])
+    found = assess(predicted, measured_now, predicted * 0.9, predicted * 1.1)
+    assert found.mape == pytest.approx((0.04 + 0.08 + 0.2 + 0) / 4)
+    assert (found.within_5, found.within_10, found.coverage_90) == (0.5, 0.75, 0.75)
+    assert found.spearman == found.kendall == pytest.approx(1.0)
+    with pytest.raises(UsageError, match="at least two"):
+        assess(predicted[:1], measured_now[:1], predicted[:1], predicted[:1])

@@ -1,0 +1,75 @@
+import json
+import random
+
+import pytest
+
+from nas.errors import FileError, UsageError
+from nas.predictors.latency_table import HELD_OUT, LatencyTable
+from nas.predictors.target import Target
+from nas.predictors.timings import Measurement
+from nas.search_spaces.graph import nodes
+from nas.search_spaces.presets import load_space
+
+SPACE = load_space("tiny")
+
+
+def measured(seconds, target="cpu:eager,threads=1,batch=1,precision=fp32"):
+    return Measurement(seconds, seconds * 0.99, seconds * 1.01, seconds, seconds, 10, 0.02, 0.01, target, 32)
+
+
+@pytest.fixture
+def table():
+    made = LatencyTable(Target(), "tiny", num_classes=10, anchor=1e-3, environment={"cpu": "x"})
+    architecture = SPACE.sample(random.Random(0))
+    for node in nodes(architecture, None, 3, 10):
+        made.add_node(node, 1e-4)
+        made.add_node(node, 2e-4)
+    made.add(architecture, measured(3e-3))
+    made.add(SPACE.sample(random.Random(1)), measured(4e-3), HELD_OUT)
+    return made
+
+
+def test_a_file_holds_the_whole_table(table, tmp_path):
+    table.save(tmp_path / "t.json")
+    assert LatencyTable.load(tmp_path / "t.json", Target()) == table
+
+
+def test_samples_of_a_node_are_kept_apart(table):
+    samples = [item.samples for item in table.nodes.values()]
+    assert all(len(item) >= 2 and set(item) == {1e-4, 2e-4} for item in samples)
+
+
+def test_a_table_of_another_target_or_version_or_format_is_refused(table, tmp_path):
+    path = tmp_path / "t.json"
+    table.save(path)
+    with pytest.raises(FileError, match=r"is of target cpu:eager.*not cpu:onnxruntime"):
+        LatencyTable.load(path, Target.parse("cpu:onnxruntime"))
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps(data | {"version": 99}))
+    with pytest.raises(FileError, match="version 99"):
+        LatencyTable.load(path)
+    path.write_text("{}")
+    with pytest.raises(FileError, match="no latency table"):
+        LatencyTable.load(path)
+
+
+@pytest.mark.parametrize("name", ["nodes", "networks", "target", "anchor"])
+def test_a_damaged_table_is_refused_in_one_line(table, tmp_path, name):
+    path = tmp_path / "t.json"
+    table.save(path)
+    data = json.loads(path.read_text())
+    del data[name]
+    path.write_text(json.dumps(data))
+    with pytest.raises(FileError) as caught:
+        LatencyTable.load(path)
+    assert "\n" not in str(caught.value)
+    path.write_text(json.dumps(data)[:-20])
+    with pytest.raises(FileError, match="damaged or not JSON"):
+        LatencyTable.load(path)
+
+
+def test_measurements_of_another_target_do_not_mix(table):
+    with pytest.raises(UsageError, match="does not belong"):
+        table.add(SPACE.sample(random.Random(2)), measured(1e-3, "cpu:onnxruntime,threads=1,batch=1,precision=fp32"))
+    with pytest.raises(UsageError, match="role"):
+        table.add(SPACE.sample(random.Random(2)), measured(1e-3), "both")
