@@ -88,7 +88,7 @@ def main() -> None:
     torch.set_num_threads(1)
     budget = median_latency(options.space)
     print(
-        f"{'strategy':<12}{'CPU ms':>9}{'wall ms':>9}{'archive CPU ms':>16}   per candidate, {options.evaluations} of {options.space}"
+        f"{'strategy':<12}{'CPU ms':>9}{'wall ms':>9}{'archive CPU ms':>16}   per candidate, {options.evaluations} in {options.space}"
     )
     rows = {}
     for name in options.strategies:

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
-from nas.errors import FileError, SpaceError, UsageError
+from nas.errors import FileError, MeasurementError, SpaceError, UsageError
 from nas.files import read_json, write_json
 from nas.predictors.target import Target
-from nas.predictors.timings import Measurement
+from nas.predictors.timings import MAX_SPREAD, Measurement
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.graph import Node
 
@@ -88,6 +88,16 @@ class LatencyTable:
     def of_role(self, role: str) -> Iterator[NetworkTime]:
         """The measured networks of one role, in the order of their digests: the same in every process."""
         return (self.networks[digest] for digest in sorted(self.networks) if self.networks[digest].role == role)
+
+    def require_quiet(self, max_spread: float = MAX_SPREAD) -> None:
+        """Raise MeasurementError where the runs of the median network spread by more than `max_spread`."""
+        spreads = sorted(item.measurement.spread for item in self.networks.values())
+        found = spreads[len(spreads) // 2] if spreads else 0.0
+        if found > max_spread:
+            raise MeasurementError(
+                f"the measurements on {self.target} spread by {found:.0%} of their median (limit {max_spread:.0%}): something "
+                "else uses the machine; stop it, delete the table and profile again, or accept the noise explicitly"
+            )
 
     def save(self, path: Path) -> None:
         """Write the file atomically. Raises FileError."""

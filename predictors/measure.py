@@ -17,10 +17,9 @@ from nas.errors import MeasurementError, UsageError
 from nas.predictors.anchor import anchor
 from nas.predictors.runtime import runtime
 from nas.predictors.target import Target
-from nas.predictors.timings import Measurement, drift_factors, steady, summarise
+from nas.predictors.timings import MAX_SPREAD, Measurement, drift_factors, steady, summarise
 
 Run = Callable[[], object]
-MAX_SPREAD = 0.25  # torch.utils.benchmark speaks of "significant environmental influence" from this IQR / median on
 CLOCK_SHARE = 1e-3
 VISIT_SECONDS = 0.006
 WARMUP_BLOCKS = 20
@@ -91,8 +90,8 @@ def measure_many(
 ) -> list[Measurement]:
     """The latencies of several networks, interleaved: fairer to compare than one after another.
 
-    `resolution` is one for all or one for each; `reference` as for `measure_runs`. Noise is recorded in `spread`, not refused. Raises MeasurementError where
-    the device is missing or a network cannot run.
+    `resolution` is one for all or one for each; `reference` as for `measure_runs`. Noise is recorded in `spread`, not
+    refused. Raises MeasurementError where the device is missing or a network cannot run.
     """
     target.require()
     sides = [resolution] * len(models) if isinstance(resolution, int) else list(resolution)

@@ -14,6 +14,7 @@ from nas.errors import MeasurementError
 Array = NDArray[np.float64]
 CONFIDENCE = 0.95
 RESAMPLES = 1000
+MAX_SPREAD = 0.25  # torch.utils.benchmark speaks of "significant environmental influence" from this IQR / median on
 
 
 @dataclass(frozen=True, slots=True)

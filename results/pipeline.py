@@ -19,7 +19,6 @@ import torch
 
 from nas.errors import InfeasibleError, UsageError
 from nas.files import read_json, write_json
-from nas.predictors.cost import Cost, node_cost
 from nas.predictors.latency_predictor import LatencyPredictor
 from nas.predictors.latency_profile import profile
 from nas.predictors.latency_table import HELD_OUT, LatencyTable
@@ -35,7 +34,7 @@ from nas.results.run import Run
 from nas.results.summary import Outcome, write_results
 from nas.results.verification import Verdict, measure_exported, measure_network, read_verdicts, write_verdicts
 from nas.search.archive import Archive
-from nas.search.evaluation import SupernetEvaluator
+from nas.search.evaluation import SupernetEvaluator, sizes
 from nas.search.executors.base import Executor
 from nas.search.executors.local import LocalExecutor
 from nas.search.loop import run_search
@@ -43,7 +42,6 @@ from nas.search.strategy import create
 from nas.search.types import Budgets, Problem, Trial, best
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import Backbone
-from nas.search_spaces.graph import nodes
 from nas.supernet.calibration import calibrate, score
 from nas.supernet.checkpoint import read_progress
 from nas.supernet.data import DataSplits, load_data
@@ -203,15 +201,14 @@ class SearchRun:
         return Problem(self.space, self.describe, self.budgets, self.config.objectives)
 
     def describe(self, architecture: Architecture) -> Mapping[str, float]:
-        """Predicted latency (s), its upper bound, parameters and MACs."""
-        classes, channels = self.outputs
-        sizes = Cost.total(node_cost(node) for node in nodes(architecture, None, channels, classes))
-        return {
+        """Predicted latency (s) and its upper bound; parameters and MACs where they have a budget or are an objective."""
+        found = {
             "latency": float(self.predictor.predict([architecture]).mean[0]),
             "latency_upper": float(self.predictor.upper([architecture], CONFIDENCE)[0]),
-            "params": float(sizes.params),
-            "macs": float(sizes.macs),
         }
+        if {"params", "macs"} & {*self.budgets.limits, *self.config.objectives}:
+            found |= sizes(architecture, *self.outputs)
+        return found
 
     def archive(self) -> Archive:
         """The archive of record."""

@@ -113,7 +113,9 @@ def _feasible(run: SearchRun) -> list[Trial]:
 def _front(run: SearchRun) -> list[FrontRow]:
     trials = _feasible(run)
     chosen = [trials[i] for i in pareto([(trial.metrics["latency"], trial.metrics["accuracy"]) for trial in trials])]
-    low, high = run.predictor.interval([trial.architecture for trial in chosen], 0.9) if chosen else ([], [])
+    if not chosen:
+        return []
+    low, high = run.predictor.interval([trial.architecture for trial in chosen], 0.9)
     return [
         FrontRow(
             trial.architecture.digest,
@@ -132,7 +134,7 @@ def _front(run: SearchRun) -> list[FrontRow]:
 def report_data(run: SearchRun, winner: Winner, outcome: Outcome) -> ReportData:
     """The run as the report shows it."""
     held = list(run.predictor.table.of_role(HELD_OUT))
-    predicted = run.predictor.predict([item.architecture for item in held]).mean if held else []
+    predicted = list(run.predictor.predict([item.architecture for item in held]).mean) if held else []
     config = run.config
     return ReportData(
         title=f"{run.space.name}: {format_time(outcome.latency)}, {outcome.accuracy_test:.1%} on {config.data}",

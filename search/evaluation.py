@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
+from nas.predictors.cost import Cost, node_cost
 from nas.search_spaces.architecture import Architecture
+from nas.search_spaces.graph import nodes
 from nas.search_spaces.space import SearchSpace
 from nas.supernet.calibration import calibrate, score
 from nas.supernet.data import DataSplits
@@ -15,7 +17,7 @@ from nas.supernet.supernet import Supernet
 
 
 class SupernetEvaluator:
-    """Architecture JSON -> `accuracy` and `loss` on the validation split, with inherited weights.
+    """Architecture JSON -> `accuracy` and `loss` on the validation split with inherited weights, `params` and `macs`.
 
     Pickles as weights and data, so that it travels once to each worker; the supernet is rebuilt there. `threads` is part of
     the answer (sums are rounded in another order), so it goes along.
@@ -35,7 +37,8 @@ class SupernetEvaluator:
             found = score(network, self.data, self.data.validation, architecture.resolution)
         finally:
             torch.set_num_threads(before)
-        return {"accuracy": found.accuracy, "loss": found.loss}
+        outputs = self.supernet.num_classes, self.supernet.in_channels
+        return {"accuracy": found.accuracy, "loss": found.loss, **sizes(architecture, *outputs)}
 
     def __getstate__(self) -> dict[str, Any]:
         net = self.supernet
@@ -52,3 +55,9 @@ class SupernetEvaluator:
         self.supernet = Supernet(space, *state["outputs"])
         self.supernet.load_state_dict(state["weights"])
         self.data, self.threads = state["data"], state["threads"]
+
+
+def sizes(architecture: Architecture, num_classes: int, in_channels: int) -> dict[str, float]:
+    """`params` and `macs` of an architecture, summed over its nodes; a node seen before costs nothing."""
+    found = Cost.total(node_cost(node) for node in nodes(architecture, None, in_channels, num_classes))
+    return {"params": float(found.params), "macs": float(found.macs)}

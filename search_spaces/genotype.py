@@ -120,13 +120,14 @@ def _names(architecture: Architecture) -> set[str]:
 
 def obeys(rule: Placement, architecture: Architecture) -> bool:
     """Whether the mixers of an architecture obey a rule of placement."""
-    state: str | None = ""
+    state = ""
     for stage in architecture.stages:
         state = rule.enter_stage(state)
         for block in stage.blocks:
-            state = rule.step(state, operator(Kind.TOKEN_MIXER, block.mixers[0].name))
-            if state is None:
+            following = rule.step(state, operator(Kind.TOKEN_MIXER, block.mixers[0].name))
+            if following is None:
                 return False
+            state = following
     return True
 
 

@@ -23,7 +23,7 @@ def save_checkpoint(
     path: Path, module: nn.Module, optimizer: torch.optim.Optimizer | None, identity: str, progress: Mapping[str, Any]
 ) -> None:
     """Write weights, optimiser state and `progress` (JSON values) atomically; `identity` names the run they belong to."""
-    names = {parameter: name for name, parameter in module.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
     tensors = {f"weight/{name}": tensor.detach().contiguous() for name, tensor in module.state_dict().items()}
     for parameter, state in optimizer.state.items() if optimizer is not None else ():
         for key, value in state.items():

@@ -85,12 +85,13 @@ def _epoch(
         images = data.prepare(data.augment(batch.images, generator), resolution)
         optimizer.zero_grad(set_to_none=True)
         loss = F.cross_entropy(network(images), batch.labels, label_smoothing=recipe.label_smoothing)
-        if not math.isfinite(float(loss)):
-            raise NasError(f"the loss is {float(loss)} at step {step}: lower the learning rate (now {recipe.learning_rate:g})")
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise NasError(f"the loss is {value} at step {step}: lower the learning rate (now {recipe.learning_rate:g})")
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_clip)
         optimizer.step()
-        total += float(loss)
+        total += value
         if progress is not None:
-            progress(step + 1, steps * recipe.epochs, f"epoch {epoch + 1}/{recipe.epochs}, loss {float(loss):.2f}")
+            progress(step + 1, steps * recipe.epochs, f"epoch {epoch + 1}/{recipe.epochs}, loss {value:.2f}")
     return total / steps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 # Idle OpenMP threads sleep instead of spinning: on a busy machine spinning slows a step tenfold. Read once, by libgomp.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -13,7 +14,7 @@ import typer
 from nas.cli.app import app
 from nas.errors import NasError
 
-_USAGE_ERROR = typer.BadParameter.__mro__[1]
+_USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 _INTERRUPTED = "stopped; `nas search --resume RUN` goes on where a search was"
 
 

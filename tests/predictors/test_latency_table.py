@@ -1,9 +1,10 @@
 import json
 import random
+from dataclasses import replace
 
 import pytest
 
-from nas.errors import FileError, UsageError
+from nas.errors import FileError, MeasurementError, UsageError
 from nas.predictors.latency_table import HELD_OUT, LatencyTable
 from nas.predictors.target import Target
 from nas.predictors.timings import Measurement
@@ -66,6 +67,15 @@ def test_a_damaged_table_is_refused_in_one_line(table, tmp_path, name):
     path.write_text(json.dumps(data)[:-20])
     with pytest.raises(FileError, match="damaged or not JSON"):
         LatencyTable.load(path)
+
+
+def test_a_table_of_noise_is_refused(table):
+    table.require_quiet()
+    for digest, item in list(table.networks.items()):
+        table.add(item.architecture, replace(item.measurement, spread=0.4), item.role)
+        assert table.networks[digest].measurement.spread == 0.4
+    with pytest.raises(MeasurementError, match="spread by 40%"):
+        table.require_quiet()
 
 
 def test_measurements_of_another_target_do_not_mix(table):

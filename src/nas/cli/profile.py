@@ -40,9 +40,8 @@ def profile(
     wanted.require()
     path = out or Path("latency") / f"{chosen.name}-{str(wanted).replace(':', '-').replace(',', '-')}.json"
     talk = reporter()
-    talk.note(
-        f"profiling {chosen.name} on {wanted} into {path}, about {format_duration(_seconds(seconds, profile_estimate(chosen, wanted)))}"
-    )
+    expected = profile_estimate(chosen, wanted) if seconds is None else seconds
+    talk.note(f"profiling {chosen.name} on {wanted} into {path}, about {format_duration(expected)}")
     with talk.phase("Latency profile") as step:
         table = measure_space(
             chosen,
@@ -67,7 +66,3 @@ def profile(
         f"on {found.n} held-out networks: mean error {found.mape:.1%}, within 10 % {found.within_10:.0%}, "
         f"Spearman {found.spearman:.3f}, 90 % interval covers {found.coverage_90:.0%}"
     )
-
-
-def _seconds(asked: float | None, estimated: float) -> float:
-    return estimated if asked is None else asked
