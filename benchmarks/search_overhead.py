@@ -87,9 +87,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     budget = median_latency(options.space)
-    print(
-        f"{'strategy':<12}{'CPU ms':>9}{'wall ms':>9}{'archive CPU ms':>16}   per candidate, {options.evaluations} in {options.space}"
-    )
+    print(f"per candidate, {options.evaluations} of them in {options.space!r}:")
+    print(f"{'strategy':<12}{'CPU ms':>9}{'wall ms':>9}{'archive CPU ms':>16}")
     rows = {}
     for name in options.strategies:
         rows[name] = overhead(name, options.space, options.evaluations, budget)

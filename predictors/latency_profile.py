@@ -77,7 +77,7 @@ def profile(
             table.add_node(node, taken)
         table.census += 1
         progress(0, total, f"{len(table.nodes)} node times")
-    left = [(architecture, role) for architecture, role in wanted ]
+    left = [(architecture, role) for architecture, role in wanted if architecture.digest not in table.networks]
     for group in _groups(left):
         effort = Effort(max((budget - save()) / max(len(left), 1) * 0.8, 0.05), rounds=3)
         _measure_networks(group, table, effort)

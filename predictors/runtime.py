@@ -25,14 +25,12 @@ if TYPE_CHECKING:
 class Runtime(Protocol):
     """How one runtime prepares and runs a network.
 
-    `supports` maps a device to the precisions it runs there. `stepwise` says that it runs the modules of a backbone as they
-    are, one after another, so that on a CPU each can be timed in its place. `preparation` is about how many seconds
-    `prepare` takes for a small network, from which the time of a profile is estimated.
+    `supports` maps a device to the precisions it runs there. `preparation` is about how many seconds `prepare` takes for a
+    small network, from which the time of a profile is estimated.
     """
 
     name: ClassVar[str]
     supports: ClassVar[Mapping[str, tuple[str, ...]]]
-    stepwise: ClassVar[bool]
     preparation: ClassVar[float]
 
     def prepare(self, model: nn.Module | Path, example: Tensor, target: Target) -> Callable[[], object]:

@@ -17,6 +17,7 @@ from typing import IO, Any, Self
 import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.errors import FileError, NasError, UsageError
@@ -56,7 +57,7 @@ class Archive:
         self._trials: dict[int, Trial] = {}
         self._digests: dict[str, int] = {}
         self._read = 0
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         if self._url is None and journal.check(Path(self.location)) == 0:
             self.claim()
         self._storage = self._open()
@@ -130,7 +131,7 @@ class Archive:
             "space": self.space.to_mapping(),
             "objectives": list(self.objectives),
         }
-        directions = ["maximize" if name in MAXIMISED else "minimize" for name in self.objectives]
+        directions = [StudyDirection.MAXIMIZE if name in MAXIMISED else StudyDirection.MINIMIZE for name in self.objectives]
         names = [found.study_name for found in self._storage.get_all_studies()]
         if STUDY not in names and names:
             raise FileError(f"{self.location} holds the Optuna study {names[0]!r}, no search of nas; choose another file")

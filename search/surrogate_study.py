@@ -77,6 +77,7 @@ class OptunaStrategy(HistoryStrategy):
         self._choices = {gene.name: gene.choices for gene in self.space.genes}
         self._genes = {name: Index(len(choices)) for name, choices in self._choices.items() if len(choices) > 1}
         self._fed: list[int] = []
+        self._rendered: dict[int, FrozenTrial] = {}
         self._study = _study()
 
     @abstractmethod
@@ -105,13 +106,20 @@ class OptunaStrategy(HistoryStrategy):
         chosen = {name: choices[drawn.get(name, 0)] for name, choices in self._choices.items()}
         return self.space.decode(chosen)
 
+    def evidence(self) -> list[Trial]:
+        """The trials that the sampler learns from, in order of number."""
+        return self.complete
+
     def _feed(self) -> None:
-        """Bring the study up to the history, in order of number; from the start where a late trial comes in between."""
-        numbers = [trial.number for trial in self.complete]
+        """Bring the study up to the evidence; from the start where that is not merely longer than before."""
+        evidence = self.evidence()
+        numbers = [trial.number for trial in evidence]
         if numbers[: len(self._fed)] != self._fed:
             self._study, self._fed = _study(), []
-        for trial in self.complete[len(self._fed) :]:
-            self._study.add_trial(self._frozen(trial))
+        for trial in evidence[len(self._fed) :]:
+            if trial.number not in self._rendered:
+                self._rendered[trial.number] = self._frozen(trial)
+            self._study.add_trial(self._rendered[trial.number])
         self._fed = numbers
 
     def _frozen(self, trial: Trial) -> FrozenTrial:
@@ -127,5 +135,5 @@ def value(trial: Trial) -> float:
 
 
 def _study() -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna.create_study(direction="maximize", storage=optuna.storages.InMemoryStorage())

@@ -23,7 +23,6 @@ class Compile:
 
     name: ClassVar[str] = "compile"
     supports: ClassVar[Mapping[str, tuple[str, ...]]] = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16")}
-    stepwise: ClassVar[bool] = False
     preparation: ClassVar[float] = 20.0
 
     def prepare(self, model: nn.Module | Path, example: Tensor, target: Target) -> Callable[[], object]:

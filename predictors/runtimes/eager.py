@@ -23,7 +23,6 @@ class Eager:
 
     name: ClassVar[str] = "eager"
     supports: ClassVar[Mapping[str, tuple[str, ...]]] = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16")}
-    stepwise: ClassVar[bool] = True
     preparation: ClassVar[float] = 0.01
 
     def prepare(self, model: nn.Module | Path, example: Tensor, target: Target) -> Callable[[], object]:

@@ -28,7 +28,6 @@ class OnnxRuntime:
 
     name: ClassVar[str] = "onnxruntime"
     supports: ClassVar[Mapping[str, tuple[str, ...]]] = {"cpu": ("fp32",)}
-    stepwise: ClassVar[bool] = False
     preparation: ClassVar[float] = 1.5
 
     def prepare(self, model: nn.Module | Path, example: Tensor, target: Target) -> Callable[[], object]:

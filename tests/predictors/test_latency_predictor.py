@@ -9,6 +9,7 @@ from nas.errors import MeasurementError, UsageError
 from nas.predictors.assessment import assess
 from nas.predictors.latency_predictor import LatencyPredictor, conformal_quantile, simplest
 from nas.predictors.latency_table import LatencyTable
+from nas.predictors.node_times import NodeTimes
 from nas.predictors.target import Target
 from nas.predictors.timings import Measurement
 from nas.search_spaces.graph import nodes
@@ -94,6 +95,17 @@ def test_a_prediction_does_not_depend_on_its_company(predictor):
 def test_where_nodes_were_not_measured_the_interval_is_wider(predictor):
     few = LatencyPredictor.fit(made_table(census=4))
     assert few.predict(HELD_OUT).std.mean() > 1.5 * predictor.predict(HELD_OUT).std.mean()
+
+
+def test_unmeasured_nodes_are_estimated_with_a_wider_error():
+    times = NodeTimes.fit(made_table(train=0, census=6))
+    found = {node.key: node for architecture in HELD_OUT for node in nodes(architecture, None, 3, 10)}
+    estimates = dict(zip(found, times(list(found.values()), list(found)), strict=True))
+    known = [item.error for item in estimates.values() if item.measured]
+    unknown = {key: item for key, item in estimates.items() if not item.measured}
+    assert np.median([item.error for item in unknown.values()]) > 2 * np.median(known)
+    ratios = [item.seconds / node_seconds(found[key]) for key, item in unknown.items()]
+    assert 0.8 < np.median(ratios) < 1.25
 
 
 def test_corrections_are_learned_without_new_node_times():

@@ -75,7 +75,6 @@ def test_a_registered_runtime_is_a_target(model, monkeypatch):
     class Nothing:
         name = "nothing"
         supports = {"cpu": ("fp32",)}  # noqa: RUF012
-        stepwise = False
         preparation = 0.0
 
         def prepare(self, model, example, target):

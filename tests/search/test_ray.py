@@ -78,8 +78,8 @@ def test_a_node_lost_during_the_search_costs_no_trial_and_the_last_one_ends_it(p
     try:
         extra = cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
-        with RayExecutor(Fake(fake.evaluate, 0.05, "never"), cluster.address, 2) as executor:
-            timer = threading.Timer(1.5, cluster.remove_node, args=(extra,))
+        with RayExecutor(Fake(fake.evaluate, 0.08, "never"), cluster.address, 2) as executor:
+            timer = threading.Timer(1.0, cluster.remove_node, args=(extra,))
             timer.start()
             trials = search(problem, tmp_path / "cluster", executor, 80)
             timer.join()
