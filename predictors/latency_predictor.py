@@ -19,7 +19,7 @@ from nas.errors import MeasurementError, UsageError
 from nas.predictors.assessment import Assessment, assess
 from nas.predictors.latency_table import TRAIN, LatencyTable
 from nas.predictors.node_times import NodeTimes, operator_label
-from nas.predictors.regression import GaussianProcess, Ridge
+from nas.predictors.regression import GaussianProcess, Ridge, one_thread
 from nas.predictors.timings import Array, Measurement
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.graph import Node, nodes
@@ -161,7 +161,8 @@ class LatencyPredictor:
             )
         summary = self._summary([item.architecture for item in known])
         latency = np.array([item.measurement.median for item in known])
-        residuals = {name: cross_residuals(fit, summary, latency) for name, fit in MODELS.items()}
+        with one_thread():
+            residuals = {name: cross_residuals(fit, summary, latency) for name, fit in MODELS.items()}
         self.scores = {name: float(np.mean(np.abs(np.expm1(-rest)))) for name, rest in residuals.items()}
         self.model = simplest(residuals)
         self._correct = MODELS[self.model](summary, latency)

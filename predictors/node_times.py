@@ -11,7 +11,7 @@ import numpy as np
 
 from nas.errors import MeasurementError
 from nas.predictors.latency_table import LatencyTable, NodeTime
-from nas.predictors.regression import GaussianProcess
+from nas.predictors.regression import GaussianProcess, one_thread
 from nas.predictors.timings import Array
 from nas.search_spaces.graph import Node
 
@@ -104,7 +104,9 @@ class NodeTimes:
         missing = {key: node for key, node in zip(keys, items, strict=True) if key not in self.estimates}
         if missing:
             x = self.features(missing.values())
-            for (key, node), mean, error in zip(missing.items(), *self.process.predict(x), strict=True):
+            with one_thread():
+                means, errors = self.process.predict(x)
+            for (key, node), mean, error in zip(missing.items(), means, errors, strict=True):
                 self.estimates[key] = self._weigh(key, node, float(mean), float(error))
         return [self.estimates[key] for key in keys]
 

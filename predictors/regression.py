@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Self
 
 import numpy as np
+import threadpoolctl  # type: ignore[import-untyped]
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.spatial.distance import cdist
 
@@ -89,6 +92,11 @@ class GaussianProcess:
     @classmethod
     def fit(cls, x: Array, y: Array) -> Self:
         """Fit to rows of `x` (n, features) and values `y` (n,)."""
+        with one_thread():
+            return cls._fit(x, y)
+
+    @classmethod
+    def _fit(cls, x: Array, y: Array) -> Self:
         trend = Ridge.fit(x, y)
         z, rest = trend.scaler(x), y - trend.predict(x)
         some = np.arange(0, len(y), math.ceil(len(y) / GRID_ROWS))
@@ -104,6 +112,17 @@ class GaussianProcess:
         explained = solve_triangular(self.factor, cross.T, lower=True)
         variance = self.variance * np.maximum(1 + self.noise - (explained**2).sum(0), self.noise)
         return self.trend.predict(x) + cross @ self.alpha, np.sqrt(variance)
+
+
+def one_thread() -> contextlib.AbstractContextManager[object]:
+    """Linear algebra on one thread: more only wait for each other on matrices of this size, a hundred times as long when
+    other programs hold the cores."""
+    return _controller().limit(limits=1, user_api="blas")  # type: ignore[no-any-return]
+
+
+@cache
+def _controller() -> threadpoolctl.ThreadpoolController:
+    return threadpoolctl.ThreadpoolController()
 
 
 def _solve(z: Array, rest: Array, length: float, noise: float) -> tuple[Array, Array, float, float]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,8 @@ def search(
         versions=versions(),
         **options,
     )
-    folder = new_folder(out, chosen.name)
-    return SearchRun(folder, config, reporter).run()
+    with new_folder(out, chosen.name) as folder:
+        return SearchRun(folder, config, reporter).run()
 
 
 def resume(path: str | Path, reporter: Reporter | None = None) -> Outcome:
@@ -57,19 +58,33 @@ def resume(path: str | Path, reporter: Reporter | None = None) -> Outcome:
     return SearchRun(run.path, run.config(), reporter).run()
 
 
-def new_folder(out: str | Path | None, name: str) -> Path:
-    """The folder of a new run. Raises UsageError where `out` holds a run, FileError where it cannot be made."""
-    if out is None:
-        taken = {path.name for path in Path("runs").glob(f"{name}-*")}
-        number = next(index for index in range(1, len(taken) + 2) if f"{name}-{index}" not in taken)
-        out = Path("runs") / f"{name}-{number}"
-    folder = Path(out)
-    if (folder / "config.yaml").exists():
+@contextlib.contextmanager
+def new_folder(out: str | Path | None, name: str) -> Iterator[Path]:
+    """The folder of a new run: `out`, or the next free one below `runs/`. It is made at once, so that no other run takes it.
+
+    What was made is removed at the end if nothing has been written into it. Raises UsageError where `out` holds a run that
+    has got as far as measuring, FileError where it cannot be made.
+    """
+    folder = _next_folder(name) if out is None else Path(out)
+    run = Run(folder)
+    if run.config_path.exists() and (run.latency_table.exists() or run.journal.exists()):
         raise UsageError(
             f"{folder} holds a run already: go on with it by `nas search --resume {folder}`, or choose another --out"
         )
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"cannot make the run folder {folder}: {error.strerror}; choose another --out") from error
-    return folder
+    try:
+        yield folder
+    finally:
+        for path in made:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+def _next_folder(name: str) -> Path:
+    taken = {path.name for path in Path("runs").glob(f"{name}-*")}
+    number = next(index for index in range(1, len(taken) + 2) if f"{name}-{index}" not in taken)
+    return Path("runs") / f"{name}-{number}"

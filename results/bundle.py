@@ -166,7 +166,7 @@ def _constructor(node: Node, inliner: Inliner) -> _Call:
     (size, _, in_width), width = node.in_shape, node.out_shape[2]
     match node.kind:
         case graph.CONCAT:
-            return call(layers.Concat)
+            return call(layers.Concat, width)
         case graph.BRANCH:
             assert node.channels is not None
             return call(layers.Branch, op(Kind.TOKEN_MIXER, in_width, size), *node.channels)
@@ -181,7 +181,7 @@ def _constructor(node: Node, inliner: Inliner) -> _Call:
         case graph.HEAD:
             return call(layers.Head, norm(in_width), in_width, "num_classes")
         case _:
-            return call(layers.Residual, norm(width), op(Kind(node.kind), in_width, size))
+            return call(layers.Residual, norm(width), op(Kind(node.kind), in_width, size), width)
 
 
 def _literal(value: object) -> str:

@@ -8,18 +8,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from types import UnionType
+from typing import Any, Self, get_args, get_origin, get_type_hints
 
 import yaml
 
-from nas.errors import FileError, UsageError
+from nas.errors import FileError, UnknownNameError, UsageError
 from nas.files import read_text, write_text
+from nas.predictors.latency_predictor import MIN_NETWORKS
 from nas.search_spaces.space import SearchSpace
 from nas.supernet.finetune import FinetuneRecipe
 from nas.supernet.training import TrainingRecipe
 
 FORMAT = "nas-run"
 VERSION = 1
+_BUDGETS = ("latency", "params", "macs")
+_LEAST = {"evaluations": 1, "workers": 1, "threads": 1, "profile_networks": MIN_NETWORKS, "profile_held_out": 2}
 _PACKAGES = ("torch", "optuna", "numpy", "onnxruntime", "ray")
 
 
@@ -51,13 +55,22 @@ class SearchConfig:
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("evaluations", "workers", "threads", "profile_networks", "profile_held_out"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.training.epochs < 1 or self.finetuning.epochs < 0:
-            raise UsageError(
-                f"epochs must be at least 1 (fine-tuning: 0), got {self.training.epochs}, {self.finetuning.epochs}"
-            )
+        """Raises UsageError or UnknownNameError for a value of the wrong type, too small a number, or an unknown budget."""
+        for record in (self, self.training, self.finetuning):
+            _require_types(record)
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise UsageError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        for what, recipe, epochs in (("training", self.training, 1), ("fine-tuning", self.finetuning, 0)):
+            if recipe.epochs < epochs or recipe.batch < 1:
+                raise UsageError(
+                    f"{what} needs at least {epochs} epochs and a batch of 1, got {recipe.epochs} and {recipe.batch}"
+                )
+        for name in self.budgets:
+            if name not in _BUDGETS:
+                raise UnknownNameError("budget", name, _BUDGETS)
+        if self.workers > 1 and self.ray is None:
+            raise UsageError(f"{self.workers} workers need Ray: add --ray local or an address, or leave --workers away")
 
     def search_space(self) -> SearchSpace:
         """The space as an object."""
@@ -82,14 +95,29 @@ class SearchConfig:
             fields["training"] = TrainingRecipe(**fields["training"])
             fields["finetuning"] = FinetuneRecipe(**fields["finetuning"])
             fields["objectives"] = tuple(fields["objectives"])
-            return cls(**fields)
-        except (KeyError, TypeError) as error:
+            found = cls(**fields)
+            found.search_space()
+        except KeyError as error:
+            raise FileError(f"run configuration {path} is damaged: it lacks {error}; start a new run") from error
+        except (TypeError, UsageError) as error:
             raise FileError(f"run configuration {path} is damaged: {error}; start a new run") from error
+        return found
 
 
 def versions() -> dict[str, str]:
     """The versions that the results depend on."""
     return {"nas": version("hybrid-nas"), "python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+
+
+def _require_types(record: object) -> None:
+    """Raise UsageError for a field that does not hold its declared type; a whole number is a float too."""
+    for name, hint in get_type_hints(type(record)).items():
+        kinds = [get_origin(kind) or kind for kind in (get_args(hint) if isinstance(hint, UnionType) else (hint,))]
+        value = getattr(record, name)
+        fits = any(isinstance(value, (int, float) if kind is float else kind) for kind in kinds)
+        if not fits or (isinstance(value, bool) and bool not in kinds):
+            wanted = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in kinds)
+            raise UsageError(f"{name} must be of type {wanted}, got {value!r}")
 
 
 def _plain(value: Any) -> Any:

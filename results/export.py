@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nas.errors import FileError, UnknownNameError, UsageError
-from nas.files import write_json, write_text
+from nas.files import write_json, write_tensors, write_text
+from nas.predictors.tracing import first_cause, trace
 from nas.results.bundle import bundle_source
 from nas.results.formats import TOLERANCE, TRACED, relative_difference, write_traced
 from nas.results.load import (
@@ -33,7 +33,6 @@ from nas.results.load import (
     read_tensors,
     run_source,
 )
-from nas.results.tracing import first_cause, trace
 from nas.search_spaces.backbone import Backbone
 
 __all__ = ["FORMATS", "TOLERANCE", "Exported", "export", "load_backbone", "load_exported"]
@@ -140,7 +139,7 @@ def _run_python(folder: Path, model: nn.Module, image: Tensor) -> Tensor:
 
 def _write_weights(model: nn.Module, path: Path, about: dict[str, str]) -> None:
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, path, metadata={"format": "pt", **about})
+    write_tensors(path, tensors, {"format": "pt", **about})
 
 
 def _write_recipe(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from nas.errors import InfeasibleError
-from nas.predictors.cost import cost
+from nas.errors import FileError, InfeasibleError
+from nas.predictors.latency_predictor import MIN_NETWORKS
+from nas.predictors.latency_table import TRAIN, LatencyTable
 from nas.predictors.measure import Effort, measure_many
 from nas.predictors.target import Target
 from nas.predictors.timings import Measurement
 from nas.progress import Step
-from nas.quantities import format_count, format_time
+from nas.quantities import format_time
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import build
 from nas.search_spaces.genotype import Gene
@@ -53,24 +55,28 @@ def fastest(space: SearchSpace, target: Target, in_channels: int, num_classes: i
     return best
 
 
-def require_feasible(
-    found: Fastest, budgets: dict[str, float], space: SearchSpace, target: Target, in_channels: int, num_classes: int
-) -> None:
-    """Raise InfeasibleError where even the fastest or smallest member breaks a budget."""
-    latency = budgets.get("latency")
-    if latency is not None and found.measurement.low > latency:
+def require_latency(found: Fastest, limit: float | None, space: SearchSpace, target: Target) -> None:
+    """Raise InfeasibleError where even the fastest member is over the latency budget (seconds)."""
+    if limit is not None and found.measurement.low > limit:
         raise InfeasibleError(
-            f"no architecture of space {space.name!r} runs in {format_time(latency)} on {target}: the smallest takes "
+            f"no architecture of space {space.name!r} runs in {format_time(limit)} on {target}: the smallest takes "
             f"{format_time(found.measurement.median)}; raise --budget-latency or choose a smaller space"
         )
-    sizes = cost(found.architecture, in_channels=in_channels, num_classes=num_classes)
-    for name, value in (("params", sizes.params), ("macs", sizes.macs)):
-        limit = budgets.get(name)
-        if limit is not None and value > limit * 4:
-            raise InfeasibleError(
-                f"no architecture of space {space.name!r} has {format_count(limit)} {name}: a smallest one has "
-                f"{format_count(value)}; raise --budget-{name} or choose a smaller space"
-            )
+
+
+def require_table(path: Path, target: Target, num_classes: int, in_channels: int) -> None:
+    """Raise FileError where a latency table is not of this target, these classes and channels, or holds too few networks."""
+    table = LatencyTable.load(path, target)
+    if (table.num_classes, table.in_channels) != (num_classes, in_channels):
+        raise FileError(
+            f"latency table {path} is of {table.num_classes} classes and {table.in_channels} channels, the data has "
+            f"{num_classes} and {in_channels}; make one by nas profile --num-classes {num_classes} --in-channels {in_channels}"
+        )
+    known = sum(1 for _ in table.of_role(TRAIN))
+    if known < MIN_NETWORKS:
+        raise FileError(
+            f"latency table {path} has {known} networks, the predictor needs {MIN_NETWORKS}; go on by `nas profile`"
+        )
 
 
 def _kinds(space: SearchSpace) -> list[list[Gene]]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from nas.errors import FileError
-from nas.results.tracing import Traced, first_cause, onnx_model, quiet, trace_static
+from nas.predictors.tracing import Traced, first_cause, onnx_model, quiet, trace_static
 
 TOLERANCE = 1e-4
 

@@ -29,7 +29,7 @@ from nas.quantities import format_time
 from nas.results.config import SearchConfig
 from nas.results.estimate import estimate
 from nas.results.export import export
-from nas.results.feasibility import fastest, require_feasible
+from nas.results.feasibility import fastest, require_latency, require_table
 from nas.results.run import Run
 from nas.results.summary import Outcome, write_results
 from nas.results.verification import Verdict, measure_exported, measure_network, read_verdicts, write_verdicts
@@ -127,6 +127,12 @@ class SearchRun:
         fingerprint = self.data.fingerprint
         if self.config.data_fingerprint and self.config.data_fingerprint != fingerprint:
             raise UsageError(f"data {self.config.data!r} has changed since the run began: start a new run with another --out")
+        given, journal = self.config.latency_table, self.folder.journal
+        if given is not None and not self.folder.latency_table.exists():
+            require_table(Path(given), self.target, *self.outputs)
+        if self.config.storage is not None or journal.exists():
+            self.archive().close()
+        self.reporter.note(f"run folder: {self.folder.path}")
         self.config = replace(self.config, data_fingerprint=fingerprint)
         self.config.save(self.folder.config_path)
 
@@ -136,8 +142,11 @@ class SearchRun:
             return
         with self.phase("Feasibility") as step:
             classes, channels = self.outputs
+            limits = {name: limit for name, limit in self.budgets.limits.items() if name != "latency"}
+            small = Problem(self.space, lambda architecture: sizes(architecture, classes, channels), Budgets(limits))
+            create("random", small, self.config.seed).ask(0)
             found = fastest(self.space, self.target, channels, classes, step)
-            require_feasible(found, dict(self.budgets.limits), self.space, self.target, channels, classes)
+            require_latency(found, self.budgets.limits.get("latency"), self.space, self.target)
         took = format_time(found.measurement.median)
         self.reporter.note(f"the fastest member of {self.space.name!r} found takes {took} on {self.target}")
 
@@ -145,9 +154,7 @@ class SearchRun:
         """Measure the target, or take the table of an earlier profile."""
         given = self.config.latency_table
         if given is not None and not self.folder.latency_table.exists():
-            LatencyTable.load(Path(given), self.target)
-            self.folder.latency_table.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(given, self.folder.latency_table)
+            LatencyTable.load(Path(given), self.target).save(self.folder.latency_table)
         if given is None:
             with self.phase("Latency profile") as step:
                 self._profile(step)

@@ -102,9 +102,13 @@ class Run:
 
     def winner(self) -> Backbone:
         """The winner with its trained weights, as a plain module in evaluation mode."""
+        return load_backbone(self.require_winner())
+
+    def require_winner(self) -> Path:
+        """The folder of the exported winner. Raises FileError where there is none yet."""
         if not self.winner_path.is_dir():
             raise FileError(f"run {self.path} has no winner yet; `nas search --resume {self.path}` goes on with it")
-        return load_backbone(self.winner_path)
+        return self.winner_path
 
     def export(self, directory: str | Path, formats: Collection[str] = tuple(FORMATS)) -> Exported:
         """Write the winner to a folder in the given formats, each checked against the network."""

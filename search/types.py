@@ -45,7 +45,7 @@ class Budgets:
 
     def __post_init__(self) -> None:
         for metric, limit in self.limits.items():
-            if not (math.isfinite(limit) and limit > 0):
+            if not (isinstance(limit, (int, float)) and math.isfinite(limit) and limit > 0):
                 raise UsageError(f"the budget of {metric} must be a finite number above zero, got {limit!r}")
 
     def used(self, metric: str, metrics: Mapping[str, float]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -60,7 +60,10 @@ class Block:
 
 @dataclass(frozen=True)
 class Stage:
-    """Blocks of one resolution. `downsample` halves the map before them; only the first stage has none."""
+    """Blocks of one resolution. `downsample` halves the map before them; only the first stage has none.
+
+    A block's own width that equals the stage's is dropped, so that one network has one value.
+    """
 
     width: int
     norm: str
@@ -72,6 +75,8 @@ class Stage:
             raise SpaceError(f"the width of a stage is at least 1, got {self.width}")
         if not self.blocks:
             raise SpaceError("a stage has at least one block")
+        same = tuple(replace(block, width=None) if block.width == self.width else block for block in self.blocks)
+        object.__setattr__(self, "blocks", same)
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ class Architecture:
         """The architecture written by `to_json`. Raises SpaceError for anything else, naming what is wrong."""
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SpaceError(f"not an architecture: not JSON ({error})") from error
         return cls.from_mapping(data)
 

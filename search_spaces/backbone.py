@@ -95,7 +95,7 @@ def module_of(node: Node) -> nn.Module:
     width = node.out_shape[2]
     norm = operator(Kind.NORM, node.norm).module if node.norm else None
     if node.kind == graph.CONCAT:
-        return layers.Concat()
+        return layers.Concat(width)
     if node.kind == graph.BRANCH:
         assert node.channels is not None
         return layers.Branch(_mixer(Kind.TOKEN_MIXER, node), *node.channels)
@@ -113,7 +113,7 @@ def module_of(node: Node) -> nn.Module:
         return layers.Projection(norm(in_width), in_width, width)
     if node.kind == graph.HEAD:
         return layers.Head(norm(in_width), in_width, width)
-    return layers.Residual(norm(width), _mixer(Kind(node.kind), node))
+    return layers.Residual(norm(width), _mixer(Kind(node.kind), node), width)
 
 
 def _mixer(kind: Kind, node: Node) -> nn.Module:

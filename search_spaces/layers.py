@@ -5,17 +5,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+SCALE = 0.1
+"""Where layer scales begin: blocks start close to the identity, so that any composition of them can be trained."""
+
 
 class Residual(nn.Module):
-    """x + op(norm(x)): a token mixer or a channel mixer in its place."""
+    """x + scale * op(norm(x)): a token mixer or a channel mixer in its place.
 
-    def __init__(self, norm: nn.Module, op: nn.Module) -> None:
+    One scale a channel: layer scale, Touvron et al. 2021 (CaiT), arXiv:2103.17239, eq. 4.
+    """
+
+    def __init__(self, norm: nn.Module, op: nn.Module, width: int) -> None:
         super().__init__()
         self.norm, self.op = norm, op
+        self.scale = nn.Parameter(torch.full((width,), SCALE))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
-        return x + self.op(self.norm(x))
+        return x + self.scale * self.op(self.norm(x))
 
 
 class Normed(nn.Module):
@@ -43,11 +50,15 @@ class Branch(nn.Module):
 
 
 class Concat(nn.Module):
-    """The branches side by side, plus the residual."""
+    """residual + scale * (the branches side by side)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((width,), SCALE))
 
     def forward(self, residual: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """(B, H, W, C), (B, H, W, C0), (B, H, W, C - C0) -> (B, H, W, C)."""
-        return residual + torch.cat((first, second), dim=-1)
+        return residual + self.scale * torch.cat((first, second), dim=-1)
 
 
 class Stem(nn.Module):

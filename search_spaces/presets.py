@@ -33,10 +33,10 @@ def tiny() -> SearchSpace:
     return SearchSpace(
         name="tiny",
         resolutions=(32,),
-        stems=("patchify", "overlap", "conv"),
+        stems=("overlap", "conv"),
         stem_stride=2,
-        downsamples=("conv", "overlap", "average"),
-        norms=("layer", "batch", "rms"),
+        downsamples=("conv", "average"),
+        norms=("layer", "batch"),
         depths=((1, 2), (1, 2, 3, 4), (1, 2, 3, 4, 6)),
         widths=((16, 24, 32), (32, 48, 64), (64, 96, 128)),
         mixers=(_without("global_attention"), ALL_MIXERS, ALL_MIXERS),

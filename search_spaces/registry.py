@@ -115,21 +115,30 @@ class Operator:
         size: int,
         choices: Mapping[str, tuple[Value, ...]] | None = None,
     ) -> Settings | None:
-        """The legal settings nearest to `wanted`, or None where a setting has no legal choice at this place.
+        """The legal settings nearest to `wanted`, or None where none are legal at this place.
 
-        Settings are settled in the order of declaration; each takes its wanted value if that is legal, else the nearest
-        legal one of `choices` (by default the operator's own), the cheaper of two equally near. One rule for the whole
-        project: genotypes are repaired, architectures written by hand are refused (`check`).
+        Settings are settled in the order of declaration; each takes its wanted value if that is legal and leaves the later
+        ones a legal choice, else the nearest such value of `choices` (by default the operator's own), the cheaper of two
+        equally near. One rule for the whole project: genotypes are repaired, architectures written by hand are refused
+        (`check`).
         """
-        chosen: dict[str, Value] = {}
-        for name, setting in self.settings.items():
-            options = (choices or {}).get(name, setting.choices)
-            place = Place(width, size, chosen)
-            legal = [value for value in options if setting.rule(value, place)]
-            if not legal:
-                return None
-            chosen[name] = nearest(wanted.get(name, legal[0]), legal)
-        return tuple(sorted(chosen.items()))
+        return self._settled(wanted, Place(width, size), choices or {})
+
+    def _settled(
+        self, wanted: Mapping[str, Value], place: Place, choices: Mapping[str, tuple[Value, ...]]
+    ) -> Settings | None:
+        """`place.chosen` completed, or None where that is impossible."""
+        if len(place.chosen) == len(self.settings):
+            return tuple(sorted(place.chosen.items()))
+        name = list(self.settings)[len(place.chosen)]
+        legal = [v for v in choices.get(name, self.settings[name].choices) if self.settings[name].rule(v, place)]
+        while legal:
+            value = nearest(wanted.get(name, legal[0]), legal)
+            found = self._settled(wanted, Place(place.width, place.size, {**place.chosen, name: value}), choices)
+            if found is not None:
+                return found
+            legal.remove(value)
+        return None
 
     def legal_settings(
         self, width: int, size: int, choices: Mapping[str, tuple[Value, ...]] | None = None

@@ -33,6 +33,8 @@ def settings_mapping(data: Any) -> dict[str, tuple[Value, ...]]:
 
 
 def _shapes(space: SearchSpace) -> None:
+    if not isinstance(space.name, str) or not space.name:
+        raise SpaceError(f"the name of a space must be text, got {space.name!r}")
     _distinct(space, "resolutions", space.resolutions, int)
     _distinct(space, "splits", space.splits, float)
     for name in ("stems", "downsamples", "norms", "channel_mixers", "placements"):
@@ -135,7 +137,7 @@ def _no_dead_end(space: SearchSpace, side: int, placement: str) -> None:
                     if not steps:
                         raise SpaceError(
                             f"placement rule {placement!r} leaves no mixer for stage {stage} of space {space.name!r} "
-                            f"at width {width}; known mixers there: {', '.join(wanted)}"
+                            f"at width {width} (mixers there: {', '.join(wanted)}): leave the rule out of placements"
                         )
                     following |= {step for step in steps if step is not None}
             reached = following

@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nas.errors import FileError
-from nas.files import replacing
+from nas.files import write_tensors
 
 FORMAT = "nas-checkpoint"
 VERSION = 1
@@ -22,15 +21,17 @@ VERSION = 1
 def save_checkpoint(
     path: Path, module: nn.Module, optimizer: torch.optim.Optimizer | None, identity: str, progress: Mapping[str, Any]
 ) -> None:
-    """Write weights, optimiser state and `progress` (JSON values) atomically; `identity` names the run they belong to."""
+    """Write weights, optimiser state and `progress` (JSON values) atomically; `identity` names the run they belong to.
+
+    Raises FileError where the disk is full or the folder cannot be written.
+    """
     names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
     tensors = {f"weight/{name}": tensor.detach().contiguous() for name, tensor in module.state_dict().items()}
     for parameter, state in optimizer.state.items() if optimizer is not None else ():
         for key, value in state.items():
             tensors[f"optimizer/{key}/{names[parameter]}"] = value.detach().contiguous()
     header = {"format": FORMAT, "version": str(VERSION), "identity": identity, "progress": json.dumps(progress)}
-    with replacing(path) as scratch:
-        save_file(tensors, str(scratch), metadata=header)
+    write_tensors(path, tensors, header)
 
 
 def load_checkpoint(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer | None, identity: str) -> dict[str, Any]:

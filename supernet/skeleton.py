@@ -49,19 +49,19 @@ def parameters_on_meta() -> Iterator[None]:
 def shares(node: Node, module: nn.Module) -> list[Share]:
     """Where each parameter of a node's module lives in the store.
 
-    Operators of one family share at one slot; norms share by kind.
+    Operators of one family share at one slot; norms of all kinds share; each operator has a layer scale of its own.
     """
     found = []
     for local, parameter, modes in parameters_with_modes(module):
-        part, rest = local.split(".", 1)
-        owner = {"norm": f"norm_{node.norm}", "op": _family(node)}.get(part, part)
+        part, _, rest = local.partition(".")
+        owner = {"op": _family(node), "scale": f"scale/{node.operator}"}.get(part, part)
         found.append(Share(local, store_key(node.slot, owner, rest), tuple(parameter.shape), modes))
     return found
 
 
 def store_key(slot: str, owner: str, parameter: str) -> str:
     """The name of a shared tensor; `/` stands for `.`, which PyTorch does not allow in names."""
-    return f"{slot}/{owner}/{parameter.replace('.', '/')}"
+    return "/".join((slot, owner, *(name for name in parameter.split(".") if name)))
 
 
 def _family(node: Node) -> str:

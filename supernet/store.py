@@ -84,10 +84,12 @@ def _block_nodes(space: SearchSpace, stage: int) -> Iterator[Node]:
     """Every distinct node of a block of a stage, at the slots `block_mixer`, `block_partner` and `block_channel`."""
     sizes = {space.stage_size(side, stage) for side in space.resolutions}
     for width, size in itertools.product(space.widths[stage], sizes):
-        for norm in space.norms:
-            yield _node("block_mixer", graph.SPLIT, Op("norm"), norm, (size, size, width), (size, size, width))
+        for op, norm in itertools.product(space.mixers[stage], space.norms):
+            yield from _operators(space, "block_mixer", Kind.TOKEN_MIXER, op, width, size, norm)
         parts = [branch_widths(width, split) for split in space.splits if split < 1.0 and width >= 16]
-        firsts, seconds = {width, *(first for first, _ in parts)}, {second for _, second in parts}
+        firsts, seconds = {first for first, _ in parts}, {second for _, second in parts}
+        if parts:
+            yield _node("block_mixer", graph.CONCAT, Op("add"), "", (size, size, width), (size, size, width))
         for op, part in itertools.product(space.mixers[stage], firsts):
             yield from _operators(space, "block_mixer", Kind.TOKEN_MIXER, op, part, size)
         for op, part in itertools.product(space.partners, seconds):
@@ -99,10 +101,10 @@ def _block_nodes(space: SearchSpace, stage: int) -> Iterator[Node]:
 def _operators(space: SearchSpace, slot: str, kind: Kind, name: str, width: int, size: int, norm: str = "") -> Iterator[Node]:
     shape = (size, size, width)
     for settings in operator(kind, name).legal_settings(width, size, space.choices_of(kind, name)):
-        if kind == Kind.TOKEN_MIXER:
-            yield _node(slot, graph.BRANCH, Op(name, settings), "", shape, shape)
-        else:
+        if norm:
             yield _node(slot, kind, Op(name, settings), norm, shape, shape)
+        else:
+            yield _node(slot, graph.BRANCH, Op(name, settings), "", shape, shape)
 
 
 def _node(slot: str, kind: str, op: Op, norm: str, in_shape: graph.Shape, out_shape: graph.Shape) -> Node:
@@ -118,7 +120,7 @@ def _by_owner(tenants: list[Tenant]) -> list[list[Tenant]]:
     """Tenants grouped by the family whose tensors they share, without those that another one has room for."""
     groups: defaultdict[frozenset[str], list[Tenant]] = defaultdict(list)
     for tenant in tenants:
-        owners = frozenset(share.key.rsplit("/", 1)[0] for share in tenant.shares)
+        owners = frozenset(share.key for share in tenant.shares)
         largest = groups[owners]
         if not any(other.covers(tenant) for other in largest):
             groups[owners] = [other for other in largest if not tenant.covers(other)] + [tenant]

@@ -45,7 +45,9 @@ class Supernet(nn.Module):
         """Logits of one architecture."""
         network, cuts = self._network(architecture)
         network.train(self.training)
-        return functional_call(network, {name: view(self.store[key], cut) for name, (key, cut) in cuts.items()}, (image,))
+        with torch.inference_mode(False):  # PyTorch multiplies in another order where a weight does not require gradients
+            parts = {name: view(self.store[key], cut) for name, (key, cut) in cuts.items()}
+        return functional_call(network, parts, (image,))
 
     def extract(self, architecture: Architecture) -> Backbone:
         """The architecture as a plain network with cloned weights, in the supernet's mode; nothing is shared with it."""

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
-import logging
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from nas.errors import MeasurementError
+from nas.errors import FileError, MeasurementError
 from nas.predictors.runtime import register
+from nas.predictors.tracing import BATCH, first_cause, onnx_model, quiet, trace_static
 
 if TYPE_CHECKING:
     from nas.predictors.target import Target
@@ -24,7 +20,7 @@ if TYPE_CHECKING:
 
 @register
 class OnnxRuntime:
-    """Exports the module (`torch.onnx.export(dynamo=True)`) and runs the file with all graph optimisations, sequentially."""
+    """Exports the module as it is delivered and runs the file with all graph optimisations, sequentially."""
 
     name: ClassVar[str] = "onnxruntime"
     supports: ClassVar[Mapping[str, tuple[str, ...]]] = {"cpu": ("fp32",)}
@@ -36,11 +32,12 @@ class OnnxRuntime:
             return self._session(model, example, target)
         with tempfile.TemporaryDirectory(prefix="nas-onnx-") as folder:
             path = Path(folder) / "model.onnx"
-            with _quiet(), torch.no_grad():
-                try:
-                    torch.onnx.export(copy.deepcopy(model).eval().cpu(), (example,), path, dynamo=True, external_data=False)
-                except Exception as error:
-                    raise MeasurementError(f"the network cannot be exported to ONNX: {_cause(error)}; try eager") from error
+            try:
+                program = onnx_model(trace_static(copy.deepcopy(model).eval().cpu(), example))
+                with quiet():
+                    program.save(path, external_data=False)
+            except FileError as error:
+                raise MeasurementError(f"the network cannot be exported to ONNX: {error}") from error
             return self._session(path, example, target)
 
     def version(self) -> str:
@@ -57,29 +54,11 @@ class OnnxRuntime:
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = 3
+        # A delivered file takes any batch size; fixed to the target's it runs as fast as one made for that size.
+        options.add_free_dimension_override_by_name(BATCH, target.batch)
         try:
             session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise MeasurementError(f"ONNX Runtime cannot load {path.name}: {_cause(error)}; export it again") from error
+            raise MeasurementError(f"ONNX Runtime cannot load {path.name}: {first_cause(error)}; export it again") from error
         feed = {session.get_inputs()[0].name: example.detach().cpu().numpy()}
         return lambda: session.run(None, feed)
-
-
-def _cause(error: BaseException) -> str:
-    """The first line of the error that the others were raised from."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's progress lines and advice, which belong to no user of this program."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(previous)

@@ -6,11 +6,14 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas.errors import FileError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @contextlib.contextmanager
@@ -53,6 +56,18 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, data: Any) -> None:
     """Write indented JSON atomically. Raises FileError."""
     write_text(path, json.dumps(data, indent=1, sort_keys=True) + "\n")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
+    """Write a safetensors file with notes `about` it atomically. Raises FileError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with replacing(path) as scratch:
+        try:
+            save_file(dict(tensors), str(scratch), metadata=dict(about))
+        except SafetensorError as error:
+            raise OSError(str(error)) from error  # a full disk, told as every other writer tells it
 
 
 def read_text(path: Path, what: str) -> str:

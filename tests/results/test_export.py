@@ -14,8 +14,8 @@ import yaml
 from torch import nn
 
 from nas.errors import FileError, UnknownNameError, UsageError
+from nas.predictors import tracing
 from nas.results import export as exporting
-from nas.results import tracing
 from nas.results.export import TOLERANCE, Exported, export, load_backbone, load_exported
 from nas.search_spaces.architecture import Architecture, Block, Op, Stage
 from nas.search_spaces.backbone import Backbone, build

@@ -70,6 +70,7 @@ def test_a_resumed_search_proposes_what_the_uninterrupted_one_does(name, problem
 def test_asking_twice_gives_the_same_and_another_seed_another(name, problem, fake):
     first, second = strategy.create(name, problem, 3), strategy.create(name, problem, 4)
     assert [first.ask(n).digest for n in (0, 1, 2)] != [second.ask(n).digest for n in (0, 1, 2)]
+    assert len({first.ask(n).digest for n in (0, 1, 2)}) == 3
     fake.advance(problem, first, 0, 10)
     assert first.ask(10).digest == first.ask(10).digest
 
@@ -154,3 +155,16 @@ def test_nsga2_selects_the_front_before_the_rest(problem, fake):
     front = non_dominated_sort([problem.costs(trial) for trial in pool])[0]
     assert {pool[i].number for i in front[:12]} <= parents if len(front) <= 12 else parents <= {pool[i].number for i in front}
     assert len(parents) == 12
+
+
+def test_nsga2_thins_a_front_where_it_is_crowded(problem):
+    from nas.search.strategies.nsga2 import Nsga2
+
+    rng = random.Random(0)
+    line = [(0.10, 1e-5), (0.50, 5e-5), (0.51, 5.1e-5), (0.52, 5.2e-5), (0.90, 9e-5)]
+    trials = [
+        Trial(n, problem.space.sample(rng), "complete", {"accuracy": a, "latency": t, "latency_upper": t})
+        for n, (a, t) in enumerate(line)
+    ]
+    found = Nsga2(problem, 0, population=4)
+    assert {trial.number for trial in found._select(trials)} == {0, 1, 3, 4}

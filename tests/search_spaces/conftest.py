@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import math
 import random
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +14,7 @@ import pytest
 from nas.errors import SpaceError
 from nas.search_spaces.architecture import Architecture, Block, Op, Stage
 from nas.search_spaces.placement import PLACEMENTS
-from nas.search_spaces.registry import Kind, names
+from nas.search_spaces.registry import Kind, names, operators
 from nas.search_spaces.space import SearchSpace
 
 
@@ -21,8 +24,7 @@ def some(rng: random.Random, choices: Any, least: int = 1, most: int = 3) -> tup
     return tuple(rng.sample(pool, rng.randint(least, min(most, len(pool)))))
 
 
-def draw_space(rng: random.Random) -> SearchSpace:
-    stages = rng.randint(1, 3)
+def draw_space(rng: random.Random, stages: int) -> SearchSpace:
     stride = rng.choice((2, 4))
     total = stride * 2 ** (stages - 1)
     splits = (1.0, *some(rng, (0.25, 0.5, 0.75), 0))
@@ -50,7 +52,7 @@ def random_space(seed: int) -> SearchSpace:
     rng = random.Random(f"space:{seed}")
     for _ in range(1000):
         try:
-            return draw_space(rng)
+            return draw_space(rng, rng.randint(1, 3))
         except SpaceError:
             continue
     raise AssertionError("no valid space in 1000 draws")
@@ -59,6 +61,26 @@ def random_space(seed: int) -> SearchSpace:
 @pytest.fixture(scope="session")
 def spaces() -> Callable[[int], SearchSpace]:
     return random_space
+
+
+def countable_space(seed: int) -> SearchSpace:
+    """The first valid space of at most 1500 genotypes that the seed gives, with few choices of everything."""
+    rng = random.Random(f"countable:{seed}")
+    for _ in range(10_000):
+        with contextlib.suppress(SpaceError):
+            drawn = draw_space(rng, rng.choice((1, 1, 2)))
+            two = {name: some(rng, getattr(drawn, name), 1, 2) for name in ("stems", "downsamples", "norms", "placements")}
+            first = {name: getattr(drawn, name)[:1] for name in ("resolutions", "channel_mixers")}
+            few = {name: some(rng, op.settings[name].choices, 1, 2) for op in operators() for name in op.settings}
+            space = dataclasses.replace(drawn, **two, **first, settings=few)
+            if 8 <= math.prod(len(gene.choices) for gene in space.genes) <= 1500:
+                return space
+    raise AssertionError("no countable space in 10000 draws")
+
+
+@pytest.fixture(scope="session")
+def countable() -> Callable[[int], SearchSpace]:
+    return countable_space
 
 
 @pytest.fixture(scope="session")

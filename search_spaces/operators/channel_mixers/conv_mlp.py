@@ -12,6 +12,7 @@ from nas.search_spaces.registry import Kind, register
 @register(
     "conv_mlp",
     Kind.CHANNEL_MIXER,
+    family="mlp",
     cite="Wang et al. 2022 (PVTv2), arXiv:2106.13797, convolutional feed-forward; official pvt_v2.py Mlp and DWConv",
     settings={"expansion": EXPANSION},
 )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nas.cli.app import app
 from nas.cli.options import Json, Seed, Space, write, write_json
+
+if TYPE_CHECKING:
+    from nas.search_spaces.architecture import Architecture
 
 
 @app.command()
@@ -23,7 +26,7 @@ def operators(
     from nas.search_spaces.registry import operators as registered
 
     if kind is not None and kind not in set(Kind):
-        raise UnknownNameError("kind of operator", kind, set(Kind))
+        raise UnknownNameError("kind of operator", kind, [known.value for known in Kind])
     found = list(registered(Kind(kind) if kind else None))
     if as_json:
         write_json(
@@ -79,25 +82,22 @@ def describe(
     ],
     space: Space = "tiny",
     seed: Seed = 0,
-    num_classes: Annotated[int, typer.Option(help="Classes of the head.")] = 1000,
-    in_channels: Annotated[int, typer.Option(help="Channels of the image.")] = 3,
+    num_classes: Annotated[int, typer.Option(min=1, help="Classes of the head.")] = 1000,
+    in_channels: Annotated[int, typer.Option(min=1, help="Channels of the image.")] = 3,
     svg: Annotated[Path | None, typer.Option(help="Also draw the graph into this SVG file.")] = None,
     as_json: Json = False,
 ) -> None:
     """Show an architecture: its stages and blocks, parameters, MACs, and on request its graph."""
-    from nas.files import read_text, write_text
+    from nas.files import write_text
     from nas.predictors.cost import cost
     from nas.results.draw import describe_text, draw
-    from nas.search_spaces.architecture import Architecture
     from nas.search_spaces.presets import load_space
 
     if architecture in ("random", "smallest", "largest"):
         chosen, rng = load_space(space), random.Random(seed)
         found = chosen.sample(rng) if architecture == "random" else getattr(chosen, architecture)()
     else:
-        path = Path(architecture)
-        path = path / "winner" / "architecture.json" if path.is_dir() else path
-        found = Architecture.from_json(read_text(path, "architecture"))
+        found = _read(Path(architecture))
     if svg is not None:
         write_text(svg, draw(found, None, num_classes, in_channels))
     if as_json:
@@ -105,3 +105,21 @@ def describe(
         write_json({"digest": found.digest, **sizes.to_mapping(), "architecture": found.to_mapping()})
     else:
         write(describe_text(found, num_classes=num_classes, in_channels=in_channels))
+
+
+def _read(path: Path) -> Architecture:
+    """The architecture of a file, of a folder that holds one, or of a run's winner. Raises FileError."""
+    from nas.errors import FileError, SpaceError
+    from nas.files import read_text
+    from nas.results.run import Run
+    from nas.search_spaces.architecture import Architecture
+
+    if not path.exists():
+        raise FileError(f"no architecture {str(path)!r}; name an architecture.json, a run folder, random, smallest or largest")
+    if path.is_dir() and not (path / "architecture.json").exists():
+        path = Run.open(path).require_winner()
+    path = path / "architecture.json" if path.is_dir() else path
+    try:
+        return Architecture.from_json(read_text(path, "architecture"))
+    except SpaceError as error:
+        raise FileError(f"{path}: {error}; name an architecture.json that nas wrote") from error

@@ -10,6 +10,7 @@ import typer
 from nas.cli.app import app
 from nas.cli.display import reporter
 from nas.cli.options import Json, Seed, Space, TargetOption, write, write_json
+from nas.errors import NasError
 
 
 @app.command()
@@ -17,11 +18,11 @@ def profile(
     target: TargetOption = "cpu:eager,threads=1,batch=1",
     space: Space = "tiny",
     out: Annotated[Path | None, typer.Option(help="The table's file (default: latency/SPACE-TARGET.json).")] = None,
-    in_channels: Annotated[int, typer.Option(help="Channels of the images.")] = 1,
-    num_classes: Annotated[int, typer.Option(help="Classes of the head.")] = 10,
-    networks: Annotated[int, typer.Option(help="Random networks to learn from.")] = 40,
-    held_out: Annotated[int, typer.Option(help="Random networks to assess the predictor on.")] = 20,
-    seconds: Annotated[float | None, typer.Option(help="Time budget (default: by target).")] = None,
+    in_channels: Annotated[int, typer.Option(min=1, help="Channels of the images.")] = 1,
+    num_classes: Annotated[int, typer.Option(min=1, help="Classes of the head.")] = 10,
+    networks: Annotated[int, typer.Option(min=8, help="Random networks to learn from.")] = 40,
+    held_out: Annotated[int, typer.Option(min=2, help="Random networks to assess the predictor on.")] = 20,
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="Time budget (default: by target).")] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -42,19 +43,22 @@ def profile(
     talk = reporter()
     expected = profile_estimate(chosen, wanted) if seconds is None else seconds
     talk.note(f"profiling {chosen.name} on {wanted} into {path}, about {format_duration(expected)}")
-    with talk.phase("Latency profile") as step:
-        table = measure_space(
-            chosen,
-            wanted,
-            path,
-            in_channels=in_channels,
-            num_classes=num_classes,
-            seed=seed,
-            train=networks,
-            held_out=held_out,
-            seconds=seconds,
-            progress=step,
-        )
+    try:
+        with talk.phase("Latency profile") as step:
+            table = measure_space(
+                chosen,
+                wanted,
+                path,
+                in_channels=in_channels,
+                num_classes=num_classes,
+                seed=seed,
+                train=networks,
+                held_out=held_out,
+                seconds=seconds,
+                progress=step,
+            )
+    except KeyboardInterrupt:
+        raise NasError(f"stopped; what was measured is kept in {path}: the same command goes on with it") from None
     predictor = LatencyPredictor.fit(table)
     held = list(table.of_role("held-out"))
     found = predictor.assess([item.architecture for item in held], [item.measurement.median for item in held])

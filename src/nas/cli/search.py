@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,7 @@ import typer
 from nas.cli.app import app
 from nas.cli.display import reporter
 from nas.cli.options import COUNT, TIME, Data, Json, Seed, Space, TargetOption, write, write_json
-from nas.errors import UsageError
+from nas.errors import NasError, UsageError
 
 if TYPE_CHECKING:
     from nas.results.config import SearchConfig
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def search(
+    context: typer.Context,
     budget_latency: Annotated[float | None, typer.Option(parser=TIME, help="Upper limit, e.g. 5ms.", metavar="TIME")] = None,
     budget_params: Annotated[float | None, typer.Option(parser=COUNT, help="Upper limit, e.g. 5M.", metavar="COUNT")] = None,
     budget_macs: Annotated[float | None, typer.Option(parser=COUNT, help="Upper limit, e.g. 0.3G.", metavar="COUNT")] = None,
@@ -47,15 +49,14 @@ def search(
     Exit codes: 0 found and verified, 2 bad usage, 3 no architecture meets the budgets, 1 any other error.
     """
     from nas.results.api import new_folder
-    from nas.results.pipeline import SearchRun
     from nas.results.run import Run
 
     limits = {"latency": budget_latency, "params": budget_params, "macs": budget_macs}
     budgets = {name: limit for name, limit in limits.items() if limit is not None}
     if resume is not None:
-        if out is not None or budgets:
-            raise UsageError("--resume takes everything from the run's config.yaml; leave --out and the budgets away")
-        folder, config = Run.open(resume).path, Run.open(resume).config()
+        _require_resume_alone(context)
+        config = Run.open(resume).config()
+        outcome = _run(resume, replace(config, accept_noise=config.accept_noise or accept_noise))
     else:
         config = _config(
             space,
@@ -74,9 +75,8 @@ def search(
             storage,
             accept_noise,
         )
-        run = SearchRun(Path(), config)
-        folder = new_folder(out, run.space.name)
-    outcome = _run(folder, config)
+        with new_folder(out, config.space["name"]) as folder:
+            outcome = _run(folder, config)
     if as_json:
         write_json(outcome.to_mapping())
     else:
@@ -85,13 +85,28 @@ def search(
 
 def _run(folder: Path, config: SearchConfig) -> Outcome:
     from nas.results.pipeline import SearchRun
+    from nas.results.run import Run
 
-    talk = reporter()
-    talk.note(f"run folder: {folder}")
     try:
-        return SearchRun(folder, config, talk).run()
+        return SearchRun(folder, config, reporter()).run()
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"stopped; nothing is lost: `nas search --resume {folder}` goes on") from None
+        if not Run(folder).config_path.exists():
+            raise NasError("stopped before anything was written; the same command starts again") from None
+        raise NasError(f"stopped; nothing is lost: `nas search --resume {folder}` goes on") from None
+
+
+def _require_resume_alone(context: typer.Context) -> None:
+    """Raise UsageError where an option stands beside --resume that would be silently passed over."""
+    beside = [
+        name
+        for name in context.params
+        if name not in ("resume", "accept_noise", "as_json")
+        and (source := context.get_parameter_source(name)) is not None
+        and source.name == "COMMANDLINE"
+    ]
+    if beside:
+        options = ", ".join("--" + name.replace("_", "-") for name in beside)
+        raise UsageError(f"--resume takes everything from the run's config.yaml; leave {options} away, or start a new run")
 
 
 def _config(
@@ -133,7 +148,7 @@ def _config(
         latency_table=None if latency_table is None else str(latency_table),
         ray=ray,
         workers=workers,
-        threads=threads or os.cpu_count() or 1,
+        threads=threads if threads is not None else os.cpu_count() or 1,
         storage=storage,
         accept_noise=accept_noise,
         command=shlex.join(["nas", *sys.argv[1:]]),

@@ -1,0 +1,90 @@
+"""A supernet over every registered operator, and a miniature space with data that trains in a second."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+
+import nas
+from nas.search_spaces.registry import Kind, names
+from nas.search_spaces.space import SearchSpace
+from nas.supernet.data import DataSplits, load_data
+from nas.supernet.supernet import Supernet
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def scattered(supernet: Supernet) -> Supernet:
+    """No shared value at its initial value, so that norms and biases of wrong places are noticed."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for tensor in supernet.parameters():
+            tensor.add_(torch.rand(tensor.shape, generator=generator) * 0.2 - 0.1)
+    return supernet
+
+
+@pytest.fixture(scope="session")
+def everything() -> Supernet:
+    """The supernet of `tiny` with all registered operators in all stages; three blocks a stage keep it small."""
+    space = dataclasses.replace(
+        nas.load_space("tiny"),
+        name="everything",
+        depths=((1, 2, 3),) * 3,
+        mixers=(tuple(names(Kind.TOKEN_MIXER)),) * 3,
+        partners=tuple(names(Kind.TOKEN_MIXER)),
+        channel_mixers=tuple(names(Kind.CHANNEL_MIXER)),
+        stems=tuple(names(Kind.STEM)),
+        downsamples=tuple(names(Kind.DOWNSAMPLE)),
+        norms=tuple(names(Kind.NORM)),
+        placements=("free",),
+    )
+    return scattered(Supernet(space, 10, 1))
+
+
+@pytest.fixture(scope="session")
+def miniature() -> SearchSpace:
+    return SearchSpace(
+        name="miniature",
+        resolutions=(8, 16),
+        stems=("patchify",),
+        stem_stride=2,
+        downsamples=("conv",),
+        norms=("layer", "batch"),
+        depths=((1, 2), (1, 2)),
+        widths=((16, 24), (24, 32)),
+        mixers=(("depthwise_conv", "pooling"), ("depthwise_conv", "global_attention")),
+        settings={"kernel": (3, 5), "dilation": (1,), "heads": (2,), "expansion": (2,)},
+    )
+
+
+@pytest.fixture(scope="session")
+def digits() -> DataSplits:
+    """All digits at 16 pixels."""
+    return load_data("digits", 16)
+
+
+@pytest.fixture(scope="session")
+def few(digits: DataSplits) -> Callable[[int], DataSplits]:
+    """The first training and validation digits."""
+
+    def cut(count: int) -> DataSplits:
+        train, validation = (part.take(torch.arange(min(count, len(part)))) for part in (digits.train, digits.validation))
+        return dataclasses.replace(digits, train=train, validation=validation)
+
+    return cut
+
+
+@pytest.fixture
+def random_state_is_kept() -> Iterator[None]:
+    before = torch.get_rng_state()
+    yield
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,0 +1,214 @@
+"""A supernet slice, the extracted network and a plain network with the same weights are the same, bit for bit."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from itertools import zip_longest
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import nas
+from nas.errors import SpaceError
+from nas.search_spaces.architecture import Architecture, Block, Op, Stage
+from nas.search_spaces.graph import branch_widths
+from nas.search_spaces.registry import Kind, Operator, operator, operators
+from nas.search_spaces.space import SearchSpace
+from nas.supernet.supernet import Supernet
+
+MIXERS, CHANNEL_MIXERS = list(operators(Kind.TOKEN_MIXER)), list(operators(Kind.CHANNEL_MIXER))
+NORMS, STEMS, DOWNSAMPLES = (list(operators(kind)) for kind in (Kind.NORM, Kind.STEM, Kind.DOWNSAMPLE))
+PLAIN = Op.of("global_filter")
+MLP = Op.of("mlp", expansion=2)
+DEPTH = 3
+
+
+def name_of(op: Operator) -> str:
+    return op.name
+
+
+def image(side: int = 32) -> torch.Tensor:
+    return torch.randn(2, 1, side, side, generator=torch.Generator().manual_seed(side))
+
+
+def assert_exact(supernet: Supernet, architecture: Architecture, grad: Callable[[], Any] = torch.no_grad) -> None:
+    """Both modes; the extracted network's parameters are those of a plain one."""
+    x = image(architecture.resolution)
+    for mode in (True, False):
+        supernet.train(mode)
+        extracted = supernet.extract(architecture)
+        assert extracted.training == mode
+        with grad():
+            assert torch.equal(supernet(x, architecture), extracted(x)), architecture.to_json()
+    plain = nas.build(architecture, 10, 1).eval()
+    assert shapes(extracted) == shapes(plain)
+    plain.load_state_dict(supernet.extract(architecture).state_dict())
+    with grad():
+        assert torch.equal(plain(x), supernet(x, architecture))
+
+
+def shapes(network: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in network.state_dict().items()}
+
+
+def architecture_of(space: SearchSpace, blocks: list[list[Block]], place: int, norm: str = "layer", **kinds: str) -> Architecture:
+    """Stages of the given blocks, all at their narrowest (`place` 0), middle (1) or widest (2)."""
+    stem, down = kinds.get("stem", "patchify"), Op.of(kinds.get("downsample", "conv"))
+    stages = [Stage(space.widths[i][place], norm, down if i else None, tuple(found)) for i, found in enumerate(blocks)]
+    return Architecture(32, Op.of(stem, stride=space.stem_stride), tuple(stages))
+
+
+def settings_of(space: SearchSpace, op: Operator, stage: int, width: int) -> list[Op]:
+    found = op.legal_settings(width, space.stage_size(32, stage), space.choices_of(op.kind, op.name))
+    return [Op(op.name, settings) for settings in found]
+
+
+def chunks(space: SearchSpace, op: Operator, place: int) -> Iterator[list[list[Op]]]:
+    """Every legal setting of every stage, three a stage in one architecture."""
+    stages = []
+    for stage in range(3):
+        found = settings_of(space, op, stage, space.widths[stage][place])
+        stages.append([found[i : i + DEPTH] for i in range(0, len(found), DEPTH)])
+    for parts in zip_longest(*stages):
+        yield [part or found[0] for part, found in zip(parts, stages, strict=True)]
+
+
+@pytest.mark.parametrize("op", MIXERS, ids=name_of)
+def test_every_setting_of_a_token_mixer_is_exact(everything: Supernet, op: Operator) -> None:
+    space = everything.space
+    for place in range(3):
+        for stages in chunks(space, op, place):
+            blocks = [[Block((mixer,), MLP) for mixer in found] for found in stages]
+            assert_exact(everything, architecture_of(space, blocks, place))
+
+
+@pytest.mark.parametrize("op", CHANNEL_MIXERS, ids=name_of)
+def test_every_setting_of_a_channel_mixer_is_exact(everything: Supernet, op: Operator) -> None:
+    space = everything.space
+    for place in range(3):
+        for stages in chunks(space, op, place):
+            blocks = [[Block((PLAIN,), mixer) for mixer in found] for found in stages]
+            assert_exact(everything, architecture_of(space, blocks, place))
+
+
+@pytest.mark.parametrize("down", DOWNSAMPLES, ids=name_of)
+@pytest.mark.parametrize("norm", NORMS, ids=name_of)
+def test_every_stem_norm_and_downsample_is_exact(everything: Supernet, norm: Operator, down: Operator) -> None:
+    for place, stem in enumerate(STEMS):
+        blocks = [[Block((PLAIN,), MLP)] for _ in range(3)]
+        kinds = {"norm": norm.name, "downsample": down.name, "stem": stem.name}
+        assert_exact(everything, architecture_of(everything.space, blocks, place % 3, **kinds))
+
+
+@pytest.mark.parametrize("op", MIXERS, ids=name_of)
+def test_every_split_is_exact_with_the_mixer_on_either_side(everything: Supernet, op: Operator) -> None:
+    space = everything.space
+    other = "depthwise_conv" if op.name != "depthwise_conv" else "pooling"
+    for place, split in ((0, 0.5), (1, 0.25), (1, 0.75), (2, 0.25), (2, 0.5), (2, 0.75)):
+        blocks = []
+        for stage in range(3):
+            width = space.widths[stage][place]
+            first, second = branch_widths(width, split)
+            found = []
+            for names in ((op.name, other), (other, op.name)):
+                pair = [settings_of(space, operator(Kind.TOKEN_MIXER, n), stage, w) for n, w in zip(names, (first, second), strict=True)]
+                if all(pair):
+                    found.append(Block((pair[0][-1], pair[1][0]), MLP, first / width))
+            blocks.append(found or [Block((PLAIN,), MLP)])
+        assert_exact(everything, architecture_of(space, blocks, place, norm="rms"))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_architectures_are_exact(everything: Supernet, seed: int) -> None:
+    assert_exact(everything, everything.space.sample(random.Random(seed)))
+
+
+def test_the_corners_are_exact(everything: Supernet) -> None:
+    for corner in (everything.space.smallest, everything.space.largest):
+        for seed in range(3):
+            assert_exact(everything, corner(random.Random(seed)))
+
+
+def test_every_resolution_and_gradient_mode_is_exact(miniature: SearchSpace) -> None:
+    supernet = Supernet(miniature, 10, 1)
+    seen = set()
+    for seed in range(12):
+        architecture = miniature.sample(random.Random(seed))
+        seen.add(architecture.resolution)
+        for grad in (torch.no_grad, torch.enable_grad, torch.inference_mode):
+            assert_exact(supernet, architecture, grad)
+    assert seen == {8, 16}
+
+
+def test_networks_that_differ_in_one_setting_give_different_logits(everything: Supernet) -> None:
+    everything.eval()
+    architecture = everything.space.sample(random.Random(1))
+    with torch.no_grad():
+        logits = everything(image(), architecture)
+        for other in everything.space.neighbours(architecture):
+            assert not torch.equal(everything(image(), other), logits), other.to_json()
+
+
+def test_calls_leave_nothing_behind(everything: Supernet) -> None:
+    everything.eval()
+    first, second = (everything.space.sample(random.Random(seed)) for seed in (1, 2))
+    with torch.no_grad():
+        before = everything(image(), first)
+        everything(image(), second)
+        everything.train()
+        everything(image(), first)
+        everything.eval()
+        assert torch.equal(everything(image(), first), before)
+
+
+def test_weights_changed_in_the_store_are_seen_at_once(miniature: SearchSpace) -> None:
+    supernet, x = Supernet(miniature, 10, 1).eval(), image(16)
+    architecture = miniature.largest()
+    with torch.no_grad():
+        before = supernet(x, architecture)
+        for tensor in supernet.parameters():
+            tensor.mul_(1.1)
+        after = supernet(x, architecture)
+        assert not torch.equal(before, after)
+        assert torch.equal(supernet.extract(architecture)(x), after)
+
+
+def test_an_extracted_network_shares_no_memory(miniature: SearchSpace) -> None:
+    supernet, x = Supernet(miniature, 10, 1).eval(), image(16)
+    architecture = miniature.largest()
+    network = supernet.extract(architecture)
+    theirs = {tensor.untyped_storage().data_ptr() for tensor in network.state_dict().values()}
+    again = {tensor.untyped_storage().data_ptr() for tensor in supernet.extract(architecture).state_dict().values()}
+    shared = {tensor.untyped_storage().data_ptr() for tensor in supernet.parameters()}
+    assert not theirs & (shared | again)
+    before = supernet(x, architecture)
+    with torch.no_grad():
+        for tensor in (*network.parameters(), *network.buffers()):
+            tensor.fill_(0)
+    assert torch.equal(supernet(x, architecture), before)
+    assert all(parameter.requires_grad and parameter.is_leaf for parameter in network.parameters())
+
+
+def test_supernets_of_one_seed_are_equal_and_of_two_differ(miniature: SearchSpace) -> None:
+    one, two, other = (Supernet(miniature, 10, 1, seed=seed).state_dict() for seed in (3, 3, 4))
+    assert one.keys() == two.keys() == other.keys()
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert not all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.usefixtures("random_state_is_kept")
+def test_making_a_supernet_leaves_the_random_state_alone(miniature: SearchSpace) -> None:
+    Supernet(miniature, 10, 1, seed=5)
+
+
+def test_strangers_are_refused(miniature: SearchSpace, everything: Supernet) -> None:
+    supernet = Supernet(miniature, 10, 1)
+    with pytest.raises(SpaceError, match="is not in 'miniature'"):
+        supernet.extract(everything.space.sample(random.Random(0)))
+    block = Block((Op.of("depthwise_conv", kernel=3, dilation=1),), MLP)
+    wide = Architecture(16, Op.of("patchify", stride=2), (Stage(64, "layer", None, (block,)),))
+    with pytest.raises(SpaceError, match="is larger than any of space 'miniature'"):
+        supernet(image(16), wide)
