@@ -11,7 +11,7 @@ from types import ModuleType
 import safetensors
 from torch import Tensor, nn
 
-from nas.errors import FileError, SpaceError, UsageError
+from nas.errors import FileError, UsageError
 from nas.files import read_json, read_text
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import Backbone, build
@@ -59,7 +59,7 @@ def load_backbone(directory: Path) -> Backbone:
     data = read_json(directory / ARCHITECTURE, "the architecture")
     try:
         architecture = Architecture.from_mapping(data)
-    except SpaceError as error:
+    except UsageError as error:
         raise FileError(f"{directory / ARCHITECTURE}: {error}") from error
     weights, about = read_tensors(directory / WEIGHTS)
     if about.get("digest") != architecture.digest:

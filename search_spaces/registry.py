@@ -124,9 +124,7 @@ class Operator:
         """
         return self._settled(wanted, Place(width, size), choices or {})
 
-    def _settled(
-        self, wanted: Mapping[str, Value], place: Place, choices: Mapping[str, tuple[Value, ...]]
-    ) -> Settings | None:
+    def _settled(self, wanted: Mapping[str, Value], place: Place, choices: Mapping[str, tuple[Value, ...]]) -> Settings | None:
         """`place.chosen` completed, or None where that is impossible."""
         if len(place.chosen) == len(self.settings):
             return tuple(sorted(place.chosen.items()))

@@ -15,7 +15,7 @@ from nas.errors import NasError
 from nas.supernet.calibration import score
 from nas.supernet.checkpoint import load_checkpoint, save_checkpoint
 from nas.supernet.data import DataSplits
-from nas.supernet.schedule import warm_cosine
+from nas.supernet.schedule import adamw, warm_cosine
 
 Progress = Callable[[int, int, str], None]
 
@@ -48,7 +48,7 @@ def finetune(
     `identity` names the network and recipe that a checkpoint must belong to. Raises FileError for a foreign checkpoint and
     NasError where the loss is not finite.
     """
-    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimizer = adamw(network, recipe.learning_rate, recipe.weight_decay, (0.9, 0.999))
     steps = max(1, math.ceil(len(data.train) / recipe.batch))
     done, rows = 0, []
     if checkpoint.exists():

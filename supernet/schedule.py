@@ -1,8 +1,20 @@
-"""The learning-rate schedule of all trainings."""
+"""The optimiser and the learning-rate schedule of all trainings."""
 
 from __future__ import annotations
 
 import math
+
+import torch
+from torch import nn
+
+
+def adamw(module: nn.Module, learning_rate: float, weight_decay: float, betas: tuple[float, float]) -> torch.optim.AdamW:
+    """AdamW that decays matrices and kernels, but no norms, scales and biases."""
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for parameter in module.parameters():
+        groups[parameter.ndim > 1].append(parameter)
+    options = [{"params": groups[True], "weight_decay": weight_decay}, {"params": groups[False], "weight_decay": 0.0}]
+    return torch.optim.AdamW([group for group in options if group["params"]], lr=learning_rate, betas=betas)
 
 
 def warm_cosine(peak: float, warmup: float, step: int, steps: int) -> float:

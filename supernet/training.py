@@ -19,7 +19,7 @@ from nas.supernet.calibration import calibrate, score
 from nas.supernet.checkpoint import load_checkpoint, read_progress, save_checkpoint
 from nas.supernet.data import DataSplits
 from nas.supernet.sandwich import sandwich_backward, step_architectures
-from nas.supernet.schedule import warm_cosine
+from nas.supernet.schedule import adamw, warm_cosine
 from nas.supernet.supernet import Supernet
 
 Progress = Callable[[int, int, str], None]
@@ -30,12 +30,12 @@ Progress = Callable[[int, int, str], None]
 class TrainingRecipe:
     """How a supernet is trained: AdamW, linear warm-up, cosine decay to zero."""
 
-    epochs: int = 14
-    batch: int = 64
-    learning_rate: float = 3e-3
+    epochs: int = 9
+    batch: int = 32
+    learning_rate: float = 4e-3
     weight_decay: float = 0.05
     warmup: float = 0.1
-    gradient_clip: float = 5.0
+    gradient_clip: float = 1.0
     random_architectures: int = 2
     seed: int = 0
 
@@ -58,9 +58,7 @@ def train(
 
     Raises FileError for a damaged or foreign checkpoint and NasError where the loss is not finite.
     """
-    optimizer = torch.optim.AdamW(
-        supernet.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.99)
-    )
+    optimizer = adamw(supernet, recipe.learning_rate, recipe.weight_decay, (0.9, 0.99))
     identity = training_identity(supernet, data, recipe)
     steps = max(1, math.ceil(len(data.train) / recipe.batch))
     done, history = 0, TrainingHistory([])

@@ -27,7 +27,7 @@ def run(arguments: list[str]) -> int:
     """The exit code of a command line. Errors go to stderr in one line; `--debug` adds the traceback."""
     debug = "--debug" in arguments
     try:
-        code = app([argument for argument in arguments if argument != "--debug"], standalone_mode=False)
+        code = app([argument for argument in arguments if argument != "--debug"], prog_name="nas", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort) as error:
         return _fail(str(error) or _INTERRUPTED, 1, debug)
     except NasError as error:

@@ -71,7 +71,9 @@ def test_feature_maps_are_those_inside_the_classifier(handmade: Architecture) ->
 def test_the_width_of_a_block_may_differ_from_its_stage(handmade: Architecture) -> None:
     pyramid = nas.build(handmade, in_channels=1, features_only=True)
     assert pyramid.feature_info.channels() == [24, 32]
-    projections = {name: (m.linear.in_features, m.linear.out_features) for name, m in pyramid.nodes.items() if "projection" in name}
+    projections = {
+        name: (m.linear.in_features, m.linear.out_features) for name, m in pyramid.nodes.items() if "projection" in name
+    }
     assert projections == {"s0b1_projection": (16, 24), "s1b0_projection": (32, 64), "s1b1_projection": (64, 32)}
     assert [m.shape[1] for m in pyramid(torch.randn(1, 1, 32, 32))] == [24, 32]
 

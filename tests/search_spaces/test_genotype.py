@@ -121,7 +121,18 @@ def test_mutation_reaches_every_kind_of_gene() -> None:
     for _ in range(300):
         before, after = space.encode(architecture), space.encode(space.mutate(architecture, rng))
         changed |= {name.rsplit(".", 1)[-1] for name in before if before[name] != after[name]}
-    assert changed >= {"stem", "depth", "width", "norm", "downsample", "mixer", "split", "partner", "channel_mixer", "expansion"}
+    assert changed >= {
+        "stem",
+        "depth",
+        "width",
+        "norm",
+        "downsample",
+        "mixer",
+        "split",
+        "partner",
+        "channel_mixer",
+        "expansion",
+    }
 
 
 def test_a_space_of_one_member_gives_it_back(small: Callable[..., SearchSpace]) -> None:
@@ -232,7 +243,9 @@ def test_size_of_random_spaces_equals_the_number_of_members(countable: Spaces, s
 
 @given(st.sampled_from([op for op in operators() if op.settings]), st.integers(1, 8), st.integers(1, 16), st.data())
 @settings(max_examples=150, deadline=None)
-def test_repair_finds_legal_settings_wherever_there_are_some(op: Operator, eighths: int, size: int, data: st.DataObject) -> None:
+def test_repair_finds_legal_settings_wherever_there_are_some(
+    op: Operator, eighths: int, size: int, data: st.DataObject
+) -> None:
     some = {name: st.lists(st.sampled_from(s.choices), min_size=1, max_size=3, unique=True) for name, s in op.settings.items()}
     choices = {name: tuple(data.draw(drawn)) for name, drawn in some.items()}
     wanted = {name: data.draw(st.sampled_from(setting.choices)) for name, setting in op.settings.items()}

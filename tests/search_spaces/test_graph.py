@@ -137,9 +137,7 @@ def test_narrow_maps_have_no_branches() -> None:
         (32, 1, "divides the map by 2"),
     ],
 )
-def test_maps_that_do_not_divide_are_refused(
-    handmade: Architecture, resolution: int, side: int | None, expected: str
-) -> None:
+def test_maps_that_do_not_divide_are_refused(handmade: Architecture, resolution: int, side: int | None, expected: str) -> None:
     with pytest.raises(SpaceError, match=expected):
         Architecture(resolution, handmade.stem, handmade.stages).graph(side)
 

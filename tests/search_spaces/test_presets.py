@@ -61,7 +61,14 @@ def test_random_spaces_survive_a_mapping(spaces: Callable[[int], SearchSpace], s
 def test_yaml_overrides_fields_of_a_preset(written: Callable[[object], Path]) -> None:
     tiny = nas.load_space("tiny")
     space = nas.load_space(
-        written({"preset": "tiny", "mixers": ["pooling", "linear_attention"], "widths": [[8], [16, 24], [32]], "settings": {"kernel": [3]}})
+        written(
+            {
+                "preset": "tiny",
+                "mixers": ["pooling", "linear_attention"],
+                "widths": [[8], [16, 24], [32]],
+                "settings": {"kernel": [3]},
+            }
+        )
     )
     assert space.name == "mine"
     assert space.mixers == (("pooling", "linear_attention"),) * 3
@@ -145,7 +152,7 @@ def test_files_that_are_no_space_are_refused(written: Callable[[object], Path], 
 
 
 def test_unknown_names_and_missing_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match="unknown space 'tyni'. Did you mean 'tiny'"):
+    with pytest.raises(UnknownNameError, match=r"unknown space 'tyni'\. Did you mean 'tiny'"):
         nas.load_space("tyni")
     assert "absent.yaml" in refusal(tmp_path / "absent.yaml")
 

@@ -30,7 +30,9 @@ def norms_of(network: nn.Module) -> list[nn.BatchNorm2d]:
     return [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
 
 
-def test_calibration_changes_statistics_of_the_copy_alone(supernet: Supernet, miniature: SearchSpace, digits: DataSplits) -> None:
+def test_calibration_changes_statistics_of_the_copy_alone(
+    supernet: Supernet, miniature: SearchSpace, digits: DataSplits
+) -> None:
     architecture = with_norms(miniature, "batch", "batch")
     network, untouched = (supernet.extract(architecture).eval() for _ in range(2))
     before = {key: tensor.clone() for key, tensor in supernet.state_dict().items()}

@@ -94,9 +94,7 @@ def test_the_fingerprint_changes_when_an_image_moves_between_splits(digits: Data
         torch.cat([digits.train.images, digits.validation.images]), torch.cat([digits.train.labels, digits.validation.labels])
     )
     cut = len(digits.train) - 1
-    moved = dataclasses.replace(
-        digits, train=both.take(torch.arange(cut)), validation=both.take(torch.arange(cut, len(both)))
-    )
+    moved = dataclasses.replace(digits, train=both.take(torch.arange(cut)), validation=both.take(torch.arange(cut, len(both))))
     assert moved.fingerprint != digits.fingerprint
 
 
@@ -270,7 +268,7 @@ def test_parquet_with_a_damaged_image_is_refused(parquet: Callable[..., Path]) -
 
 
 def test_unknown_sources_name_the_nearest() -> None:
-    with pytest.raises(UnknownNameError, match="unknown data source 'digit'. Did you mean 'digits'?"):
+    with pytest.raises(UnknownNameError, match=r"unknown data source 'digit'\. Did you mean 'digits'\?"):
         load_data("digit", SIDE)
     assert "takes no path" in refusal("digits:somewhere")
     assert "needs a name" in refusal("hub:")

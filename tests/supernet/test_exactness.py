@@ -54,7 +54,9 @@ def shapes(network: nn.Module) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in network.state_dict().items()}
 
 
-def architecture_of(space: SearchSpace, blocks: list[list[Block]], place: int, norm: str = "layer", **kinds: str) -> Architecture:
+def architecture_of(
+    space: SearchSpace, blocks: list[list[Block]], place: int, norm: str = "layer", **kinds: str
+) -> Architecture:
     """Stages of the given blocks, all at their narrowest (`place` 0), middle (1) or widest (2)."""
     stem, down = kinds.get("stem", "patchify"), Op.of(kinds.get("downsample", "conv"))
     stages = [Stage(space.widths[i][place], norm, down if i else None, tuple(found)) for i, found in enumerate(blocks)]
@@ -114,7 +116,10 @@ def test_every_split_is_exact_with_the_mixer_on_either_side(everything: Supernet
             first, second = branch_widths(width, split)
             found = []
             for names in ((op.name, other), (other, op.name)):
-                pair = [settings_of(space, operator(Kind.TOKEN_MIXER, n), stage, w) for n, w in zip(names, (first, second), strict=True)]
+                pair = [
+                    settings_of(space, operator(Kind.TOKEN_MIXER, n), stage, w)
+                    for n, w in zip(names, (first, second), strict=True)
+                ]
                 if all(pair):
                     found.append(Block((pair[0][-1], pair[1][0]), MLP, first / width))
             blocks.append(found or [Block((PLAIN,), MLP)])

@@ -135,7 +135,8 @@ def test_attention_does_not_share_with_convolution(everything: Supernet) -> None
 
 def test_kernels_share_their_centre(everything: Supernet) -> None:
     large, small = (
-        used(everything, one_block(everything, Op.of("depthwise_conv", kernel=kernel, dilation=1)), "weight") for kernel in (7, 3)
+        used(everything, one_block(everything, Op.of("depthwise_conv", kernel=kernel, dilation=1)), "weight")
+        for kernel in (7, 3)
     )
     kernels = [name for name, tensor in large.items() if tensor.ndim == 4 and tensor.shape[-1] == 7]
     assert kernels
@@ -145,7 +146,9 @@ def test_kernels_share_their_centre(everything: Supernet) -> None:
 
 def test_windows_share_the_centre_of_their_bias_tables(everything: Supernet) -> None:
     large, small = (
-        used(everything, one_block(everything, Op.of("window_attention", heads=heads, window=window, shift=False)), "bias_table")
+        used(
+            everything, one_block(everything, Op.of("window_attention", heads=heads, window=window, shift=False)), "bias_table"
+        )
         for heads, window in ((4, 4), (2, 2))
     )
     assert large["bias_table"].shape == (7, 7, 4)

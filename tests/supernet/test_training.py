@@ -49,7 +49,9 @@ def rows_without_times(history: TrainingHistory) -> list[dict[str, float]]:
     return [{key: value for key, value in row.items() if key != "seconds"} for row in history.rows]
 
 
-def trained(space: SearchSpace, data: DataSplits, path: Path, recipe: TrainingRecipe = RECIPE) -> tuple[Supernet, TrainingHistory]:
+def trained(
+    space: SearchSpace, data: DataSplits, path: Path, recipe: TrainingRecipe = RECIPE
+) -> tuple[Supernet, TrainingHistory]:
     supernet = Supernet(space, 10, 1)
     return supernet, train(supernet, data, recipe, path)
 
@@ -96,7 +98,9 @@ def test_a_killed_training_resumes_bit_for_bit(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_finished_training_is_only_read(miniature: SearchSpace, few: Few, whole: tuple[Supernet, TrainingHistory, Path]) -> None:
+def test_a_finished_training_is_only_read(
+    miniature: SearchSpace, few: Few, whole: tuple[Supernet, TrainingHistory, Path]
+) -> None:
     written = whole[2].stat().st_mtime_ns
     again = Supernet(miniature, 10, 1, seed=5)
     assert train(again, few(64), RECIPE, whole[2]).rows == whole[1].rows
@@ -141,7 +145,7 @@ def test_a_damaged_checkpoint_is_refused_and_left_alone(
 ) -> None:
     path = damaged(tmp_path / "checkpoint", whole[2], how)
     content = path.read_bytes() if path.is_file() else None
-    with pytest.raises(FileError, match="is damaged|is no checkpoint of nas") as caught:
+    with pytest.raises(FileError, match=r"is damaged|is no checkpoint of nas") as caught:
         train(Supernet(miniature, 10, 1), few(64), RECIPE, path)
     assert "\n" not in str(caught.value)
     with pytest.raises(FileError):

@@ -109,7 +109,7 @@ def describe(
 
 def _read(path: Path) -> Architecture:
     """The architecture of a file, of a folder that holds one, or of a run's winner. Raises FileError."""
-    from nas.errors import FileError, SpaceError
+    from nas.errors import FileError, UsageError
     from nas.files import read_text
     from nas.results.run import Run
     from nas.search_spaces.architecture import Architecture
@@ -121,5 +121,5 @@ def _read(path: Path) -> Architecture:
     path = path / "architecture.json" if path.is_dir() else path
     try:
         return Architecture.from_json(read_text(path, "architecture"))
-    except SpaceError as error:
+    except UsageError as error:
         raise FileError(f"{path}: {error}; name an architecture.json that nas wrote") from error
