@@ -16,6 +16,8 @@ import yaml
 from nas.errors import FileError, UnknownNameError, UsageError
 from nas.files import read_text, write_text
 from nas.predictors.latency_predictor import MIN_NETWORKS
+from nas.predictors.target import Target
+from nas.search.types import Budgets
 from nas.search_spaces.space import SearchSpace
 from nas.supernet.finetune import FinetuneRecipe
 from nas.supernet.training import TrainingRecipe
@@ -23,6 +25,7 @@ from nas.supernet.training import TrainingRecipe
 FORMAT = "nas-run"
 VERSION = 1
 _BUDGETS = ("latency", "params", "macs")
+_OBJECTIVES = ("accuracy", "loss", *_BUDGETS)
 _LEAST = {"evaluations": 1, "workers": 1, "threads": 1, "profile_networks": MIN_NETWORKS, "profile_held_out": 2}
 _PACKAGES = ("torch", "optuna", "numpy", "onnxruntime", "ray")
 
@@ -55,7 +58,7 @@ class SearchConfig:
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raises UsageError or UnknownNameError for a value of the wrong type, too small a number, or an unknown budget."""
+        """Raises UsageError or UnknownNameError for a value of the wrong type, too small a number, or an unknown name."""
         for record in (self, self.training, self.finetuning):
             _require_types(record)
         for name, least in _LEAST.items():
@@ -66,9 +69,12 @@ class SearchConfig:
                 raise UsageError(
                     f"{what} needs at least {epochs} epochs and a batch of 1, got {recipe.epochs} and {recipe.batch}"
                 )
-        for name in self.budgets:
-            if name not in _BUDGETS:
-                raise UnknownNameError("budget", name, _BUDGETS)
+        for what, names, known in (("budget", self.budgets, _BUDGETS), ("objective", self.objectives, _OBJECTIVES)):
+            for name in names:
+                if name not in known:
+                    raise UnknownNameError(what, name, known)
+        Budgets(self.budgets)
+        Target.parse(self.target)
         if self.workers > 1 and self.ray is None:
             raise UsageError(f"{self.workers} workers need Ray: add --ray local or an address, or leave --workers away")
 

@@ -7,11 +7,9 @@ where it was.
 from __future__ import annotations
 
 import contextlib
-import copy
-import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -23,46 +21,30 @@ from nas.predictors.latency_predictor import LatencyPredictor
 from nas.predictors.latency_profile import profile
 from nas.predictors.latency_table import HELD_OUT, LatencyTable
 from nas.predictors.target import Target
-from nas.predictors.timings import Measurement
 from nas.progress import Reporter, Silent, Step
 from nas.quantities import format_time
 from nas.results.config import SearchConfig
 from nas.results.estimate import estimate
-from nas.results.export import export
 from nas.results.feasibility import fastest, require_latency, require_table
 from nas.results.run import Run
+from nas.results.selection import MEASURED_A_ROUND, Selection, Winner
 from nas.results.summary import Outcome, write_results
-from nas.results.verification import Verdict, measure_exported, measure_network, read_verdicts, write_verdicts
+from nas.results.verification import read_verdicts
 from nas.search.archive import Archive
 from nas.search.evaluation import SupernetEvaluator, sizes
 from nas.search.executors.base import Executor
 from nas.search.executors.local import LocalExecutor
 from nas.search.loop import run_search
 from nas.search.strategy import create
-from nas.search.types import Budgets, Problem, Trial, best
+from nas.search.types import Budgets, Problem, Trial
 from nas.search_spaces.architecture import Architecture
-from nas.search_spaces.backbone import Backbone
-from nas.supernet.calibration import calibrate, score
 from nas.supernet.checkpoint import read_progress
 from nas.supernet.data import DataSplits, load_data
-from nas.supernet.finetune import finetune
 from nas.supernet.supernet import Supernet
 from nas.supernet.training import TrainingHistory, train, trained_epochs
 
-MEASURED_A_ROUND = 8
 EXTRA_ROUNDS = 3
 CONFIDENCE = 0.95
-
-
-@dataclass
-class Winner:
-    """The trial that won, its trained network, and its last measurement."""
-
-    trial: Trial
-    network: Backbone
-    measurement: Measurement
-    validation: float
-    test: float
 
 
 class SearchRun:
@@ -170,8 +152,9 @@ class SearchRun:
         """Fit the predictor to the table and to what was verified so far."""
         self.predictor = LatencyPredictor.fit(LatencyTable.load(self.folder.latency_table, self.target))
         self.verdicts = read_verdicts(self.folder.verification)
-        for verdict in self.verdicts:
-            self._learn(verdict)
+        self.predictor.correct(
+            [verdict.architecture for verdict in self.verdicts], [verdict.measurement for verdict in self.verdicts]
+        )
 
     def _profile(self, step: Step) -> None:
         config, (classes, channels) = self.config, self.outputs
@@ -237,7 +220,8 @@ class SearchRun:
         """
         for extra in range(EXTRA_ROUNDS + 1):
             self.search(self.config.evaluations + extra * max(1, self.config.evaluations // 5))
-            winner = self.verify()
+            with self.phase("Verification and export") as step:
+                winner = Selection(self, step).winner(attempts=(extra + 1) * MEASURED_A_ROUND)
             if winner is not None:
                 return winner
             self.reporter.note("no candidate was measured under the budget; the predictor has learned from it, searching on")
@@ -257,85 +241,6 @@ class SearchRun:
             strategy = create(self.config.strategy, problem, self.config.seed)
             run_search(problem, strategy, archive, executor, evaluations=evaluations, progress=tell)
             self.trials = archive.trials()
-
-    def verify(self) -> Winner | None:
-        """Measure the most promising candidates as exported, the best first; the first that holds is trained and shipped."""
-        with self.phase("Verification and export") as step:
-            for attempt in range(MEASURED_A_ROUND):
-                trial = self.most_promising()
-                if trial is None:
-                    return None
-                step(attempt, MEASURED_A_ROUND, f"measuring {trial.architecture.digest} as exported")
-                if not self._accepted(trial):
-                    measured = self._measure(trial)
-                    if not measured.accepted:
-                        continue
-                winner = self._finish(trial, step)
-                if winner is not None:
-                    return winner
-        return None
-
-    def most_promising(self) -> Trial | None:
-        """The best trial that the predictor, as it is now, holds for feasible and that was not measured over the budget."""
-        rejected = {verdict.architecture.digest for verdict in self.verdicts if not verdict.accepted}
-        left = [trial for trial in self.trials if trial.complete and trial.architecture.digest not in rejected]
-        problem = self.problem
-        accepted = [trial for trial in left if self._accepted(trial)]
-        fresh = [replace(trial, metrics={**trial.metrics, **problem.cheap(trial.architecture)}) for trial in left]
-        return accepted[0] if accepted else best(fresh, self.budgets)
-
-    def _accepted(self, trial: Trial) -> bool:
-        return any(verdict.architecture.digest == trial.architecture.digest and verdict.accepted for verdict in self.verdicts)
-
-    def _measure(self, trial: Trial) -> Verdict:
-        classes, channels = self.outputs
-        network = self.supernet.extract(trial.architecture).eval()
-        calibrate(network, self.data, trial.architecture.resolution)
-        found = measure_network(network, self.target, classes, channels, accept_noise=self.config.accept_noise)
-        return self._record(trial.architecture, found, final=False)
-
-    def _record(self, architecture: Architecture, found: Measurement, *, final: bool) -> Verdict:
-        predicted = float(self.predictor.predict([architecture]).mean[0])
-        limit = self.budgets.limits.get("latency")
-        accepted = limit is None or found.high <= limit
-        verdict = Verdict(architecture, predicted, found, accepted, final)
-        self.verdicts.append(verdict)
-        write_verdicts(self.folder.verification, self.verdicts)
-        self._learn(verdict)
-        return verdict
-
-    def _learn(self, verdict: Verdict) -> None:
-        """Whole networks that were measured teach the predictor, accepted or not."""
-        self.predictor.correct([verdict.architecture], [verdict.measurement])
-
-    def _finish(self, trial: Trial, step: Step) -> Winner | None:
-        """Fine-tune, export and measure the winner; None where the final measurement is over the budget."""
-        architecture, (classes, channels) = trial.architecture, self.outputs
-        network = self.supernet.extract(architecture)
-        calibrate(network.eval(), self.data, architecture.resolution)
-        before = score(network, self.data, self.data.validation, architecture.resolution)
-        tuned = self._tuned(network, architecture, step)
-        after = score(tuned, self.data, self.data.validation, architecture.resolution)
-        chosen, reached = (tuned, after) if after.accuracy >= before.accuracy else (network, before)
-        test = score(chosen, self.data, self.data.test, architecture.resolution).accuracy
-        step(1, 2, "exporting and measuring the winner")
-        shutil.rmtree(self.folder.winner_path, ignore_errors=True)
-        recipe = {"data": self.config.data, "seed": self.config.seed, **vars(self.config.finetuning)}
-        export(chosen, self.folder.winner_path, num_classes=classes, in_channels=channels, recipe=recipe)
-        found = measure_exported(
-            self.folder.winner_path, self.target, architecture.resolution, channels, accept_noise=self.config.accept_noise
-        )
-        if not self._record(architecture, found, final=True).accepted:
-            shutil.rmtree(self.folder.winner_path, ignore_errors=True)
-            return None
-        return Winner(trial, chosen, found, reached.accuracy, test)
-
-    def _tuned(self, network: Backbone, architecture: Architecture, step: Step) -> Backbone:
-        tuned = copy.deepcopy(network)
-        recipe = replace(self.config.finetuning, seed=self.config.seed)
-        checkpoint = self.folder.path / "winner-training" / f"{architecture.digest}.safetensors"
-        finetune(tuned, self.data, recipe, architecture.resolution, checkpoint, f"{architecture.digest}:{recipe}", step)
-        return tuned
 
     def _nothing_verified(self) -> InfeasibleError:
         if not self.verdicts:

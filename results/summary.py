@@ -16,7 +16,9 @@ from nas.results.report_data import CandidatePoint, ReportData, TrainingPoint, V
 from nas.search.types import Trial
 
 if TYPE_CHECKING:
-    from nas.results.pipeline import SearchRun, Winner
+    from nas.results.pipeline import SearchRun
+    from nas.results.selection import Winner
+    from nas.results.verification import Verdict
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ def _point(run: SearchRun, trial: Trial) -> CandidatePoint:
     )
 
 
-def _row(verdict: Any) -> VerificationRow:
+def _row(verdict: Verdict) -> VerificationRow:
     found = verdict.measurement
     digest = verdict.architecture.digest
     return VerificationRow(digest, verdict.predicted, found.median, found.low, found.high, found.p90, verdict.accepted)

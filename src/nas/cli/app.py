@@ -13,7 +13,6 @@ app = typer.Typer(
     help="Find a vision backbone for your data that runs inside your latency budget on your device.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    no_args_is_help=False,
     add_completion=False,
 )
 
