@@ -15,6 +15,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Patch
 
+from nas.predictors.cost import Cost, node_cost
 from nas.quantities import format_count
 from nas.search_spaces import graph
 from nas.search_spaces.architecture import Architecture
@@ -93,7 +94,8 @@ def describe_text(
             total += count * params
             number = f"{count} x" if count > 1 else ""
             lines += _row(number, text, format_count(count * params))
-    return "\n".join([*lines, f"parameters: {format_count(total)}"])
+    macs = Cost.total(node_cost(node) for node in found).macs
+    return "\n".join([*lines, f"parameters: {format_count(total)}, MACs: {format_count(macs)}"])
 
 
 def _row(number: str, text: str, params: str) -> list[str]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator
-from functools import cache
 from typing import TYPE_CHECKING
 
 from nas.search_spaces.genotype import repaired
 from nas.search_spaces.graph import branch_widths
 from nas.search_spaces.placement import PLACEMENTS
-from nas.search_spaces.registry import Kind, operator
+from nas.search_spaces.registry import Kind, Settings, Value, operator
 
 if TYPE_CHECKING:
     from nas.search_spaces.space import SearchSpace
@@ -64,32 +63,44 @@ def _blocks(space: SearchSpace, stage: int, width: int, size: int) -> Iterator[t
         for name in space.channel_mixers
     )
     for name in space.mixers[stage]:
-        single = operator(Kind.TOKEN_MIXER, name).legal_settings(width, size, space.choices_of(Kind.TOKEN_MIXER, name))
+        single = _legal(space, name, width, size)
         if single:
             yield name, channels * (len(single) + _pairs(space, name, width, size))
 
 
 def _pairs(space: SearchSpace, name: str, width: int, size: int) -> int:
+    """The number of distinct blocks in which a mixer has a partner beside it."""
     if len(space.splits) == 1 or width < 16:
         return 0
     parts = {branch_widths(width, split) for split in space.splits if split < 1.0}
-    choices = {partner: _shared_choices(space, name, partner) for partner in space.partners if partner != name}
-
-    @cache
-    def settings(mixer: str, part: int, values: tuple[tuple[str, object], ...]) -> object:
-        return repaired(space, mixer, dict(values), part, size)  # type: ignore[arg-type]
-
-    found = set()
-    for (first, second), (partner, options) in itertools.product(parts, choices.items()):
-        for values in itertools.product(*options.values()):
-            wanted = tuple(zip(options, values, strict=True))
-            pair = settings(name, first, wanted), settings(partner, second, wanted)
-            if None not in pair:
-                found.add((first, partner, *pair))
-    return len(found)
+    partners = [partner for partner in space.partners if partner != name]
+    return sum(_joint(space, name, partner, *widths, size) for widths, partner in itertools.product(parts, partners))
 
 
-def _shared_choices(space: SearchSpace, first: str, second: str) -> dict[str, tuple[object, ...]]:
-    """The choices of the setting genes that two mixers read."""
+def _joint(space: SearchSpace, first: str, second: str, first_width: int, second_width: int, size: int) -> int:
+    """The number of distinct settings of two mixers that read the same genes where their settings have the same name."""
     mine, theirs = space.choices_of(Kind.TOKEN_MIXER, first), space.choices_of(Kind.TOKEN_MIXER, second)
-    return {key: tuple(dict.fromkeys((*mine.get(key, ()), *theirs.get(key, ())))) for key in {**mine, **theirs}}
+    if not mine.keys() & theirs.keys():
+        return len(_legal(space, first, first_width, size)) * len(_legal(space, second, second_width, size))
+    options = {key: tuple(dict.fromkeys((*mine.get(key, ()), *theirs.get(key, ())))) for key in {**mine, **theirs}}
+    left = _repairs(space, first, first_width, size, {key: options[key] for key in mine})
+    right = _repairs(space, second, second_width, size, {key: options[key] for key in theirs})
+    found = set()
+    for values in itertools.product(*options.values()):
+        wanted = dict(zip(options, values, strict=True))
+        found.add((left[tuple(wanted[key] for key in mine)], right[tuple(wanted[key] for key in theirs)]))
+    return sum(None not in pair for pair in found)
+
+
+def _legal(space: SearchSpace, name: str, width: int, size: int) -> tuple[Settings, ...]:
+    return operator(Kind.TOKEN_MIXER, name).legal_settings(width, size, space.choices_of(Kind.TOKEN_MIXER, name))
+
+
+def _repairs(
+    space: SearchSpace, name: str, width: int, size: int, options: dict[str, tuple[Value, ...]]
+) -> dict[tuple[Value, ...], Settings | None]:
+    """What every combination of wanted values becomes at a place."""
+    return {
+        values: repaired(space, name, dict(zip(options, values, strict=True)), width, size)
+        for values in itertools.product(*options.values())
+    }

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from matplotlib.axes import Axes
 
+from nas.predictors.cost import cost
 from nas.results.draw import COLOURS, describe_text, draw
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import build
@@ -65,7 +66,8 @@ def test_the_table_fits_a_terminal_and_counts_every_parameter(mixed: Architectur
     assert all(len(line) <= 80 for line in lines)
     assert mixed.digest in lines[0]
     total = sum(p.numel() for p in build(mixed, 10, 1).parameters())
-    assert lines[-1] == f"parameters: {total / 1e3:.3g}k"
+    macs = cost(mixed, num_classes=10, in_channels=1).macs
+    assert lines[-1] == f"parameters: {total / 1e3:.3g}k, MACs: {macs / 1e6:.3g}M"
     assert any("2 x depthwise conv dilation 1, kernel 5 + mlp expansion 2" in line for line in lines)
 
 
