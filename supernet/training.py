@@ -32,7 +32,7 @@ class TrainingRecipe:
 
     epochs: int = 9
     batch: int = 32
-    learning_rate: float = 4e-3
+    learning_rate: float = 6e-3
     weight_decay: float = 0.05
     warmup: float = 0.1
     gradient_clip: float = 1.0
