@@ -163,8 +163,13 @@ class _Walk:
 
     def parallel(self, name: str, block: Block, width: int) -> None:
         before, start = self.at, 0
+        first, second = branch_widths(width, block.split)
+        if block.split != first / width:
+            raise SpaceError(
+                f"split={block.split!r} of {width} channels must be the exact share of the first mixer, {first / width!r}"
+            )
         self.add(f"{name}_split", f"{name}_mixer", SPLIT, Op("norm"))
-        for branch, (op, part) in enumerate(zip(block.mixers, branch_widths(width, block.split), strict=True)):
+        for branch, (op, part) in enumerate(zip(block.mixers, (first, second), strict=True)):
             self._check(Kind.TOKEN_MIXER, op, part)
             slot = f"{name}_mixer" if branch == 0 else f"{name}_partner"
             channels = (start, start + part)

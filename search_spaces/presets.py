@@ -113,7 +113,7 @@ def load_space(name_or_path: str | Path) -> SearchSpace:
         raise SpaceError(f"search space {path} must be a mapping of fields, e.g. 'preset: tiny'")
     fields = dict(data)
     preset = fields.pop("preset", None)
-    if preset is not None and preset not in PRESETS:
+    if preset is not None and str(preset) not in PRESETS:
         raise UnknownNameError("preset", str(preset), PRESETS)
     base_space = PRESETS[preset]() if preset is not None else None
     return SearchSpace.from_mapping({"name": path.stem, **fields}, base_space)

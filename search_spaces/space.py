@@ -47,8 +47,8 @@ class SearchSpace:
     def from_mapping(cls, data: Mapping[str, Any], base: SearchSpace | None = None) -> Self:
         """The space of `base` with the fields of `data` in their place; lists stand for tuples.
 
-        `mixers` may be one flat list for all stages; `settings` are merged by name. Raises SpaceError or UnknownNameError,
-        with the nearest field name.
+        `mixers` may be one flat list for all stages; `settings` are merged by name; of the base's rules of placement those
+        stay that the new mixers can obey. Raises SpaceError or UnknownNameError, with the nearest field name.
         """
         known = {f.name for f in dataclasses.fields(cls)}
         for name in data:
@@ -61,6 +61,9 @@ class SearchSpace:
         if missing:
             raise SpaceError(f"a search space needs {missing}; start from a preset: 'preset: tiny'")
         merged["mixers"] = _per_stage(merged["mixers"], merged["depths"])
+        if base is not None and "mixers" in data and "placements" not in data:
+            free = cls(**{**merged, "placements": ("free",)})
+            merged["placements"] = tuple(name for name in base.placements if validation.obeyable(free, name))
         return cls(**merged)
 
     def to_mapping(self) -> dict[str, Any]:

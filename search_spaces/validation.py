@@ -32,6 +32,16 @@ def settings_mapping(data: Any) -> dict[str, tuple[Value, ...]]:
     return {str(name): tuple(choices) for name, choices in data.items()}
 
 
+def obeyable(space: SearchSpace, placement: str) -> bool:
+    """Whether a rule of placement leaves every block of the space a mixer."""
+    try:
+        for side in space.resolutions:
+            _no_dead_end(space, side, placement)
+    except SpaceError:
+        return False
+    return True
+
+
 def _shapes(space: SearchSpace) -> None:
     if not isinstance(space.name, str) or not space.name:
         raise SpaceError(f"the name of a space must be text, got {space.name!r}")

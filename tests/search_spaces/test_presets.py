@@ -37,13 +37,11 @@ def refusal(path: Path) -> str:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_presets_hold_every_operator_and_have_their_name(preset: str) -> None:
+def test_presets_hold_every_token_mixer_and_have_their_name(preset: str) -> None:
     space = nas.load_space(preset)
     assert space.name == preset
     assert {name for stage in space.mixers for name in stage} == set(names(Kind.TOKEN_MIXER))
-    for kind, field in ((Kind.STEM, space.stems), (Kind.NORM, space.norms), (Kind.DOWNSAMPLE, space.downsamples)):
-        assert set(field) == set(names(kind))
-    assert set(space.channel_mixers) == set(names(Kind.CHANNEL_MIXER))
+    assert len(set(space.placements)) > 1
 
 
 @pytest.mark.parametrize("preset", PRESETS)

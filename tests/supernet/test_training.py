@@ -24,8 +24,8 @@ from nas.supernet.supernet import Supernet
 from nas.supernet.training import TrainingHistory, TrainingRecipe, train, trained_epochs
 
 Few = Callable[[int], DataSplits]
-RECIPE = TrainingRecipe(epochs=3, batch=16, random_architectures=1)
-FINETUNE = FinetuneRecipe(epochs=3, batch=16)
+RECIPE = TrainingRecipe(epochs=3, batch=16, learning_rate=3e-3, random_architectures=1)
+FINETUNE = FinetuneRecipe(epochs=3, batch=16, learning_rate=1e-3)
 
 
 class Killed(BaseException):

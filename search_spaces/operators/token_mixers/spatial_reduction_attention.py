@@ -21,8 +21,8 @@ from nas.search_spaces.registry import Group, Kind, Setting, register
         "heads": HEADS,
         "reduction": Setting(
             (8, 4, 2),
-            rule=lambda v, place: 2 <= int(v) <= place.size,
-            because="a reduction is at least 2 (1 is global_attention) and not larger than the map",
+            rule=lambda v, place: 2 <= int(v) < place.size,
+            because="a reduction is at least 2 (1 is global_attention), and smaller than the map, which leaves several keys",
         ),
     },
 )
