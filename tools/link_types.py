@@ -1,4 +1,4 @@
-"""Lay out the packages as `build/types/nas/...` by links, so that type checkers see them under the names they are imported by."""
+"""Lay the packages out as `build/types/nas/...` by links, for type checkers to see them as they are imported."""
 
 from __future__ import annotations
 
