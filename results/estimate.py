@@ -12,8 +12,9 @@ from nas.quantities import format_duration
 from nas.results.config import SearchConfig
 from nas.search.evaluation import SupernetEvaluator
 from nas.supernet.data import DataSplits
-from nas.supernet.sandwich import sandwich_backward, step_architectures
+from nas.supernet.sandwich import Sandwich, step_architectures
 from nas.supernet.supernet import Supernet
+from nas.supernet.training import one_thread_an_operation
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,11 @@ def estimate(
 def _step_seconds(config: SearchConfig, supernet: Supernet, data: DataSplits) -> float:
     batch = data.train.take(torch.arange(min(config.training.batch, len(data.train))))
     supernet.train()
-    began = time.perf_counter()
     drawn = step_architectures(supernet, config.seed, -1, config.training.random_architectures)
-    sandwich_backward(supernet, drawn, data, batch.images, batch.labels)
+    with one_thread_an_operation(), Sandwich(supernet, data, config.threads) as sandwich:
+        sandwich.backward(drawn, batch.images, batch.labels)
+        began = time.perf_counter()
+        sandwich.backward(drawn, batch.images, batch.labels)
     for parameter in supernet.parameters():
         parameter.grad = None
     return time.perf_counter() - began

@@ -177,7 +177,9 @@ class SearchRun:
     def train(self) -> None:
         """Train the supernet, or go on with its checkpoint."""
         with self.phase("Supernet") as step:
-            self.history = train(self.supernet, self.data, self.config.training, self.folder.checkpoint, step)
+            self.history = train(
+                self.supernet, self.data, self.config.training, self.folder.checkpoint, step, self.config.threads
+            )
         self.supernet.eval()
 
     @cached_property
@@ -192,9 +194,10 @@ class SearchRun:
 
     def describe(self, architecture: Architecture) -> Mapping[str, float]:
         """Predicted latency (s) and its upper bound; parameters and MACs where they have a budget or are an objective."""
+        # Sums of floats differ in their last bits with where the memory lies; nine digits are the same in every process.
         found = {
-            "latency": float(self.predictor.predict([architecture]).mean[0]),
-            "latency_upper": float(self.predictor.upper([architecture], CONFIDENCE)[0]),
+            "latency": float(f"{self.predictor.predict([architecture]).mean[0]:.9g}"),
+            "latency_upper": float(f"{self.predictor.upper([architecture], CONFIDENCE)[0]:.9g}"),
         }
         if {"params", "macs"} & {*self.budgets.limits, *self.config.objectives}:
             found |= sizes(architecture, *self.outputs)

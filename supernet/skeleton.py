@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from nas.search_spaces.backbone import module_of
 from nas.search_spaces.graph import Node
 from nas.search_spaces.registry import Kind, operator
 from nas.supernet.views import Modes, parameters_with_modes
+
+_PATCHING = threading.Lock()
+"""`parameters_on_meta` changes a class that all threads use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,7 @@ class SkeletonCache:
 
 def skeleton_of(node: Node) -> tuple[nn.Module, list[Share]]:
     """A fresh skeleton of a node with its shares."""
-    with parameters_on_meta():
+    with _PATCHING, parameters_on_meta():
         module = module_of(node)
     return module, shares(node, module)
 

@@ -7,7 +7,10 @@ same numbers, and equal each other bit for bit on CPU.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +29,14 @@ _CACHED_NETWORKS = 256
 Cut = tuple[slice, ...]
 
 
+class _Caches(threading.local):
+    """Skeletons of one thread: a call puts tensors into the modules, so two threads cannot use the same ones."""
+
+    def __init__(self) -> None:
+        self.nodes = SkeletonCache()
+        self.networks: OrderedDict[str, tuple[Backbone, dict[str, tuple[str, Cut]]]] = OrderedDict()
+
+
 class Supernet(nn.Module):
     """Shared weights for all architectures of `space`.
 
@@ -38,16 +49,39 @@ class Supernet(nn.Module):
         super().__init__()
         self.space, self.num_classes, self.in_channels = space, num_classes, in_channels
         self.store = parameter_store(space, num_classes, in_channels, seed)
-        self._nodes = SkeletonCache()
-        self._networks: OrderedDict[str, tuple[Backbone, dict[str, tuple[str, Cut]]]] = OrderedDict()
+        self._caches = _Caches()
 
     def forward(self, image: Tensor, architecture: Architecture) -> Tensor:
         """Logits of one architecture."""
-        network, cuts = self._network(architecture)
-        network.train(self.training)
+        _, cuts = self._network(architecture)
         with torch.inference_mode(False):  # PyTorch multiplies in another order where a weight does not require gradients
             parts = {name: view(self.store[key], cut) for name, (key, cut) in cuts.items()}
+        return self.run(image, architecture, parts)
+
+    def run(self, image: Tensor, architecture: Architecture, parts: dict[str, Tensor]) -> Tensor:
+        """Logits of one architecture with the given tensors as its parameters."""
+        network, _ = self._network(architecture)
+        network.train(self.training)
         return functional_call(network, parts, (image,))
+
+    def leaves(self, architecture: Architecture) -> dict[str, Tensor]:
+        """The architecture's parameters by name, cut off from the store: what `run` may be differentiated by.
+
+        Gradients with respect to the parts are smaller than with respect to the store, and networks that run side by side
+        do not write into the same tensors; `accumulate` adds them up.
+        """
+        _, cuts = self._network(architecture)
+        return {name: view(self.store[key], cut).detach().requires_grad_() for name, (key, cut) in cuts.items()}
+
+    def accumulate(self, architecture: Architecture, gradients: Mapping[str, Tensor]) -> None:
+        """Add the gradients of an architecture's parameters to those of the store."""
+        _, cuts = self._network(architecture)
+        for name, gradient in gradients.items():
+            key, cut = cuts[name]
+            tensor = self.store[key]
+            if tensor.grad is None:
+                tensor.grad = torch.zeros_like(tensor)
+            tensor.grad[cut] += gradient
 
     def extract(self, architecture: Architecture) -> Backbone:
         """The architecture as a plain network with cloned weights, in the supernet's mode; nothing is shared with it."""
@@ -65,6 +99,13 @@ class Supernet(nn.Module):
             setattr(network.get_submodule(owner), local, nn.Parameter(clone))
         return network.train(self.training)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_caches"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._caches = _Caches()
+
     def device_of_buffers(self) -> torch.device | None:
         """The device that constant buffers are moved to; None while the store is on the CPU, where they are made."""
         device = next(iter(self.store.values())).device
@@ -72,19 +113,20 @@ class Supernet(nn.Module):
 
     def _network(self, architecture: Architecture) -> tuple[Backbone, dict[str, tuple[str, Cut]]]:
         """The skeleton of an architecture, and for each of its parameters the store's tensor and the part of it."""
-        known = self._networks.get(architecture.digest)
+        networks = self._caches.networks
+        known = networks.get(architecture.digest)
         if known is None:
-            known = self._networks[architecture.digest] = self._assemble(architecture)
-            if len(self._networks) > _CACHED_NETWORKS:
-                self._networks.popitem(last=False)
-        self._networks.move_to_end(architecture.digest)
+            known = networks[architecture.digest] = self._assemble(architecture)
+            if len(networks) > _CACHED_NETWORKS:
+                networks.popitem(last=False)
+        networks.move_to_end(architecture.digest)
         return known
 
     def _assemble(self, architecture: Architecture) -> tuple[Backbone, dict[str, tuple[str, Cut]]]:
         cuts: dict[str, tuple[str, Cut]] = {}
 
         def make(node: Node) -> nn.Module:
-            module, parts = self._nodes.get(node)
+            module, parts = self._caches.nodes.get(node)
             for share in parts:
                 if share.key not in self.store:
                     raise SpaceError(f"{node.operator!r} at {node.name} of {architecture.digest} is not in {self.space.name!r}")

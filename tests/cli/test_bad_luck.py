@@ -62,7 +62,7 @@ def test_the_weights_of_another_program_are_no_checkpoint(nas, unfinished, refer
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(nas, unfinished):
-    edit(unfinished, lambda config: config["training"].update(learning_rate=0.01))
+    edit(unfinished, lambda config: config["training"].update(learning_rate=0.0123))
     assert "belongs to another space, seed, data set or training recipe" in refused(nas, unfinished)
 
 
