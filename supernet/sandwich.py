@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Self
@@ -16,6 +17,8 @@ from nas.supernet.data import DataSplits
 from nas.supernet.supernet import Supernet
 
 LABEL_SMOOTHING = 0.1
+_SWITCH_SECONDS = 5e-4
+"""Threads hand the interpreter over this often while they build and call networks; Python's default of 5 ms starves them."""
 Gradients = tuple[float, dict[str, Tensor]]
 
 
@@ -45,9 +48,13 @@ class Sandwich:
         self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) if threads > 1 else None
 
     def __enter__(self) -> Self:
+        self._interval = sys.getswitchinterval()
+        if self._pool is not None:
+            sys.setswitchinterval(_SWITCH_SECONDS)
         return self
 
     def __exit__(self, *_: object) -> None:
+        sys.setswitchinterval(self._interval)
         if self._pool is not None:
             self._pool.shutdown()
 

@@ -16,9 +16,6 @@ from nas.search_spaces.graph import Node
 from nas.search_spaces.registry import Kind, operator
 from nas.supernet.views import Modes, parameters_with_modes
 
-_PATCHING = threading.Lock()
-"""`parameters_on_meta` changes a class that all threads use."""
-
 
 @dataclass(frozen=True, slots=True)
 class Share:
@@ -37,9 +34,11 @@ def parameters_on_meta() -> Iterator[None]:
     `torch.device("meta")` would take the buffers along: position indices and masks would lose their values.
     """
     original = nn.Module.register_parameter
+    builder = threading.get_ident()
 
     def register(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        if parameter is not None and parameter.device.type != "meta":
+        mine = threading.get_ident() == builder
+        if mine and parameter is not None and parameter.device.type != "meta":
             parameter = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
         original(module, name, parameter)
 
@@ -75,35 +74,52 @@ def _family(node: Node) -> str:
     return operator(kind, node.operator).family
 
 
-class SkeletonCache:
-    """Node modules without parameters, by node name and work, the least recently used dropped first.
+class Skeletons:
+    """Node modules without parameters, built once for each kind of work and copied for each use.
 
-    Names belong to the key because one network may do the same work in two places with different weights.
+    A call puts tensors into the modules, so no two places of a network and no two threads may use the same ones; but building
+    a module costs some twenty times as much as copying an empty one. The least recently used are dropped first.
     """
 
-    def __init__(self, capacity: int = 4096) -> None:
+    def __init__(self, capacity: int = 16384) -> None:
         self.capacity = capacity
-        self._known: OrderedDict[tuple[str, str], tuple[nn.Module, list[Share]]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[nn.Module, list[Share]]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def get(self, node: Node) -> tuple[nn.Module, list[Share]]:
-        """The module of a node, parameters on `meta`, and where these live in the store."""
-        key = (node.name, node.key)
-        known = self._known.get(key)
-        if known is None:
-            module, parts = skeleton_of(node)
-            freeze_statistics(module)
-            known = self._known[key] = (module, parts)
-            if len(self._known) > self.capacity:
-                self._known.popitem(last=False)
-        self._known.move_to_end(key)
-        return known
+        """A module for a node, parameters on `meta`, and where these live in the store."""
+        with self._lock:
+            known = self._known.get(node.key)
+            if known is None:
+                known = self._known[node.key] = skeleton_of(node)
+                if len(self._known) > self.capacity:
+                    self._known.popitem(last=False)
+            self._known.move_to_end(node.key)
+        module, parts = known
+        return _copy(module), [Share(part.local, _moved(part.key, node.slot), part.shape, part.modes) for part in parts]
 
 
 def skeleton_of(node: Node) -> tuple[nn.Module, list[Share]]:
     """A fresh skeleton of a node with its shares."""
-    with _PATCHING, parameters_on_meta():
+    with parameters_on_meta():
         module = module_of(node)
     return module, shares(node, module)
+
+
+def _moved(key: str, slot: str) -> str:
+    """The key of the same parameter at another slot."""
+    return f"{slot}/{key.split('/', 1)[1]}"
+
+
+def _copy(module: nn.Module) -> nn.Module:
+    """A module of its own with the same parameters and buffers; running statistics, which calls change, are its own too."""
+    copied = module.__new__(type(module))
+    copied.__dict__ = dict(module.__dict__)
+    own = isinstance(module, nn.BatchNorm2d)
+    copied._parameters = dict(module._parameters)
+    copied._buffers = {name: b.clone() if own and b is not None else b for name, b in module._buffers.items()}
+    copied._modules = {name: part if part is None else _copy(part) for name, part in module._modules.items()}
+    return copied
 
 
 def freeze_statistics(module: nn.Module) -> None:

@@ -21,7 +21,7 @@ from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import Backbone
 from nas.search_spaces.graph import Node
 from nas.search_spaces.space import SearchSpace
-from nas.supernet.skeleton import SkeletonCache, skeleton_of
+from nas.supernet.skeleton import Skeletons, freeze_statistics
 from nas.supernet.store import parameter_store
 from nas.supernet.views import slices, view
 
@@ -29,12 +29,11 @@ _CACHED_NETWORKS = 256
 Cut = tuple[slice, ...]
 
 
-class _Caches(threading.local):
-    """Skeletons of one thread: a call puts tensors into the modules, so two threads cannot use the same ones."""
+class _Networks(threading.local):
+    """The assembled skeletons of one thread: a call puts tensors into the modules, so two threads cannot use the same ones."""
 
     def __init__(self) -> None:
-        self.nodes = SkeletonCache()
-        self.networks: OrderedDict[str, tuple[Backbone, dict[str, tuple[str, Cut]]]] = OrderedDict()
+        self.known: OrderedDict[str, tuple[Backbone, dict[str, tuple[str, Cut]]]] = OrderedDict()
 
 
 class Supernet(nn.Module):
@@ -49,7 +48,7 @@ class Supernet(nn.Module):
         super().__init__()
         self.space, self.num_classes, self.in_channels = space, num_classes, in_channels
         self.store = parameter_store(space, num_classes, in_channels, seed)
-        self._caches = _Caches()
+        self._skeletons, self._networks = Skeletons(), _Networks()
 
     def forward(self, image: Tensor, architecture: Architecture) -> Tensor:
         """Logits of one architecture."""
@@ -62,7 +61,8 @@ class Supernet(nn.Module):
         """Logits of one architecture with the given tensors as its parameters."""
         network, _ = self._network(architecture)
         network.train(self.training)
-        return functional_call(network, parts, (image,))
+        # Copies of one skeleton hold the same `meta` tensors, which does not make them share weights.
+        return functional_call(network, parts, (image,), tie_weights=False)
 
     def leaves(self, architecture: Architecture) -> dict[str, Tensor]:
         """The architecture's parameters by name, cut off from the store: what `run` may be differentiated by.
@@ -85,11 +85,13 @@ class Supernet(nn.Module):
 
     def extract(self, architecture: Architecture) -> Backbone:
         """The architecture as a plain network with cloned weights, in the supernet's mode; nothing is shared with it."""
-        fresh: dict[str, nn.Module] = {}
 
         def make(node: Node) -> nn.Module:
-            fresh[node.name], _ = skeleton_of(node)
-            return fresh[node.name]
+            module, _ = self._skeletons.get(node)
+            for part in module.modules():
+                for name, buffer in part.named_buffers(recurse=False):
+                    setattr(part, name, buffer.clone())
+            return module
 
         _, cuts = self._network(architecture)
         network = Backbone(architecture, self.num_classes, self.in_channels, make=make).to(self.device_of_buffers())
@@ -100,11 +102,11 @@ class Supernet(nn.Module):
         return network.train(self.training)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_caches"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_skeletons", "_networks")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._caches = _Caches()
+        self._skeletons, self._networks = Skeletons(), _Networks()
 
     def device_of_buffers(self) -> torch.device | None:
         """The device that constant buffers are moved to; None while the store is on the CPU, where they are made."""
@@ -113,7 +115,7 @@ class Supernet(nn.Module):
 
     def _network(self, architecture: Architecture) -> tuple[Backbone, dict[str, tuple[str, Cut]]]:
         """The skeleton of an architecture, and for each of its parameters the store's tensor and the part of it."""
-        networks = self._caches.networks
+        networks = self._networks.known
         known = networks.get(architecture.digest)
         if known is None:
             known = networks[architecture.digest] = self._assemble(architecture)
@@ -126,7 +128,8 @@ class Supernet(nn.Module):
         cuts: dict[str, tuple[str, Cut]] = {}
 
         def make(node: Node) -> nn.Module:
-            module, parts = self._caches.nodes.get(node)
+            module, parts = self._skeletons.get(node)
+            freeze_statistics(module)
             for share in parts:
                 if share.key not in self.store:
                     raise SpaceError(f"{node.operator!r} at {node.name} of {architecture.digest} is not in {self.space.name!r}")

@@ -31,7 +31,7 @@ Progress = Callable[[int, int, str], None]
 class TrainingRecipe:
     """How a supernet is trained: AdamW, linear warm-up, cosine decay to zero."""
 
-    epochs: int = 9
+    epochs: int = 6
     batch: int = 32
     learning_rate: float = 6e-3
     weight_decay: float = 0.05

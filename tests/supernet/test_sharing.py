@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from nas.search_spaces.architecture import Architecture, Block, Op, Stage
-from nas.search_spaces.graph import nodes
+from nas.search_spaces.graph import Node, nodes
 from nas.search_spaces.space import SearchSpace
-from nas.supernet.skeleton import SkeletonCache, parameters_on_meta, skeleton_of
+from nas.supernet.skeleton import Skeletons, parameters_on_meta, skeleton_of
 from nas.supernet.supernet import Supernet
 from nas.supernet.views import parameters_with_modes, slices, union, view
 
@@ -208,14 +208,27 @@ def test_skeletons_hold_real_buffers_and_no_weights() -> None:
     assert not nn.Linear(2, 2).weight.is_meta
 
 
-def test_the_cache_drops_the_node_used_longest_ago(everything: Supernet) -> None:
-    cache = SkeletonCache(capacity=2)
+def test_the_skeleton_used_longest_ago_is_dropped(everything: Supernet) -> None:
+    cache = Skeletons(capacity=2)
     first, second, third = nodes(everything.space.sample(random.Random(0)), None, 1, 10)[:3]
-    kept, dropped = cache.get(first)[0], cache.get(second)[0]
-    assert cache.get(first)[0] is kept
-    cache.get(third)
-    assert cache.get(first)[0] is kept
-    assert cache.get(second)[0] is not dropped
+
+    def tensors(node: Node) -> set[int]:
+        return {id(parameter) for parameter in cache.get(node)[0].parameters()}
+
+    kept, dropped = tensors(first), tensors(second)
+    assert tensors(first) == kept
+    tensors(third)
+    assert tensors(first) == kept
+    assert not tensors(second) & dropped
+
+
+def test_two_uses_of_a_skeleton_share_no_module(everything: Supernet) -> None:
+    node = nodes(everything.space.sample(random.Random(0)), None, 1, 10)[1]
+    cache = Skeletons()
+    one, other = cache.get(node)[0], cache.get(node)[0]
+    assert not {id(module) for module in one.modules()} & {id(module) for module in other.modules()}
+    one.marker = 1
+    assert not hasattr(other, "marker")
 
 
 @pytest.mark.parametrize(
