@@ -149,12 +149,12 @@ class SearchRun:
             )
 
     def load_predictor(self) -> None:
-        """Fit the predictor to the table and to what was verified so far."""
+        """Fit the predictor to the table and to the networks that were measured over the budget so far."""
         self.predictor = LatencyPredictor.fit(LatencyTable.load(self.folder.latency_table, self.target))
         self.verdicts = read_verdicts(self.folder.verification)
-        self.predictor.correct(
-            [verdict.architecture for verdict in self.verdicts], [verdict.measurement for verdict in self.verdicts]
-        )
+        rejected = [verdict for verdict in self.verdicts if not verdict.accepted]
+        if rejected:
+            self.predictor.correct([item.architecture for item in rejected], [item.measurement for item in rejected])
 
     def _profile(self, step: Step) -> None:
         config, (classes, channels) = self.config, self.outputs

@@ -84,14 +84,15 @@ class Selection:
         return self._record(trial.architecture, found, final=False)
 
     def _record(self, architecture: Architecture, found: Measurement, *, final: bool) -> Verdict:
-        """Keep a measurement, and let the predictor learn from it whether it is accepted or not."""
+        """Keep a measurement; the predictor learns from one that it was wrong about."""
         run = self.run
         predicted = float(run.predictor.predict([architecture]).mean[0])
         limit = run.budgets.limits.get("latency")
         verdict = Verdict(architecture, predicted, found, limit is None or found.high <= limit, final)
         run.verdicts.append(verdict)
         write_verdicts(run.folder.verification, run.verdicts)
-        run.predictor.correct([architecture], [found])
+        if not verdict.accepted:
+            run.predictor.correct([architecture], [found])
         return verdict
 
     def _finish(self, trial: Trial) -> Winner | None:

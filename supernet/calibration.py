@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from nas.supernet.data import DataSplits, ImageSet
 
 _BATCH = 128
-_CALIBRATION_IMAGES = 256
+_CALIBRATION_IMAGES = 128
 
 
 @dataclass(frozen=True)
