@@ -25,7 +25,7 @@ def search(
     budgets: Mapping[str, float] | None = None,
     target: Target | str = "cpu:eager",
     strategy: str = "evolution",
-    evaluations: int = 150,
+    evaluations: int = 120,
     seed: int = 0,
     out: str | Path | None = None,
     reporter: Reporter | None = None,

@@ -40,7 +40,7 @@ class SearchConfig:
     budgets: Mapping[str, float] = field(default_factory=dict)
     strategy: str = "evolution"
     objectives: tuple[str, ...] = ("accuracy",)
-    evaluations: int = 150
+    evaluations: int = 120
     seed: int = 0
     training: TrainingRecipe = field(default_factory=TrainingRecipe)
     finetuning: FinetuneRecipe = field(default_factory=FinetuneRecipe)

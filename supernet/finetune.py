@@ -24,7 +24,7 @@ Progress = Callable[[int, int, str], None]
 class FinetuneRecipe:
     """How one network is trained: AdamW, linear warm-up, cosine decay to zero, label smoothing, moved and mirrored images."""
 
-    epochs: int = 8
+    epochs: int = 6
     batch: int = 32
     learning_rate: float = 1e-3
     weight_decay: float = 0.05

@@ -30,7 +30,7 @@ def search(
     data: Data = "digits",
     target: TargetOption = "cpu:eager,threads=1,batch=1",
     strategy: Annotated[str, typer.Option(help="random, evolution, nsga2, tpe or gp.")] = "evolution",
-    evaluations: Annotated[int, typer.Option(help="Candidates to evaluate.")] = 150,
+    evaluations: Annotated[int, typer.Option(help="Candidates to evaluate.")] = 120,
     epochs: Annotated[int | None, typer.Option(help="Epochs of supernet training.")] = None,
     finetune_epochs: Annotated[int | None, typer.Option(help="Epochs of training the winner alone.")] = None,
     seed: Seed = 0,
