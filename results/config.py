@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
 from types import UnionType
@@ -81,6 +83,18 @@ class SearchConfig:
     def search_space(self) -> SearchSpace:
         """The space as an object."""
         return SearchSpace.from_mapping(self.space)
+
+    def identity(self) -> str:
+        """A digest of what the accuracies of candidates depend on."""
+        what = [
+            _plain(self.space),
+            self.data,
+            self.data_fingerprint,
+            dataclasses.asdict(self.training),
+            self.seed,
+            self.threads,
+        ]
+        return blake2b(json.dumps(what, sort_keys=True).encode(), digest_size=8).hexdigest()
 
     def save(self, path: Path) -> None:
         """Write the YAML atomically."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from nas.errors import InfeasibleError, UsageError
+from nas.errors import InfeasibleError, NasError, UsageError
 from nas.files import read_json, write_json
 from nas.predictors.latency_predictor import LatencyPredictor
 from nas.predictors.latency_profile import profile
@@ -205,7 +205,8 @@ class SearchRun:
 
     def archive(self) -> Archive:
         """The archive of record."""
-        return Archive(self.config.storage or self.folder.journal, self.space, self.config.objectives, self.budgets)
+        place = self.config.storage or self.folder.journal
+        return Archive(place, self.space, self.config.objectives, self.budgets, self.config.identity())
 
     def executor(self) -> Executor:
         """Where candidates are evaluated."""
@@ -214,7 +215,7 @@ class SearchRun:
             return LocalExecutor(evaluator)
         from nas.search.executors.ray import RayExecutor
 
-        return RayExecutor(evaluator, self.config.ray, self.config.workers)
+        return RayExecutor(evaluator, self.config.ray, self.config.workers, num_cpus=self.config.threads)
 
     def find_winner(self) -> Winner:
         """Search and verify in turns, until an exported network is measured under the budget.
@@ -244,6 +245,11 @@ class SearchRun:
             strategy = create(self.config.strategy, problem, self.config.seed)
             run_search(problem, strategy, archive, executor, evaluations=evaluations, progress=tell)
             self.trials = archive.trials()
+        failed = [trial for trial in self.trials if not trial.complete]
+        if failed and len(failed) == len(self.trials):
+            raise NasError(f"all {len(failed)} evaluations failed, the first by: {failed[0].error}")
+        if failed:
+            self.reporter.note(f"{len(failed)} of {len(self.trials)} evaluations failed, the first by: {failed[0].error}")
 
     def _nothing_verified(self) -> InfeasibleError:
         if not self.verdicts:

@@ -99,16 +99,21 @@ class Selection:
         """Fine-tune, export and measure the winner; None where the final measurement is over the budget."""
         run, architecture = self.run, trial.architecture
         network, validation = self._trained(architecture)
-        test = score(network, run.data, run.data.test, architecture.resolution).accuracy
         self.step(1, 2, "exporting and measuring the winner")
         shutil.rmtree(run.folder.winner_path, ignore_errors=True)
         classes, channels = run.outputs
-        recipe = {"data": run.config.data, **vars(run.config.finetuning)}
+        recipe = {
+            "data": run.config.data,
+            "supernet": vars(run.config.training),
+            "fine_tuning": vars(run.config.finetuning),
+            "versions": dict(run.config.versions),
+        }
         export(network, run.folder.winner_path, num_classes=classes, in_channels=channels, recipe=recipe)
         found = measure_exported(
             run.folder.winner_path, run.target, architecture.resolution, channels, accept_noise=run.config.accept_noise
         )
         if self._record(architecture, found, final=True).accepted:
+            test = score(network, run.data, run.data.test, architecture.resolution).accuracy
             return Winner(trial, network, found, validation, test)
         shutil.rmtree(run.folder.winner_path, ignore_errors=True)
         return None

@@ -37,7 +37,8 @@ class Archive:
 
     Reading needs no right to write; the first `add` (or `claim`) makes this the only writer.
     `location` is a path of a journal file or a storage URL (`sqlite:///x.db`, `postgresql://...`). Raises FileError for a
-    foreign or damaged file and for an archive of another space or other objectives.
+    foreign or damaged file and for an archive of another space or other objectives. `identity` names what else the recorded
+    accuracies depend on (data, training, seed); an archive of another identity is refused where one is given.
     """
 
     def __init__(
@@ -46,8 +47,9 @@ class Archive:
         space: SearchSpace,
         objectives: tuple[str, ...] = ("accuracy",),
         budgets: Budgets | None = None,
+        identity: str = "",
     ) -> None:
-        self.space = space
+        self.space, self.identity = space, identity
         self.objectives = objectives
         self.budgets = budgets or Budgets()
         self._url = str(location) if "://" in str(location) else None
@@ -130,6 +132,7 @@ class Archive:
             "version": VERSION,
             "space": self.space.to_mapping(),
             "objectives": list(self.objectives),
+            "identity": self.identity,
         }
         directions = [StudyDirection.MAXIMIZE if name in MAXIMISED else StudyDirection.MINIMIZE for name in self.objectives]
         names = [found.study_name for found in self._storage.get_all_studies()]
@@ -165,6 +168,12 @@ class Archive:
             raise FileError(
                 f"{self.location} has the objectives {', '.join(found['objectives'])}, not {', '.join(self.objectives)}; "
                 "choose another folder"
+            )
+
+        if wanted["identity"] and found.get("identity") not in ("", wanted["identity"]):
+            raise FileError(
+                f"{self.location} holds the candidates of another run (other data, training or seed); choose another folder or "
+                "--storage"
             )
 
     def _refresh(self) -> None:

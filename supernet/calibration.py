@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.supernet.data import DataSplits, ImageSet
@@ -23,7 +23,7 @@ class Score:
 
 
 def calibrate(network: nn.Module, data: DataSplits, resolution: int) -> None:
-    """Replace the running statistics of all batch norms by the means over the first training images.
+    """Replace the running statistics of all batch norms by the means over some training images.
 
     The weights of a supernet fit many networks, running statistics only one. Nothing happens without batch norms.
     """
@@ -36,11 +36,16 @@ def calibrate(network: nn.Module, data: DataSplits, resolution: int) -> None:
         norm.momentum = None
         norm.train()
     with torch.no_grad():
-        for start in range(0, min(_CALIBRATION_IMAGES, len(data.train)), _BATCH):
-            network(data.prepare(data.train.images[start : start + _BATCH], resolution))
+        for batch in calibration_index(len(data.train)).split(_BATCH):
+            network(data.prepare(data.train.images[batch], resolution))
     for norm, momentum in before:
         norm.momentum = momentum
         norm.eval()
+
+
+def calibration_index(images: int) -> Tensor:
+    """Training images at equal steps: sources list images class by class, and the first ones would be of one class."""
+    return torch.linspace(0, images - 1, min(_CALIBRATION_IMAGES, images)).round().long()
 
 
 def score(network: nn.Module, data: DataSplits, part: ImageSet, resolution: int) -> Score:

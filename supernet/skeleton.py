@@ -16,6 +16,9 @@ from nas.search_spaces.graph import Node
 from nas.search_spaces.registry import Kind, operator
 from nas.supernet.views import Modes, parameters_with_modes
 
+_PATCHING = threading.Lock()
+"""`parameters_on_meta` changes a class that all threads use."""
+
 
 @dataclass(frozen=True, slots=True)
 class Share:
@@ -101,7 +104,7 @@ class Skeletons:
 
 def skeleton_of(node: Node) -> tuple[nn.Module, list[Share]]:
     """A fresh skeleton of a node with its shares."""
-    with parameters_on_meta():
+    with _PATCHING, parameters_on_meta():
         module = module_of(node)
     return module, shares(node, module)
 

@@ -50,7 +50,7 @@ class _Worker:
 
 
 class RayExecutor:
-    """`workers` actors of one CPU (and `num_gpus` GPUs) each; use it as a context manager.
+    """`workers` actors of `num_cpus` CPUs and `num_gpus` GPUs each; use it as a context manager.
 
     `address` is "local" (a Ray of our own, ended with the context), "auto" (the cluster this machine belongs to), or the
     address of a cluster, on whose machines this package must be installed. `resources` are custom Ray resources that an
@@ -64,6 +64,7 @@ class RayExecutor:
         address: str = "local",
         workers: int = 1,
         *,
+        num_cpus: int = 1,
         num_gpus: float = 0.0,
         resources: dict[str, float] | None = None,
     ) -> None:
@@ -72,7 +73,12 @@ class RayExecutor:
         self.workers = workers
         self._address = address
         self._evaluator = evaluator
-        self._options: dict[str, Any] = {"num_cpus": 1, "num_gpus": num_gpus, "resources": resources or {}, "max_restarts": 0}
+        self._options: dict[str, Any] = {
+            "num_cpus": num_cpus,
+            "num_gpus": num_gpus,
+            "resources": resources or {},
+            "max_restarts": 0,
+        }
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._lanes: list[threading.Thread] = []
@@ -137,7 +143,7 @@ class RayExecutor:
         quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "include_dashboard": False}
         try:
             if self._address == "local":
-                ray.init(address="local", num_cpus=self.workers, **quiet)
+                ray.init(address="local", num_cpus=self.workers * self._options["num_cpus"], **quiet)
             else:
                 ray.init(address=self._address, logging_level=logging.ERROR, log_to_driver=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
@@ -170,16 +176,19 @@ class RayExecutor:
 
     def _lane(self, actor: Any | None) -> None:
         """Hand an actor one task after the other; replace it when it dies, give up where it cannot be replaced."""
-        actor = actor or self._start(START_SECONDS)
-        while actor is not None:
-            task = self._tasks.get()
-            if task is None:
-                break
-            if not self._run(actor, task):
-                self._drop(actor)
-                self._retry(task)
-                actor = None if self._closing else self._start(RESTART_SECONDS)
-        self._retire()
+        try:
+            actor = actor or self._start(START_SECONDS)
+            while actor is not None:
+                task = self._tasks.get()
+                if task is None:
+                    break
+                if not self._run(actor, task):
+                    self._drop(actor)
+                    self._retry(task)
+                    actor = None if self._closing else self._start(RESTART_SECONDS)
+        finally:
+            # However the thread ends, the search must learn that it has one worker less, or it would wait for ever.
+            self._retire()
 
     def _run(self, actor: Any, task: _Task) -> bool:
         """Whether the actor survived the task; then its future is done."""

@@ -123,7 +123,7 @@ def test_a_standalone_file_that_differs_is_refused(backbone: Backbone, tmp_path:
     before = contents(tmp_path / "w")
 
     def wrong(*args: object, **kwargs: int) -> str:
-        return SOURCE(*args, **kwargs).replace("return x + self.op", "return x + 1.0001 * self.op")
+        return SOURCE(*args, **kwargs).replace("return x + self.scale", "return x + 1.0001 * self.scale")
 
     SOURCE = exporting.bundle_source
     monkeypatch.setattr(exporting, "bundle_source", wrong)

@@ -13,9 +13,17 @@ import pytest
 
 from nas.errors import FileError
 from nas.results.inline import Inliner
+from nas.search_spaces.registry import _REGISTRY, operators
 
 Write = Callable[..., str]
 _NUMBERS = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modules written by these tests may announce operators; nobody else shall meet them."""
+    list(operators())
+    monkeypatch.setattr("nas.search_spaces.registry._REGISTRY", dict(_REGISTRY))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from torch import nn
 
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.space import SearchSpace
-from nas.supernet.calibration import calibrate, score
+from nas.supernet.calibration import calibrate, calibration_index, score
 from nas.supernet.data import DataSplits
 from nas.supernet.supernet import Supernet
 
@@ -49,13 +49,13 @@ def test_calibration_changes_statistics_of_the_copy_alone(
     assert not any(module.training for module in network.modules())
 
 
-def test_statistics_are_the_means_over_the_first_training_images(
+def test_statistics_are_the_means_over_training_images_spread_over_the_classes(
     supernet: Supernet, miniature: SearchSpace, digits: DataSplits
 ) -> None:
     architecture = with_norms(miniature, "batch", "batch")
     network = supernet.extract(architecture).eval()
     calibrate(network, digits, architecture.resolution)
-    images = digits.prepare(digits.train.images[:256], architecture.resolution)
+    images = digits.prepare(digits.train.take(calibration_index(len(digits.train))).images, architecture.resolution)
     stem = network.nodes["stem"]
     batches = stem.op(images).detach().split(128)
     expected = torch.stack([batch.flatten(0, 2).mean(0) for batch in batches]).mean(0)
@@ -63,6 +63,12 @@ def test_statistics_are_the_means_over_the_first_training_images(
     once = {key: tensor.clone() for key, tensor in network.state_dict().items()}
     calibrate(network, digits, architecture.resolution)
     assert all(torch.equal(once[key], tensor) for key, tensor in network.state_dict().items())
+
+
+def test_calibration_sees_every_class_of_images_that_are_listed_class_by_class() -> None:
+    labels = torch.arange(900) // 300
+    assert torch.bincount(labels[calibration_index(900)]).min() >= 40
+    assert calibration_index(3).tolist() == [0, 1, 2]
 
 
 def test_networks_without_batch_norms_stay_as_they_are(supernet: Supernet, miniature: SearchSpace, digits: DataSplits) -> None:

@@ -18,7 +18,7 @@ from nas.search_spaces.space import SearchSpace
 from nas.supernet.checkpoint import load_checkpoint, read_progress, save_checkpoint
 from nas.supernet.data import DataSplits
 from nas.supernet.finetune import FinetuneRecipe, finetune
-from nas.supernet.sandwich import sandwich_backward, step_architectures
+from nas.supernet.sandwich import Sandwich, step_architectures
 from nas.supernet.schedule import warm_cosine
 from nas.supernet.supernet import Supernet
 from nas.supernet.training import TrainingHistory, TrainingRecipe, train, trained_epochs
@@ -175,7 +175,7 @@ def test_a_loss_that_is_not_finite_stops_the_training(miniature: SearchSpace, fe
     supernet = Supernet(miniature, 10, 1)
     with torch.no_grad():
         supernet.store["head/linear/bias"].fill_(float("nan"))
-    with pytest.raises(NasError, match=r"the loss is nan at step 0: lower --learning-rate \(now 0\.003\)"):
+    with pytest.raises(NasError, match=r"the loss is nan at step 0: lower the learning rate \(now 0\.003"):
         train(supernet, few(64), RECIPE, tmp_path / "checkpoint")
     assert not (tmp_path / "checkpoint").exists()
 
@@ -218,11 +218,32 @@ def test_a_step_accumulates_the_gradients_of_all_its_networks(miniature: SearchS
     supernet, data = Supernet(miniature, 10, 1), few(16)
     drawn = step_architectures(supernet, 0, 0, 1)
     batch = data.train
-    loss = sandwich_backward(supernet, drawn[:1], data, batch.images, batch.labels)
+    sandwich = Sandwich(supernet, data)
+    loss = sandwich.backward(drawn[:1], batch.images, batch.labels)
     alone = supernet.store["head/linear/weight"].grad.clone()
     supernet.zero_grad()
-    assert sandwich_backward(supernet, drawn, data, batch.images, batch.labels) == pytest.approx(loss)
+    assert sandwich.backward(drawn, batch.images, batch.labels) == pytest.approx(loss)
     assert not torch.equal(supernet.store["head/linear/weight"].grad, alone)
+
+
+def test_threads_change_no_bit_of_the_gradients(miniature: SearchSpace, few: Few) -> None:
+    torch.set_num_threads(1)
+    data, found = few(16), []
+    for threads in (1, 2, 4):
+        supernet = Supernet(miniature, 10, 1).train()
+        with Sandwich(supernet, data, threads) as sandwich:
+            for step in range(3):
+                sandwich.backward(step_architectures(supernet, 0, step, 2), data.train.images, data.train.labels)
+        found.append({name: p.grad for name, p in supernet.named_parameters() if p.grad is not None})
+    for other in found[1:]:
+        assert other.keys() == found[0].keys()
+        assert all(torch.equal(gradient, found[0][name]) for name, gradient in other.items())
+
+
+def test_an_error_in_the_largest_network_reaches_the_caller_instead_of_a_deadlock(miniature: SearchSpace, few: Few) -> None:
+    data, supernet = few(16), Supernet(miniature, 10, 1).train()
+    with Sandwich(supernet, data, 2) as sandwich, pytest.raises(RuntimeError):
+        sandwich.backward(step_architectures(supernet, 0, 0, 2), data.train.images[:, :, :1, :1], data.train.labels[:3])
 
 
 def test_the_learning_rate_rises_then_falls_to_zero() -> None:
