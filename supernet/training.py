@@ -125,7 +125,8 @@ def _epoch(
         loss = sandwich.backward(drawn, images, batch.labels)
         if not math.isfinite(loss):
             raise NasError(
-                f"the loss is {loss} at step {step}: lower the learning rate (now {recipe.learning_rate:g}; `training` in config.yaml) and start anew"
+                f"the loss is {loss} at step {step}: lower the learning rate (now {recipe.learning_rate:g}; `training` in "
+                "config.yaml) and start anew"
             )
         torch.nn.utils.clip_grad_norm_(supernet.parameters(), recipe.gradient_clip)
         optimizer.step()

@@ -39,7 +39,9 @@ def search(
     latency_table: Annotated[Path | None, typer.Option(help="A table of `nas profile`, instead of profiling.")] = None,
     ray: Annotated[str | None, typer.Option(help="Evaluate on Ray: local, auto, or an address.", metavar="ADDRESS")] = None,
     workers: Annotated[int, typer.Option(help="Ray workers.")] = 1,
-    threads: Annotated[int | None, typer.Option(help="CPU threads for training (default: all cores).")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads of training and of a worker (default: all cores, shared by the workers).")
+    ] = None,
     storage: Annotated[str | None, typer.Option(help="Optuna storage URL instead of a journal file.", metavar="URL")] = None,
     accept_noise: Annotated[bool, typer.Option(help="Believe measurements on a busy machine.")] = False,
     as_json: Json = False,
@@ -148,7 +150,7 @@ def _config(
         latency_table=None if latency_table is None else str(latency_table),
         ray=ray,
         workers=workers,
-        threads=threads if threads is not None else os.cpu_count() or 1,
+        threads=threads if threads is not None else max(1, (os.cpu_count() or 1) // max(1, workers)),
         storage=storage,
         accept_noise=accept_noise,
         command=shlex.join(["nas", *sys.argv[1:]]),
