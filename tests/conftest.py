@@ -1,0 +1,11 @@
+"""One thread an operation in every test and in every process that a test starts: results then agree to the last bit."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import torch
+
+torch.set_num_threads(1)
