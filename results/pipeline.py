@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from nas.errors import InfeasibleError, NasError, UsageError
+from nas.errors import FileError, InfeasibleError, NasError, UsageError
 from nas.files import read_json, write_json
 from nas.predictors.latency_predictor import LatencyPredictor
 from nas.predictors.latency_profile import profile
@@ -83,8 +83,11 @@ class SearchRun:
         self.history = TrainingHistory(read_progress(self.folder.checkpoint)["history"])
         with self.archive() as archive:
             self.trials = archive.trials()
-        trial = next(trial for trial in self.trials if trial.architecture.digest == summary["digest"])
-        last = next(v for v in reversed(self.verdicts) if v.final and v.architecture.digest == summary["digest"])
+        digest = summary["digest"]
+        trial = next((trial for trial in self.trials if trial.architecture.digest == digest), None)
+        last = next((v for v in reversed(self.verdicts) if v.final and v.architecture.digest == digest), None)
+        if trial is None or last is None:
+            raise FileError(f"run {self.folder.path} lacks the winner's trial or measurement: a file of it was removed")
         scores = summary["accuracy_validation"], summary["accuracy_test"]
         return write_results(self, Winner(trial, self.folder.winner(), last.measurement, *scores))
 
