@@ -212,14 +212,14 @@ def test_the_skeleton_used_longest_ago_is_dropped(everything: Supernet) -> None:
     cache = Skeletons(capacity=2)
     first, second, third = nodes(everything.space.sample(random.Random(0)), None, 1, 10)[:3]
 
-    def tensors(node: Node) -> set[int]:
-        return {id(parameter) for parameter in cache.get(node)[0].parameters()}
+    def tensors(node: Node) -> list[nn.Parameter]:
+        return list(cache.get(node)[0].parameters())
 
     kept, dropped = tensors(first), tensors(second)
-    assert tensors(first) == kept
+    assert all(one is other for one, other in zip(tensors(first), kept, strict=True))
     tensors(third)
-    assert tensors(first) == kept
-    assert not tensors(second) & dropped
+    assert all(one is other for one, other in zip(tensors(first), kept, strict=True))
+    assert not any(one is other for one, other in zip(tensors(second), dropped, strict=True))
 
 
 def test_two_uses_of_a_skeleton_share_no_module(everything: Supernet) -> None:
