@@ -111,8 +111,10 @@ def _names(architecture: Architecture) -> set[str]:
         for number, block in enumerate(stage.blocks):
             name = f"s{index}b{number}"
             found |= {f"{name}.mixer", f"{name}.split", f"{name}.channel_mixer"}
-            found |= {f"{name}.{key}" for op in block.mixers for key, _ in op.settings}
-            found |= {f"{name}.channel.{key}" for key, _ in (block.channel_mixer.settings if block.channel_mixer else ())}
+            found |= {f"{name}.{key}" for op in block.mixers for key in operator(Kind.TOKEN_MIXER, op.name).settings}
+            if block.channel_mixer is not None:
+                settings = operator(Kind.CHANNEL_MIXER, block.channel_mixer.name).settings
+                found |= {f"{name}.channel.{key}" for key in settings}
             if len(block.mixers) == 2:
                 found.add(f"{name}.partner")
     return found
@@ -135,9 +137,9 @@ def _encode_block(space: SearchSpace, name: str, block: Block, stage: int, width
     if block.channel_mixer is None or block.width is not None:
         raise SpaceError(f"block {name} has no channel mixer or a width of its own, which no genotype expresses")
     found: Genotype = {f"{name}.mixer": block.mixers[0].name, f"{name}.channel_mixer": block.channel_mixer.name}
-    found |= {f"{name}.channel.{key}": value for key, value in block.channel_mixer.settings}
+    found |= {f"{name}.channel.{key}": value for key, value in _searched(space, Kind.CHANNEL_MIXER, block.channel_mixer)}
     if len(block.mixers) == 1:
-        return found | {f"{name}.{key}": value for key, value in block.mixers[0].settings}
+        return found | {f"{name}.{key}": value for key, value in _searched(space, Kind.TOKEN_MIXER, block.mixers[0])}
     parts = branch_widths(width, block.split)
     splits = [split for split in space.splits if split < 1.0 and branch_widths(width, split) == parts]
     if not splits:
@@ -146,10 +148,16 @@ def _encode_block(space: SearchSpace, name: str, block: Block, stage: int, width
     return found | {f"{name}.{key}": v for key, v in shared_settings(space, block.mixers, parts, stage, size).items()}
 
 
+def _searched(space: SearchSpace, kind: Kind, op: Op) -> Settings:
+    """The settings of an operator with the optional ones that the space searches, or that are not at their default."""
+    wanted = {key for key, _ in op.settings} | space.choices_of(kind, op.name).keys()
+    return tuple((key, value) for key, value in operator(kind, op.name).complete(op.settings).items() if key in wanted)
+
+
 def shared_settings(space: SearchSpace, mixers: tuple[Op, ...], widths: tuple[int, ...], stage: int, size: int) -> Genotype:
     """Values of the shared setting genes that repair to the settings of both parallel mixers. Raises SpaceError if none do."""
     wanted = tuple(op.settings for op in mixers)
-    direct = {key: value for op in reversed(mixers) for key, value in op.settings}
+    direct = {key: value for op in reversed(mixers) for key, value in _searched(space, Kind.TOKEN_MIXER, op)}
     union = _union(space, Kind.TOKEN_MIXER, (*space.mixers[stage], *space.partners))
     options = [sorted(union[key], key=lambda v, k=key: v != direct[k]) for key in direct if key in union]  # type: ignore[misc]
     for values in itertools.product(*options):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from nas.errors import SpaceError, UnknownNameError
 
@@ -32,7 +32,9 @@ class Kind(StrEnum):
     TOKEN_MIXER and CHANNEL_MIXER: `(width, size, **settings)`, (B, H, W, C) -> (B, H, W, C).
     STEM: `(in_channels, width, **settings)`, (B, in_channels, H, W) -> (B, H/stride, W/stride, width).
     DOWNSAMPLE: `(in_width, width, **settings)`, (B, H, W, in_width) -> (B, H/2, W/2, width).
-    NORM: `(width)`, (B, H, W, C) -> (B, H, W, C).
+    NORM: `(width, **settings)`, (B, H, W, C) -> (B, H, W, C).
+    RESIDUAL: `(norm, op, width, **settings)`, two modules and how `op` joins the stream: (B, H, W, C) -> (B, H, W, C).
+    HEAD: `(norm, width, size, num_classes, **settings)`, (B, H, W, C) -> (B, num_classes).
     """
 
     TOKEN_MIXER = "token_mixer"
@@ -40,6 +42,8 @@ class Kind(StrEnum):
     STEM = "stem"
     DOWNSAMPLE = "downsample"
     NORM = "norm"
+    RESIDUAL = "residual"
+    HEAD = "head"
 
 
 class Group(StrEnum):
@@ -50,6 +54,7 @@ class Group(StrEnum):
     POOLING = "pooling"
     GATING = "gating"
     FREQUENCY = "frequency"
+    RECURRENCE = "recurrence"
     NONE = "none"
 
 
@@ -68,11 +73,31 @@ def _always(value: Value, place: Place) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One searchable setting: its usual choices, cheapest first, and the rule that a value must obey at a place."""
+    """One searchable setting: its usual choices, cheapest first, and the rule that a value must obey at a place.
+
+    A setting with a `default` is optional: it is left out where it has that value, so that one network has one name, and it
+    is searched only in spaces that list choices for it.
+    """
 
     choices: tuple[Value, ...]
     rule: Callable[[Value, Place], bool] = _always
     because: str = "any value is legal"
+    default: Value | None = None
+
+    @property
+    def usual(self) -> tuple[Value, ...]:
+        """The choices of a space that says nothing of this setting."""
+        return self.choices if self.default is None else (self.default,)
+
+
+def one_of(*names: str, default: str | None = None) -> Setting:
+    """A setting that takes one of these names, optional where it has a default."""
+    return Setting(names, lambda value, place: value in names, f"it is one of {', '.join(names)}", default)
+
+
+def flag(default: bool) -> Setting:
+    """An optional switch."""
+    return Setting((default, not default), default=default)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +119,29 @@ class Operator:
 
     def check(self, settings: Mapping[str, Value], width: int, size: int) -> None:
         """Raise SpaceError with the rule that `settings` break for `width` channels on a `size` x `size` map."""
-        if settings.keys() != self.settings.keys():
-            raise SpaceError(f"operator {self.name!r} takes the settings {sorted(self.settings)}, got {sorted(settings)}")
+        needed = {name for name, setting in self.settings.items() if setting.default is None}
+        if not needed <= settings.keys() <= self.settings.keys():
+            optional = sorted(self.settings.keys() - needed)
+            may = f" and may take {optional}" if optional else ""
+            raise SpaceError(f"operator {self.name!r} takes the settings {sorted(needed)}{may}, got {sorted(settings)}")
         chosen: dict[str, Value] = {}
         for name, setting in self.settings.items():
-            value = settings[name]
+            value = settings.get(name, setting.default)
             if type(value) not in {type(choice) for choice in setting.choices}:
                 raise SpaceError(f"{name}={value!r} of {self.name!r} is no {type(setting.choices[0]).__name__}")
-            if not setting.rule(value, Place(width, size, chosen)):
+            if name in settings and value == setting.default:
+                raise SpaceError(f"{name}={value!r} of {self.name!r} is its default: leave it out")
+            if not setting.rule(cast(Value, value), Place(width, size, chosen)):
                 raise SpaceError(
                     f"{name}={value!r} of {self.name!r} is illegal for {width} channels on a {size}x{size} map: "
                     f"{setting.because}"
                 )
-            chosen[name] = value
+            chosen[name] = cast(Value, value)
+
+    def complete(self, settings: Settings) -> dict[str, Value]:
+        """`settings` with the optional ones that were left out, in the order of declaration."""
+        given = dict(settings)
+        return {name: given.get(name, setting.usual[0]) for name, setting in self.settings.items()}
 
     def repair(
         self,
@@ -125,11 +160,12 @@ class Operator:
         return self._settled(wanted, Place(width, size), choices or {})
 
     def _settled(self, wanted: Mapping[str, Value], place: Place, choices: Mapping[str, tuple[Value, ...]]) -> Settings | None:
-        """`place.chosen` completed, or None where that is impossible."""
+        """`place.chosen` completed, without what equals a default, or None where that is impossible."""
         if len(place.chosen) == len(self.settings):
-            return tuple(sorted(place.chosen.items()))
+            return tuple(sorted((k, v) for k, v in place.chosen.items() if v != self.settings[k].default))
         name = list(self.settings)[len(place.chosen)]
-        legal = [v for v in choices.get(name, self.settings[name].choices) if self.settings[name].rule(v, place)]
+        setting = self.settings[name]
+        legal = [value for value in choices.get(name, setting.usual) if setting.rule(value, place)]
         while legal:
             value = nearest(wanted.get(name, legal[0]), legal)
             found = self._settled(wanted, Place(place.width, place.size, {**place.chosen, name: value}), choices)
@@ -142,12 +178,22 @@ class Operator:
         self, width: int, size: int, choices: Mapping[str, tuple[Value, ...]] | None = None
     ) -> tuple[Settings, ...]:
         """All distinct legal settings at a place, in a fixed order; empty where the operator cannot work."""
-        options = [(choices or {}).get(name, setting.choices) for name, setting in self.settings.items()]
+        options = [(choices or {}).get(name, setting.usual) for name, setting in self.settings.items()]
         found = dict.fromkeys(
             self.repair(dict(zip(self.settings, values, strict=True)), width, size, choices)
             for values in itertools.product(*options)
         )
         return tuple(settings for settings in found if settings is not None)
+
+    def variants(self, width: int, size: int) -> tuple[Settings, ...]:
+        """Legal settings in which each optional setting takes each of its other choices, one at a time."""
+        found: dict[Settings, None] = {}
+        for name, setting in self.settings.items():
+            for value in setting.choices if setting.default is not None else ():
+                settings = self.repair({}, width, size, {name: (value,)}) if value != setting.default else None
+                if settings is not None:
+                    found[settings] = None
+        return tuple(found)
 
 
 def nearest(wanted: Value, legal: list[Value]) -> Value:

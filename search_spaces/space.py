@@ -129,8 +129,13 @@ class SearchSpace:
         return counting.size(self)
 
     def choices_of(self, kind: Kind, name: str) -> dict[str, tuple[Value, ...]]:
-        """The choices of an operator's settings in this space."""
-        return {key: self.settings.get(key, setting.choices) for key, setting in operator(kind, name).settings.items()}
+        """The choices of an operator's settings in this space; optional ones only where the space lists choices for them."""
+        settings = operator(kind, name).settings
+        return {
+            key: self.settings.get(key, setting.usual)
+            for key, setting in settings.items()
+            if setting.default is None or key in self.settings
+        }
 
     def stage_size(self, resolution: int, stage: int) -> int:
         """Height and width of the map in a stage."""

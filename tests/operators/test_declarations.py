@@ -20,7 +20,7 @@ EVERY = list(operators())
 SETTABLE = [op for op in EVERY if op.settings]
 MIXERS = [op for op in EVERY if op.kind in (Kind.TOKEN_MIXER, Kind.CHANNEL_MIXER)]
 PLACES = ((8, 1), (8, 2), (16, 3), (24, 5), (32, 7), (64, 14))
-TRIALS: tuple[Value, ...] = (-1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 1000, False, True)
+TRIALS: tuple[Value, ...] = (-1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 1000, -1.0, 1e9, "no such name", False, True)
 widths = st.integers(1, 64).map(lambda n: 8 * n)
 sizes = st.integers(1, 64)
 
@@ -30,7 +30,10 @@ def name_of(op: Operator) -> str:
 
 
 def combinations(op: Operator) -> list[dict[str, Value]]:
-    return [dict(zip(op.settings, v, strict=True)) for v in itertools.product(*(s.choices for s in op.settings.values()))]
+    """All products of the usual choices; settings at their defaults are left out."""
+    every = itertools.product(*(setting.usual for setting in op.settings.values()))
+    optional = {name for name, setting in op.settings.items() if setting.default is not None}
+    return [{k: v for k, v in zip(op.settings, values, strict=True) if k not in optional} for values in every]
 
 
 def legal(op: Operator, chosen: dict[str, Value], width: int, size: int) -> bool:
@@ -43,7 +46,7 @@ def legal(op: Operator, chosen: dict[str, Value], width: int, size: int) -> bool
 
 def construct(op: Operator, width: int, size: int, chosen: Any) -> nn.Module:
     if op.kind == Kind.NORM:
-        return op.module(width)
+        return op.module(width, **dict(chosen))
     return op.module(*((3, width) if op.kind in (Kind.STEM, Kind.DOWNSAMPLE) else (width, size)), **dict(chosen))
 
 
@@ -83,22 +86,25 @@ def test_illegal_values_are_refused_with_the_rule_and_the_value(op: Operator) ->
     for width, size in PLACES:
         for base in map(dict, op.legal_settings(width, size)):
             before: dict[str, Value] = {}
-            for name, setting in op.settings.items():
+            for name, value_of_base in op.complete(tuple(base.items())).items():
+                setting = op.settings[name]
                 for value in TRIALS:
-                    if type(value) is type(base[name]) and not setting.rule(value, Place(width, size, before)):
+                    if type(value) is type(value_of_base) and not setting.rule(value, Place(width, size, before)):
                         with pytest.raises(SpaceError, match=re.escape(f"{name}={value!r}")) as caught:
                             op.check({**base, name: value}, width, size)
                         assert setting.because in str(caught.value)
                         refused.add(name)
-                before = {**before, name: base[name]}
-    assert refused == set(op.settings), "each setting has a rule that some value breaks"
+                before = {**before, name: value_of_base}
+    free = {name for name, setting in op.settings.items() if isinstance(setting.choices[0], bool)}
+    assert refused | free == set(op.settings), "each setting but a switch has a rule that some value breaks"
 
 
 @pytest.mark.parametrize("op", SETTABLE, ids=name_of)
 def test_missing_unknown_and_mistyped_settings_are_refused(op: Operator) -> None:
     base = dict(op.legal_settings(64, 14)[0])
-    name = next(iter(base))
-    for wrong in ({}, {**base, "colour": 1}, {**base, name: "3"}, {**base, name: 2.0}, {**base, name: None}):
+    name = next(iter(op.settings))
+    mistyped = [{**base, name: value} for value in ("no such name", 2.5, None)]
+    for wrong in (*([{}] if base else []), {**base, "colour": 1}, *mistyped):
         with pytest.raises(SpaceError, match=op.name):
             op.check(wrong, 64, 14)
 
@@ -157,13 +163,14 @@ def test_parameters_of_a_family_nest() -> None:
             largest: set[str] = set()
             found = []
             for width, size in ((16, 4), (32, 9)):
-                for chosen in op.legal_settings(width, size):
+                for chosen in (*op.legal_settings(width, size), *op.variants(width, size)):
                     names = dict(construct(op, width, size, chosen).named_parameters())
                     found.append(set(names))
                     largest = max(largest, set(names), key=len)
                     for name, parameter in names.items():
                         assert ranks.setdefault(name, parameter.dim()) == parameter.dim(), f"{op.name} {name}"
-            assert all(names <= largest for names in found), op.name
+            optional = any(setting.default is not None for setting in op.settings.values())
+            assert optional or all(names <= largest for names in found), op.name
 
 
 @pytest.mark.parametrize("op", MIXERS, ids=name_of)
@@ -173,7 +180,7 @@ def test_centred_names_existing_parameters_and_dimensions(op: Operator) -> None:
         assert max(dims) < parameters[name].dim()
 
 
-@pytest.mark.parametrize("op", [op for op in MIXERS if op.group is Group.ATTENTION], ids=name_of)
+@pytest.mark.parametrize("op", [op for op in MIXERS if op.family == "attention"], ids=name_of)
 def test_attention_has_separate_square_projections(op: Operator) -> None:
     module = construct(op, 32, 9, op.legal_settings(32, 9)[-1])
     for name in ("q", "k", "v", "out"):

@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas.search_spaces.registry import Kind, Operator, operator, operators
+from nas.search_spaces.registry import Kind, Operator, Settings, operator, operators
 
 WIDTH, SIZE, COLUMNS = 16, 8, 11
 MIXERS = [op for op in operators() if op.kind in (Kind.TOKEN_MIXER, Kind.CHANNEL_MIXER)]
+PARTS = 8
 OTHERS = [op for op in operators() if op not in MIXERS]
 
 
@@ -32,7 +33,10 @@ class Side(nn.Module):
 def build(op: Operator, share: float = 0.5) -> nn.Module:
     """The operator with the settings that stand `share` of the way down the list of its legal ones."""
     every = op.legal_settings(WIDTH, SIZE)
-    settings = every[round(share * (len(every) - 1))]
+    return construct(op, every[round(share * (len(every) - 1))])
+
+
+def construct(op: Operator, settings: Settings) -> nn.Module:
     arguments = {
         Kind.NORM: (WIDTH,),
         Kind.STEM: (3, WIDTH),
@@ -57,11 +61,20 @@ def assert_runs_the_same(side: Side, x: Tensor) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize(("share", "batch", "columns"), [(0.0, 1, SIZE), (0.55, 2, COLUMNS), (1.0, 1, SIZE)])
-def test_mixers_run_in_onnxruntime_as_in_torch(share: float, batch: int, columns: int) -> None:
+def test_mixers_run_in_onnxruntime_as_in_torch(share: float, batch: int, columns: int, part: int) -> None:
     torch.manual_seed(0)
-    side = Side({f"{op.kind}_{op.name}": build(op, share) for op in MIXERS}).eval()
+    side = Side({f"{op.kind}_{op.name}": build(op, share) for op in MIXERS[part::PARTS]}).eval()
     assert_runs_the_same(side, torch.randn(batch, SIZE, columns, WIDTH))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("op", [op for op in MIXERS if op.variants(WIDTH, SIZE)], ids=lambda op: f"{op.kind}-{op.name}")
+def test_variants_run_in_onnxruntime_as_in_torch(op: Operator) -> None:
+    torch.manual_seed(0)
+    side = Side({str(n): construct(op, settings) for n, settings in enumerate(op.variants(WIDTH, SIZE))}).eval()
+    assert_runs_the_same(side, torch.randn(2, SIZE, COLUMNS, WIDTH))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

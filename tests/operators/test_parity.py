@@ -37,7 +37,7 @@ def reference_of(op: Operator) -> Callable[[nn.Module, Tensor], Tensor]:
 def build(op: Operator, settings: Settings = (), *, width: int = WIDTH, size: int = 4) -> nn.Module:
     """The operator with parameters and running statistics that are all different from their defaults."""
     if op.kind == Kind.NORM:
-        module = op.module(width)
+        module = op.module(width, **dict(settings))
     elif op.kind in (Kind.STEM, Kind.DOWNSAMPLE):
         module = op.module(3 if op.kind == Kind.STEM else width // 2, width, **dict(settings))
     else:
@@ -67,7 +67,7 @@ def parity_cases() -> Iterator[object]:
         for size in SIZES:
             if op.kind in (Kind.STEM, Kind.DOWNSAMPLE, Kind.NORM) and size != SIZES[0]:
                 continue
-            for settings in covering(op.legal_settings(WIDTH, size)):
+            for settings in (*covering(op.legal_settings(WIDTH, size)), *op.variants(WIDTH, size)):
                 label = ",".join(f"{k}={v}" for k, v in settings)
                 yield pytest.param(op, size, settings, id=f"{name_of(op)}-{size}-{label}")
 
@@ -117,7 +117,7 @@ def test_tiled_neighbourhoods_equal_the_reference(settings: dict[str, int], heig
 def test_every_legal_setting_gives_the_declared_shape_on_any_map(op: Operator) -> None:
     torch.set_default_dtype(torch.float32)
     for width, size in ((32, 14), (24, 5), (8, 1)):
-        for settings in op.legal_settings(width, size):
+        for settings in (*op.legal_settings(width, size), *op.variants(width, size)):
             module = build(op, settings, width=width, size=size)
             for height, columns in ((size, size), (7, 10), (2, 3), (1, 1)):
                 stride = {Kind.STEM: int(dict(settings).get("stride", 1)), Kind.DOWNSAMPLE: 2}.get(op.kind, 1)
