@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: search test install lint clean
+.PHONY: search test install lint docs clean
 
 search: install
 	$(BIN)/nas search --budget-latency 5ms
@@ -17,6 +17,10 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/python tools/link_types.py
 	$(BIN)/mypy
+	$(BIN)/python tools/write_docs.py --check
+
+docs: $(VENV)/.installed-test
+	$(BIN)/python tools/write_docs.py
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

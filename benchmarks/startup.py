@@ -1,4 +1,4 @@
-"""How long `nas --help` takes, against an empty Python process, both run in turn.
+"""How long the commands that only tell something take, against an empty Python process, all run in turn.
 
     python benchmarks/startup.py [--rounds 11]
 
@@ -18,7 +18,12 @@ from pathlib import Path
 from nas.predictors.environment import environment
 
 RESULTS = Path(__file__).parent / "results" / "startup.json"
-COMMANDS = {"python -c pass": ["-c", "pass"], "nas --help": ["-m", "nas", "--help"]}
+COMMANDS = {
+    "python -c pass": ["-c", "pass"],
+    "nas --help": ["-m", "nas", "--help"],
+    "nas operators": ["-m", "nas", "operators"],
+    "nas catalog": ["-m", "nas", "catalog"],
+}
 
 
 def main() -> None:

@@ -91,6 +91,8 @@ def node_inputs(node: Node) -> tuple[Tensor, ...]:
     if node.kind == graph.BRANCH:
         assert node.channels is not None, f"branch {node.name} without channels"
         return (torch.zeros(1, height, width, node.channels[1]),)
+    if node.side:
+        return tuple(torch.zeros(1, *shape) for shape in ((height, width, channels), *node.side))
     if node.kind == graph.CONCAT:
         return tuple(torch.zeros(1, height, width, part) for part in (channels, channels // 2, channels - channels // 2))
     return (torch.zeros(1, height, width, channels),)

@@ -34,6 +34,7 @@ class NodeTime:
     def from_mapping(cls, data: Mapping[str, Any]) -> Self:
         """What `to_mapping` wrote."""
         raw = dict(data["node"])
+        raw["side"] = tuple(tuple(shape) for shape in raw.get("side", ()))
         for name in ("in_shape", "out_shape", "inputs", "channels"):
             raw[name] = None if raw[name] is None else tuple(raw[name])
         raw["settings"] = tuple((str(key), value) for key, value in raw["settings"])

@@ -84,14 +84,15 @@ class Repeated(nn.Module):
         super().__init__()
         self.copies = nn.ModuleList(module_of(node) for _ in range(copies))
         self.kind, self.chained = node.kind, node.in_shape == node.out_shape and node.kind != graph.BRANCH
-        self.first = node.in_shape[2] // 16 * 8
+        self.first, self.side = node.in_shape[2] // 16 * 8, node.side
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """The last output of the chain, or what every copy returns; all maps are kept meanwhile, as a backbone keeps them."""
         out: list[Tensor] = []
         for module in self.copies:
-            parts = (x[..., : self.first], x[..., self.first :]) if self.kind == graph.CONCAT else ()
-            out.append(module(x, *parts))
+            parts = [x[..., : self.first], x[..., self.first :]] if self.kind == graph.CONCAT else []
+            found = module(x, *parts, *(x.new_ones(x.shape[0], *shape) for shape in self.side))
+            out.append(found[0] if isinstance(found, tuple) else found)
             x = out[-1] if self.chained else x
         return out[-1:] if self.chained else out
 
@@ -116,6 +117,6 @@ def _passes(model: Backbone, image: Tensor) -> Iterator[list[float]]:
             values = {IMAGE: image}
             for name, inputs in model.plan:
                 start = clock()
-                values[name] = model.nodes[name](*(values[source] for source in inputs))
+                model.run_node(name, inputs, values)
                 seconds.append(clock() - start)
         yield seconds

@@ -14,10 +14,10 @@ from nas.results import weights
 from nas.results.inline import Inliner
 from nas.results.sources import Definition
 from nas.search_spaces import graph, layers
-from nas.search_spaces.architecture import Architecture
+from nas.search_spaces.architecture import LAYER_SCALE, Architecture, Op
 from nas.search_spaces.backbone import Backbone, FeatureInfo
 from nas.search_spaces.graph import IMAGE, Node, nodes
-from nas.search_spaces.registry import Kind, Operator, operator
+from nas.search_spaces.registry import Kind, Operator, Settings, operator
 
 LINE = 128
 _GENERATED = ("Backbone", "load", "model", "example", "path")
@@ -114,7 +114,8 @@ def bundle_source(backbone: Backbone, *, num_classes: int, in_channels: int) -> 
         inliner.use_import(module, name)
     for op in used:
         inliner.use(op.module.__module__, op.module.__qualname__)
-    constructors = [(node, _constructor(node, inliner)) for node in found]
+    made = _Constructors(inliner)
+    constructors = [(node, made.of(node)) for node in found]
     for helper in (FeatureInfo, weights.read_weights):
         inliner.use(helper.__module__, helper.__qualname__)
     cites = {Definition(op.module.__module__, op.module.__qualname__): op for op in used}
@@ -146,42 +147,86 @@ def _operators(found: Iterable[Node]) -> list[Operator]:
         if kind in list(Kind):
             wanted[Kind(kind), node.operator] = None
         if node.norm:
-            wanted[Kind.NORM, node.norm] = None
+            wanted[Kind.NORM, Op.parse(node.norm).name] = None
+        if node.residual and not (node.kind == graph.CONCAT and Op.parse(node.residual).name == LAYER_SCALE.name):
+            wanted[Kind.RESIDUAL, Op.parse(node.residual).name] = None
     return [operator(kind, name) for kind, name in wanted]
 
 
-def _constructor(node: Node, inliner: Inliner) -> _Call:
-    """The expression that makes the module which `nas.search_spaces.backbone.module_of` makes for a node."""
+class _Constructors:
+    """The expressions that make the modules which `nas.search_spaces.backbone.module_of` makes."""
 
-    def call(module: type[nn.Module], *arguments: _Call | str | int) -> _Call:
-        name = inliner.use(module.__module__, module.__qualname__)
+    def __init__(self, inliner: Inliner) -> None:
+        self.inliner = inliner
+
+    def of(self, node: Node) -> _Call:
+        """The expression for one node."""
+        (_, _, in_width), width = node.in_shape, node.out_shape[2]
+        match node.kind:
+            case graph.CONCAT:
+                return self._concat(node, width)
+            case graph.BRANCH:
+                assert node.channels is not None
+                return self._call(layers.Branch, self._op(Kind.TOKEN_MIXER, node, in_width, node.size), *node.channels)
+            case graph.CONTEXT:
+                return self._call(layers.Context, in_width, width)
+            case Kind.RESIDUAL:
+                return self._op(Kind.RESIDUAL, node, *self._nothing(), width)
+            case Kind.STEM:
+                return self._call(layers.Stem, self._mapping(Kind.STEM, node, "in_channels"), self._norm(node, width))
+            case Kind.DOWNSAMPLE:
+                return self._call(
+                    layers.Downsample, self._norm(node, in_width), self._mapping(Kind.DOWNSAMPLE, node, str(in_width))
+                )
+            case graph.SPLIT | Kind.NORM:
+                return self._call(layers.Normed, self._norm(node, width))
+            case graph.PROJECTION:
+                return self._call(layers.Projection, self._norm(node, in_width), in_width, width)
+            case graph.HEAD:
+                return self._op(Kind.HEAD, node, self._norm(node), in_width, node.size, "num_classes")
+        mixer = self._op(Kind(node.kind), node, in_width, node.size)
+        return self._residual(Op.parse(node.residual), self._norm(node, width), mixer, width)
+
+    def _call(self, module: type[nn.Module], *arguments: _Call | str | int) -> _Call:
+        name = self.inliner.use(module.__module__, module.__qualname__)
         return _Call(name, tuple(a if isinstance(a, _Call) else str(a) for a in arguments))
 
-    def norm(width: int) -> _Call:
-        return call(operator(Kind.NORM, node.norm).module, width)
+    def _op(self, kind: Kind, node: Node, *arguments: _Call | str | int) -> _Call:
+        return self._call(operator(kind, node.operator).module, *arguments, *_keywords(node.settings))
 
-    def op(kind: Kind, *sizes: str | int) -> _Call:
-        return call(operator(kind, node.operator).module, *sizes, *(f"{k}={_literal(v)}" for k, v in node.settings))
+    def _mapping(self, kind: Kind, node: Node, in_width: str) -> _Call:
+        """A stem or downsample."""
+        size = (node.size,) if operator(kind, node.operator).sized else ()
+        return self._op(kind, node, in_width, node.out_shape[2], *size)
 
-    (size, _, in_width), width = node.in_shape, node.out_shape[2]
-    match node.kind:
-        case graph.CONCAT:
-            return call(layers.Concat, width)
-        case graph.BRANCH:
-            assert node.channels is not None
-            return call(layers.Branch, op(Kind.TOKEN_MIXER, in_width, size), *node.channels)
-        case Kind.STEM:
-            return call(layers.Stem, op(Kind.STEM, "in_channels", width), norm(width))
-        case Kind.DOWNSAMPLE:
-            return call(layers.Downsample, norm(in_width), op(Kind.DOWNSAMPLE, in_width, width))
-        case graph.SPLIT:
-            return call(layers.Normed, norm(width))
-        case graph.PROJECTION:
-            return call(layers.Projection, norm(in_width), in_width, width)
-        case graph.HEAD:
-            return call(layers.Head, norm(in_width), in_width, "num_classes")
-        case _:
-            return call(layers.Residual, norm(width), op(Kind(node.kind), in_width, size), width)
+    def _norm(self, node: Node, width: int | None = None) -> _Call | str:
+        """The norm of a width, or what makes one of any."""
+        norm = Op.parse(node.norm)
+        module = operator(Kind.NORM, norm.name).module
+        if width is not None:
+            return self._call(module, width, *_keywords(norm.settings))
+        name = self.inliner.use(module.__module__, module.__qualname__)
+        if not norm.settings:
+            return name
+        return _Call(self.inliner.use_import("functools", "partial"), (name, *_keywords(norm.settings)))
+
+    def _residual(self, residual: Op, *arguments: _Call | str | int) -> _Call:
+        return self._call(operator(Kind.RESIDUAL, residual.name).module, *arguments, *_keywords(residual.settings))
+
+    def _concat(self, node: Node, width: int) -> _Call:
+        residual = Op.parse(node.residual)
+        if residual.name == LAYER_SCALE.name:
+            return self._call(layers.Concat, width, *_keywords(residual.settings))
+        return self._call(layers.Joined, self._residual(residual, *self._nothing(), width))
+
+    def _nothing(self) -> tuple[str, str]:
+        """What stands for the norm and the operator of a residual without them."""
+        name = self.inliner.use_import("torch", "nn")
+        return f"{name}.Identity()", f"{name}.Identity()"
+
+
+def _keywords(settings: Settings) -> list[str]:
+    return [f"{name}={_literal(value)}" for name, value in settings]
 
 
 def _literal(value: object) -> str:
@@ -219,19 +264,28 @@ def _features(architecture: Architecture) -> str:
 
 
 def _forward(found: tuple[Node, ...]) -> list[str]:
-    """One line a node. The running tensor is `x`; what must outlive it, while branches are computed, has its node's name."""
+    """One line a node. The running tensor is `x`; what must outlive it, while others are computed, has its node's name."""
     variable = {IMAGE: "image"}
     lines = ["maps = []"]
     for index, node in enumerate(found):
         call = f'self.nodes["{node.name}"]({", ".join(variable[source] for source in node.inputs)})'
+        later = {source for following in found[index + 1 :] for source in following.inputs}
         if node.kind == graph.HEAD:
             return [*lines, "if self.features_only:", "    return maps", f"return {call}"]
         running = next((name for name, text in variable.items() if text == "x"), None)
-        kept = any(running in later.inputs for later in found[index + 1 :])
-        variable[node.name] = node.name if kept else "x"
-        if not kept and running is not None:
+        variable[node.name] = node.name if running in later else "x"
+        if running not in later and running is not None:
             del variable[running]
-        lines.append(f"{variable[node.name]} = {call}")
-        if found[index + 1].stage != node.stage and node.stage is not None:
+        target = variable[node.name]
+        if node.emits:
+            emitted = f"{node.name}:{node.emits}"
+            variable[emitted] = f"{node.name}_{node.emits}" if emitted in later else "_"
+            target += f", {variable[emitted]}"
+        lines.append(f"{target} = {call}")
+        if node.stage is not None and _ends_stage(node, found[index + 1 :]):
             lines.append(f"maps.append({variable[node.name]}.permute(0, 3, 1, 2))")
     raise AssertionError("an architecture ends in a head")
+
+
+def _ends_stage(node: Node, following: tuple[Node, ...]) -> bool:
+    return not any(later.stage == node.stage for later in following)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -18,7 +19,7 @@ from matplotlib.patches import FancyBboxPatch, Patch
 from nas.predictors.cost import Cost, node_cost
 from nas.quantities import format_count
 from nas.search_spaces import graph
-from nas.search_spaces.architecture import Architecture
+from nas.search_spaces.architecture import AVERAGE_POOL, LAYER_SCALE, Architecture
 from nas.search_spaces.backbone import module_of
 from nas.search_spaces.graph import Node, nodes
 from nas.search_spaces.registry import Group, Kind, operator
@@ -30,6 +31,7 @@ COLOURS = {
     Group.POOLING: "#c7b8ea",
     Group.GATING: "#a8d5a2",
     Group.FREQUENCY: "#f6d86b",
+    Group.RECURRENCE: "#e5a4c0",
     Group.NONE: "#d9d9d9",
 }
 _CHANNEL, _FRAME = "#eef0f3", "#dde1e7"
@@ -54,7 +56,8 @@ def draw(architecture: Architecture, resolution: int | None = None, num_classes:
     The stem stands above the first stage, the head below the last.
     """
     found = nodes(architecture, resolution, in_channels, num_classes)
-    columns = [_column(stage, list(part)) for stage, part in groupby(found, key=lambda node: _place(architecture, node))]
+    places = sorted({_place(architecture, node) for node in found})
+    columns = [_column([node for node in found if _place(architecture, node) == place]) for place in places]
     tallest = max(len(rows) for _, rows in columns)
     height = tallest * (_BOX + _GAP) + 1.5
     with rc_context({"svg.fonttype": "path", "svg.hashsalt": "nas", "font.family": "DejaVu Sans"}):
@@ -63,8 +66,9 @@ def draw(architecture: Architecture, resolution: int | None = None, num_classes:
         axes.set_axis_off()
         axes.set_xlim(0, len(columns) * _COLUMN)
         axes.set_ylim(-height, 0)
+        ends = (len(architecture.stages) - 1, len(columns) - 1)
         for index, (title, rows) in enumerate(columns):
-            _draw_column(axes, index * _COLUMN + (_COLUMN - _WIDTH) / 2, title, rows, last=index == len(columns) - 1)
+            _draw_column(axes, index * _COLUMN + (_COLUMN - _WIDTH) / 2, title, rows, last=index in ends)
         _legend(axes, found)
         return to_svg(figure)
 
@@ -86,10 +90,10 @@ def describe_text(
         f"{architecture.digest}  {architecture.depth} blocks, made for {architecture.resolution} x {architecture.resolution}"
     ]
     total = 0
-    for stage, part in groupby(found, key=lambda node: node.stage):
+    for _, part in groupby(found, key=lambda node: (node.stage, _overview(node))):
         members = list(part)
         height, width, channels = members[-1].out_shape
-        lines.append(_title(stage, members) + f": {height} x {width} x {channels}")
+        lines.append(_title(members) + f": {height} x {width} x {channels}")
         for count, (text, params) in _runs([(_block_text(block), _params(block)) for block in _blocks(members)]):
             total += count * params
             number = f"{count} x" if count > 1 else ""
@@ -133,24 +137,37 @@ def _params(block: list[Node]) -> int:
         return sum(p.numel() for node in block for p in module_of(node).parameters())
 
 
-def _title(stage: int | None, members: list[Node]) -> str:
+def _title(members: list[Node]) -> str:
+    stage, overview = members[0].stage, _overview(members[0])
+    if overview is not None:
+        return f"overview {overview}"
     return members[0].kind if stage is None else f"stage {stage}"
+
+
+def _overview(node: Node) -> int | None:
+    """The number of the overview's stage that a node belongs to."""
+    found = re.match(r"overview(\d+)", node.name)
+    return None if found is None else int(found.group(1))
 
 
 def _place(architecture: Architecture, node: Node) -> int:
     """The column of a node."""
     if node.stage is not None:
         return node.stage
+    overview = _overview(node)
+    if overview is not None:
+        return len(architecture.stages) + overview
     return 0 if node.kind == Kind.STEM else len(architecture.stages) - 1
 
 
-def _column(stage: int, members: list[Node]) -> tuple[str, list[list[_Box]]]:
+def _column(members: list[Node]) -> tuple[str, list[list[_Box]]]:
     """The title of a stage and its rows of boxes; equal blocks in a row are drawn once, with their number."""
-    height, width, channels = [node for node in members if node.kind != graph.HEAD][-1].out_shape
+    inside = [node for node in members if node.kind not in (Kind.STEM, graph.HEAD)]
+    height, width, channels = inside[-1].out_shape
     rows: list[list[_Box]] = []
     for count, block in _runs([_block_rows(block) for block in _blocks(members)]):
         rows += [[_times(box, count) for box in row] for row in block]
-    return f"stage {stage}\n{height} x {width} x {channels}", rows
+    return f"{_title(inside)}\n{height} x {width} x {channels}", rows
 
 
 def _block_rows(block: list[Node]) -> list[list[_Box]]:
@@ -176,14 +193,18 @@ def _times(box: _Box, count: int) -> _Box:
 
 def _label(node: Node) -> tuple[str, ...]:
     """The operator's name, and its settings where it has any; truth values by name, others by value."""
-    name = {graph.HEAD: "average pool, linear", graph.PROJECTION: f"projection to {node.out_shape[2]}"}.get(node.kind)
-    if name is None:
-        suffix = {Kind.STEM: " stem", Kind.DOWNSAMPLE: " downsample"}.get(
-            Kind(node.kind) if node.kind in list(Kind) else Kind.NORM, ""
-        )
-        name = node.operator.replace("_", " ") + suffix
+    special = {graph.PROJECTION: f"projection to {node.out_shape[2]}", graph.CONTEXT: "overview context"}
+    if node.kind == graph.HEAD and node.operator == AVERAGE_POOL.name:
+        name = "average pool, linear"
+    else:
+        suffix = {Kind.STEM: " stem", Kind.DOWNSAMPLE: " downsample", Kind.HEAD: " head", Kind.NORM: " norm"}
+        after = suffix.get(Kind(node.kind), "") if node.kind in list(Kind) else ""
+        name = special.get(node.kind, node.operator.replace("_", " ") + after)
     settings = [(key if value else "") if isinstance(value, bool) else f"{key} {value}" for key, value in node.settings]
     settings += [f"{node.out_shape[2]} classes"] if node.kind == graph.HEAD else []
+    if node.residual not in ("", LAYER_SCALE.name):
+        joined = node.residual.replace("_", " ")
+        settings.append(joined if "residual" in joined else f"{joined} residual")
     text = ", ".join(part for part in settings if part)
     return (name, text) if text else (name,)
 

@@ -152,7 +152,7 @@ class Inliner:
         if id(statement) in done:
             return
         for needed in self.eager[definition]:
-            if needed != definition:
+            if source(needed.module).definitions[needed.name] is not statement:
                 self._emit(needed, done, heading)
         done[id(statement)] = heading(definition) + self._segment(source(definition.module), statement)
 

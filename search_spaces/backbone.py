@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from nas.errors import SpaceError
 from nas.search_spaces import graph, layers
-from nas.search_spaces.architecture import Architecture
+from nas.search_spaces.architecture import LAYER_SCALE, Architecture, Op
 from nas.search_spaces.graph import IMAGE, Node, nodes
 from nas.search_spaces.registry import Kind, operator
 
@@ -75,10 +77,17 @@ class Backbone(nn.Module):
         """Logits, or the maps of a feature pyramid."""
         values = {IMAGE: image}
         for name, inputs in self.plan:
-            values[name] = self.nodes[name](*(values[source] for source in inputs))
+            self.run_node(name, inputs, values)
         if self.feature_info is None:
             return values[self.plan[-1][0]]
         return [values[name].permute(0, 3, 1, 2) for name in self.feature_info.module_name()]
+
+    def run_node(self, name: str, inputs: tuple[str, ...], values: dict[str, Tensor]) -> None:
+        """Run a node of the plan on the `values` of those before it, and add what it gives."""
+        found = self.nodes[name](*(values[source] for source in inputs))
+        if isinstance(found, tuple):
+            found, values[f"{name}:{graph.SIGNIFICANCE}"] = found
+        values[name] = found
 
 
 def build(
@@ -92,32 +101,61 @@ def build(
 
 def module_of(node: Node) -> nn.Module:
     """The module that does the work of one node."""
-    width = node.out_shape[2]
-    norm = operator(Kind.NORM, node.norm).module if node.norm else None
-    if node.kind == graph.CONCAT:
-        return layers.Concat(width)
-    if node.kind == graph.BRANCH:
-        assert node.channels is not None
-        return layers.Branch(_mixer(Kind.TOKEN_MIXER, node), *node.channels)
-    assert norm is not None, f"node {node.name} of kind {node.kind} has no norm"
-    in_width = node.in_shape[2]
-    if node.kind == Kind.STEM:
-        stem = operator(Kind.STEM, node.operator).module(in_width, width, **dict(node.settings))
-        return layers.Stem(stem, norm(width))
-    if node.kind == Kind.DOWNSAMPLE:
-        down = operator(Kind.DOWNSAMPLE, node.operator).module(in_width, width, **dict(node.settings))
-        return layers.Downsample(norm(in_width), down)
-    if node.kind == graph.SPLIT:
-        return layers.Normed(norm(width))
-    if node.kind == graph.PROJECTION:
-        return layers.Projection(norm(in_width), in_width, width)
-    if node.kind == graph.HEAD:
-        return layers.Head(norm(in_width), in_width, width)
-    return layers.Residual(norm(width), _mixer(Kind(node.kind), node), width)
+    (_, _, in_width), width = node.in_shape, node.out_shape[2]
+    match node.kind:
+        case graph.CONCAT:
+            return _concat(node, width)
+        case graph.BRANCH:
+            assert node.channels is not None
+            return layers.Branch(_operator(Kind.TOKEN_MIXER, node, in_width, node.size), *node.channels)
+        case graph.CONTEXT:
+            return layers.Context(in_width, width)
+        case Kind.RESIDUAL:
+            return _residual(Op(node.operator, node.settings), nn.Identity(), nn.Identity(), width)
+    assert node.norm, f"node {node.name} of kind {node.kind} has no norm"
+    norm = norm_of(node.norm)
+    match node.kind:
+        case Kind.STEM:
+            return layers.Stem(_mapping(Kind.STEM, node), norm(width))
+        case Kind.DOWNSAMPLE:
+            return layers.Downsample(norm(in_width), _mapping(Kind.DOWNSAMPLE, node))
+        case graph.SPLIT | Kind.NORM:
+            return layers.Normed(norm(width))
+        case graph.PROJECTION:
+            return layers.Projection(norm(in_width), in_width, width)
+        case graph.HEAD:
+            return operator(Kind.HEAD, node.operator).module(norm, in_width, node.size, width, **dict(node.settings))
+    mixer = _operator(Kind(node.kind), node, in_width, node.size)
+    return _residual(Op.parse(node.residual), norm(width), mixer, width)
 
 
-def _mixer(kind: Kind, node: Node) -> nn.Module:
-    return operator(kind, node.operator).module(node.in_shape[2], node.in_shape[0], **dict(node.settings))
+def norm_of(text: str) -> Callable[[int], nn.Module]:
+    """What makes the norm of a given width that a text such as `layer(eps=1e-05)` names."""
+    norm = Op.parse(text)
+    return partial(operator(Kind.NORM, norm.name).module, **dict(norm.settings))
+
+
+def _concat(node: Node, width: int) -> nn.Module:
+    residual = Op.parse(node.residual or str(LAYER_SCALE))
+    if residual.name == LAYER_SCALE.name:
+        return layers.Concat(width, float(dict(residual.settings).get("init", layers.SCALE)))
+    module = _residual(residual, nn.Identity(), nn.Identity(), width)
+    assert isinstance(module, layers.Residual), f"{residual.name!r} joins no branches"
+    return layers.Joined(module)
+
+
+def _residual(residual: Op, norm: nn.Module, op: nn.Module, width: int) -> nn.Module:
+    return operator(Kind.RESIDUAL, residual.name).module(norm, op, width, **dict(residual.settings))
+
+
+def _operator(kind: Kind, node: Node, *sizes: int) -> nn.Module:
+    return operator(kind, node.operator).module(*sizes, **dict(node.settings))
+
+
+def _mapping(kind: Kind, node: Node) -> nn.Module:
+    """A stem or downsample."""
+    widths = node.in_shape[2], node.out_shape[2]
+    return _operator(kind, node, *widths, *((node.size,) if operator(kind, node.operator).sized else ()))
 
 
 def _feature_info(architecture: Architecture) -> list[dict[str, Any]]:
@@ -125,6 +163,7 @@ def _feature_info(architecture: Architecture) -> list[dict[str, Any]]:
     last: dict[int, dict[str, Any]] = {}
     for node in nodes(architecture):
         if node.stage is not None:
-            stride = architecture.resolution // node.out_shape[0]
+            height, width, _ = node.out_shape
+            stride = architecture.resolution // (math.isqrt(width) if height == 1 else height)
             last[node.stage] = {"num_chs": node.out_shape[2], "reduction": stride, "module": node.name}
     return list(last.values())

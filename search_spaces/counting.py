@@ -21,7 +21,7 @@ States = Counter[tuple[str | None, ...]]
 
 def size(space: SearchSpace) -> int:
     """The exact number of members; an architecture that obeys several rules of placement counts once."""
-    return sum(len(space.stems) * _networks(space, resolution) for resolution in space.resolutions)
+    return sum(len(space.stems) * len(space.heads) * _networks(space, resolution) for resolution in space.resolutions)
 
 
 def _networks(space: SearchSpace, resolution: int) -> int:
@@ -31,7 +31,7 @@ def _networks(space: SearchSpace, resolution: int) -> int:
         entered: States = Counter()
         for state, count in states.items():
             entered[tuple(None if s is None else rule.enter_stage(s) for s, rule in zip(state, rules, strict=True))] += count
-        kinds = len(space.norms) * (len(space.downsamples) if stage else 1)
+        kinds = len(space.norms) * len(space.residuals) * (len(space.downsamples) if stage else 1)
         states = Counter()
         for width in space.widths[stage]:
             for state, count in _stage(space, resolution, stage, width, entered).items():

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nas.errors import SpaceError
-from nas.search_spaces.architecture import Architecture, Block, Op, Stage
+from nas.search_spaces.architecture import LAYER_SCALE, Architecture, Block, Op, Stage
 from nas.search_spaces.graph import branch_widths
 from nas.search_spaces.placement import PLACEMENTS, Placement
 from nas.search_spaces.registry import Kind, Settings, Value, operator
+from nas.search_spaces.surroundings import downsample_of, head_of, stem_of
 
 if TYPE_CHECKING:
     from nas.search_spaces.space import SearchSpace
@@ -37,12 +38,15 @@ def genes(space: SearchSpace) -> tuple[Gene, ...]:
     """All genes of a space, in the order in which a network is built."""
     found = [Gene("resolution", tuple(sorted(space.resolutions)), True), Gene("placement", space.placements, False)]
     found.append(Gene("stem", space.stems, False))
+    found.extend([Gene("head", space.heads, False)] if len(space.heads) > 1 else [])
     for stage, depths in enumerate(space.depths):
         found.append(Gene(f"s{stage}.depth", tuple(sorted(depths)), True))
         found.append(Gene(f"s{stage}.width", tuple(sorted(space.widths[stage])), True))
         found.append(Gene(f"s{stage}.norm", space.norms, False))
         if stage > 0:
             found.append(Gene(f"s{stage}.downsample", space.downsamples, False))
+        if len(space.residuals) > 1:
+            found.append(Gene(f"s{stage}.residual", space.residuals, False))
         for block in range(max(depths)):
             found.extend(_block_genes(space, stage, f"s{stage}b{block}"))
     return tuple(found)
@@ -63,14 +67,20 @@ def _block_genes(space: SearchSpace, stage: int, name: str) -> Iterator[Gene]:
 
 
 def _union(space: SearchSpace, kind: Kind, names: tuple[str, ...]) -> dict[str, tuple[Value, ...]]:
-    """The choices of settings that several operators have in common, in the order (rising or falling) of the first."""
+    """The choices of settings that several operators have in common, in the order (rising or falling) of the first.
+
+    Where one has numbers and another names for it, the names follow the numbers.
+    """
     found: dict[str, tuple[Value, ...]] = {}
     for name in dict.fromkeys(names):
         for setting, choices in space.choices_of(kind, name).items():
             known = found.get(setting, choices)
             merged = dict.fromkeys((*known, *choices))
-            falling = len(known) > 1 and known[0] > known[-1]  # type: ignore[operator]
-            found[setting] = tuple(sorted(merged, reverse=falling))  # type: ignore[type-var]
+            words = [value for value in merged if isinstance(value, str)]
+            numbers = [value for value in known if not isinstance(value, str)]
+            falling = len(numbers) > 1 and numbers[0] > numbers[-1]
+            rest = sorted((value for value in merged if not isinstance(value, str)), reverse=falling)
+            found[setting] = (*rest, *sorted(words))
     return dict(sorted(found.items()))
 
 
@@ -87,9 +97,13 @@ def encode(space: SearchSpace, architecture: Architecture) -> tuple[Genotype, li
             break
     else:
         raise SpaceError(f"architecture {architecture.digest} obeys none of the placement rules {list(space.placements)}")
+    _check_surroundings(space, architecture)
     active: Genotype = {"resolution": architecture.resolution, "placement": placement, "stem": architecture.stem.name}
+    active |= {"head": architecture.head.name} if len(space.heads) > 1 else {}
     for index, stage in enumerate(architecture.stages):
         active |= {f"s{index}.depth": len(stage.blocks), f"s{index}.width": stage.width, f"s{index}.norm": stage.norm}
+        if len(space.residuals) > 1:
+            active[f"s{index}.residual"] = str(stage.residual or LAYER_SCALE)
         if stage.downsample is not None:
             active[f"s{index}.downsample"] = stage.downsample.name
         size = space.stage_size(architecture.resolution, index)
@@ -103,11 +117,24 @@ def encode(space: SearchSpace, architecture: Architecture) -> tuple[Genotype, li
     return genotype, [name for name in genotype if name in playing]
 
 
+def _check_surroundings(space: SearchSpace, architecture: Architecture) -> None:
+    """Raise SpaceError where the head, a residual or a norm of its own is nothing that a gene of the space says."""
+    overrides = [architecture.stem_norm, architecture.head_norm, *(stage.downsample_norm for stage in architecture.stages)]
+    if any(overrides) or architecture.overview:
+        raise SpaceError(
+            f"architecture {architecture.digest} has an overview or a norm of its own, which no genotype expresses"
+        )
+    strange = {str(stage.residual or LAYER_SCALE) for stage in architecture.stages} - set(space.residuals)
+    strange |= {architecture.head.name} - set(space.heads)
+    if strange:
+        raise SpaceError(f"architecture {architecture.digest} has what space {space.name!r} lacks: {min(strange)}")
+
+
 def _names(architecture: Architecture) -> set[str]:
     """The genes that play a part in an architecture."""
-    found = {"resolution", "placement", "stem"}
+    found = {"resolution", "placement", "stem", "head"}
     for index, stage in enumerate(architecture.stages):
-        found |= {f"s{index}.{part}" for part in ("depth", "width", "norm", "downsample")}
+        found |= {f"s{index}.{part}" for part in ("depth", "width", "norm", "downsample", "residual")}
         for number, block in enumerate(stage.blocks):
             name = f"s{index}b{number}"
             found |= {f"{name}.mixer", f"{name}.split", f"{name}.channel_mixer"}
@@ -125,7 +152,7 @@ def obeys(rule: Placement, architecture: Architecture) -> bool:
     state = ""
     for stage in architecture.stages:
         state = rule.enter_stage(state)
-        for block in stage.blocks:
+        for block in (block for block in stage.blocks if block.mixers):
             following = rule.step(state, operator(Kind.TOKEN_MIXER, block.mixers[0].name))
             if following is None:
                 return False
@@ -134,8 +161,8 @@ def obeys(rule: Placement, architecture: Architecture) -> bool:
 
 
 def _encode_block(space: SearchSpace, name: str, block: Block, stage: int, width: int, size: int) -> Genotype:
-    if block.channel_mixer is None or block.width is not None:
-        raise SpaceError(f"block {name} has no channel mixer or a width of its own, which no genotype expresses")
+    if block.channel_mixer is None or not block.mixers or (block.width, block.residual, block.norm) != (None, None, None):
+        raise SpaceError(f"block {name} lacks a mixer or has a width, residual or norm of its own, which no genotype expresses")
     found: Genotype = {f"{name}.mixer": block.mixers[0].name, f"{name}.channel_mixer": block.channel_mixer.name}
     found |= {f"{name}.channel.{key}": value for key, value in _searched(space, Kind.CHANNEL_MIXER, block.channel_mixer)}
     if len(block.mixers) == 1:
@@ -192,15 +219,24 @@ class _Decoder:
 
     def architecture(self) -> Architecture:
         resolution = int(self.of["resolution"])
-        stem = Op.of(str(self.of["stem"]), stride=self.space.stem_stride)
-        return Architecture(resolution, stem, tuple(self.stage(i, resolution) for i in range(len(self.space.depths))))
+        stages = tuple(self.stage(i, resolution) for i in range(len(self.space.depths)))
+        stem = stem_of(self.space, str(self.of["stem"]), stages[0].width, resolution)
+        last = self.space.stage_size(resolution, len(stages) - 1)
+        head = head_of(self.space, str(self.of.get("head", self.space.heads[0])), stages[-1].width, last)
+        assert stem is not None, "a space is refused where a stem cannot work"
+        assert head is not None, "a space is refused where a head cannot work"
+        return Architecture(resolution, stem, stages, head)
 
     def stage(self, index: int, resolution: int) -> Stage:
         self.state = self.rule.enter_stage(self.state)
         width, size = int(self.of[f"s{index}.width"]), self.space.stage_size(resolution, index)
         blocks = tuple(self.block(f"s{index}b{j}", index, width, size) for j in range(int(self.of[f"s{index}.depth"])))
-        downsample = Op(str(self.of[f"s{index}.downsample"])) if index > 0 else None
-        return Stage(width, str(self.of[f"s{index}.norm"]), downsample, blocks)
+        downsample = None
+        if index > 0:
+            before = self.space.stage_size(resolution, index - 1)
+            downsample = downsample_of(self.space, str(self.of[f"s{index}.downsample"]), width, before)
+        residual = Op.parse(str(self.of.get(f"s{index}.residual", self.space.residuals[0])))
+        return Stage(width, str(self.of[f"s{index}.norm"]), downsample, blocks, residual)
 
     def block(self, name: str, stage: int, width: int, size: int) -> Block:
         wanted = {key.split(".", 1)[1]: self.of[key] for key in self.space.genes_of_block[name]}

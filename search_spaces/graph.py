@@ -2,7 +2,8 @@
 
 `nodes(architecture)` is the only place where shapes are derived. Node kinds beyond the operators' own: `split` (the norm
 before two parallel mixers), `branch` (a mixer on part of the channels), `concat` (joins the branches and adds the
-residual), `projection` (a change of width inside a stage) and `head` (norm, global average pooling, classifier).
+residual), `projection` (a change of width inside a stage) and `context` (the overview branch's map for one stage). A node
+of kind `norm` is a norm that stands alone, one of kind `residual` the mixture that ends a stage of attention residuals.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from functools import lru_cache
 import networkx as nx
 
 from nas.errors import SpaceError
-from nas.search_spaces.architecture import Architecture, Block, Op, Stage
+from nas.search_spaces.architecture import LAYER_SCALE, Architecture, Block, Op, Stage
 from nas.search_spaces.registry import Kind, Settings, operator
 
 IMAGE = "image"
-SPLIT, BRANCH, CONCAT, PROJECTION, HEAD = "split", "branch", "concat", "projection", "head"
+SPLIT, BRANCH, CONCAT, PROJECTION, CONTEXT = "split", "branch", "concat", "projection", "context"
+HEAD = Kind.HEAD.value
+SIGNIFICANCE = "significance"
 Shape = tuple[int, int, int]
 
 
@@ -26,8 +29,10 @@ class Node:
     """One unit of a network, of one example's shapes (height, width, channels).
 
     `slot` is the place whose weights it shares in a supernet, `channels` the part of its input's channels a branch reads,
-    `inputs` the names of the nodes it reads, `stage` the index of the stage it belongs to (None for stem and head). Nodes
-    with equal `key` do the same work and take the same time.
+    `inputs` the names of what it reads (`NODE:significance` for what NODE returns beside its map), `side` the shapes of the
+    inputs behind the first where an operator asks for them, `stage` the index of the stage it belongs to (None for stem,
+    head and the overview). `residual` joins a mixer to the stream, `emits` names what it returns beside its map. Nodes with
+    equal `key` do the same work and take the same time.
     """
 
     name: str
@@ -41,6 +46,9 @@ class Node:
     inputs: tuple[str, ...]
     channels: tuple[int, int] | None = None
     stage: int | None = None
+    residual: str = ""
+    side: tuple[Shape, ...] = ()
+    emits: str = ""
 
     @property
     def key(self) -> str:
@@ -48,7 +56,14 @@ class Node:
         settings = ",".join(f"{k}={v}" for k, v in self.settings)
         shapes = "->".join("x".join(map(str, shape)) for shape in (self.in_shape, self.out_shape))
         part = "" if self.channels is None else f"[{self.channels[0]}:{self.channels[1]}]"
-        return f"{self.kind}:{self.operator}({settings}):{self.norm}:{shapes}{part}"
+        joined = "" if self.residual in ("", str(LAYER_SCALE)) else f"~{self.residual}"
+        beside = "".join("+" + "x".join(map(str, shape)) for shape in self.side)
+        return f"{self.kind}:{self.operator}({settings}):{self.norm}:{shapes}{part}{joined}{beside}"
+
+    @property
+    def size(self) -> int:
+        """The side of the map it reads, as operators are told it: the columns where it has one row."""
+        return self.in_shape[1] if self.in_shape[0] == 1 else self.in_shape[0]
 
 
 @lru_cache(maxsize=4096)
@@ -63,7 +78,9 @@ def nodes(
     walk = _Walk(architecture, resolution or architecture.resolution, in_channels, num_classes)
     walk.stem()
     for index, stage in enumerate(architecture.stages):
-        walk.stage(index, stage)
+        if index and index == architecture.overview_at:
+            walk.overview()
+        walk.stage(f"s{index}", stage, index)
     walk.head()
     return tuple(walk.found)
 
@@ -84,12 +101,17 @@ def to_networkx(
             operator=node.operator,
             settings=dict(node.settings),
             norm=node.norm,
+            residual=node.residual,
             slot=node.slot,
             in_shape=node.in_shape,
             out_shape=node.out_shape,
         )
+        if node.emits:
+            shapes[f"{node.name}:{node.emits}"] = (*node.out_shape[:2], 1)
         for source in node.inputs:
-            graph.add_edge(source, node.name, shape=shapes[source])
+            origin, _, emitted = source.partition(":")
+            if not (emitted and graph.has_edge(origin, node.name)):
+                graph.add_edge(origin, node.name, shape=shapes[source])
     return nx.freeze(graph)
 
 
@@ -104,88 +126,228 @@ def branch_widths(width: int, split: float) -> tuple[int, int]:
     return first, width - first
 
 
+def joins_branches(residual: str) -> bool:
+    """Whether a residual norms before its operator alone, so that two parallel operators may stand there."""
+    from nas.search_spaces.layers import Residual
+
+    return operator(Kind.RESIDUAL, residual).module.forward is Residual.forward
+
+
 class _Walk:
-    """The state of one walk: the current tensor's name, map size, and width."""
+    """The state of one walk: the current tensor, its map and width, and what later nodes of the stage may read beside it."""
 
     def __init__(self, architecture: Architecture, resolution: int, in_channels: int, num_classes: int) -> None:
         self.architecture, self.num_classes = architecture, num_classes
         self.found: list[Node] = []
         self.at = IMAGE
-        self.size, self.built_size, self.width = resolution, architecture.resolution, in_channels
-        self.norm = architecture.stages[0].norm
+        self.map, self.built = (resolution, resolution), (architecture.resolution, architecture.resolution)
+        self.width = in_channels
         self.index: int | None = None
+        self.shapes: dict[str, Shape] = {}
+        self.values: list[str] = []
+        self.earlier: list[str] = []
+        self.significance = self.context = self.seen = ""
+
+    @property
+    def shape(self) -> Shape:
+        """Of the current tensor."""
+        return (*self.map, self.width)
 
     def add(
-        self, name: str, slot: str, kind: str, op: Op, *, size: int | None = None, width: int | None = None,
-        inputs: tuple[str, ...] | None = None, channels: tuple[int, int] | None = None, norm: str | None = None,
+        self, name: str, kind: str, op: Op, norm: str, *, slot: str | None = None, after: tuple[int, int] | None = None,
+        width: int | None = None, inputs: tuple[str, ...] | None = None, channels: tuple[int, int] | None = None,
+        residual: Op | None = None, side: tuple[str, ...] = (), emits: str = "",
     ) -> None:  # fmt: skip
         """Append a node that reads the current tensor and becomes it."""
-        in_shape = (self.size, self.size, self.width if channels is None else channels[1] - channels[0])
-        self.size, self.width = size or self.size, width or self.width
-        out_shape = (self.size, self.size, self.width if channels is None else in_shape[2])
-        norm = self.norm if norm is None else norm
+        in_shape = self.shape if channels is None else (*self.map, channels[1] - channels[0])
+        self.map, self.width = after or self.map, width or self.width
+        out_shape = self.shape if channels is None else (*self.map, in_shape[2])
         self.found.append(
-            Node(name, slot, kind, op.name, op.settings, norm, in_shape, out_shape, inputs or (self.at,), channels, self.index)
+            Node(
+                name,
+                slot or name,
+                kind,
+                op.name,
+                op.settings,
+                norm,
+                in_shape,
+                out_shape,
+                (inputs or (self.at,)) + side,
+                channels,
+                self.index,
+                "" if residual is None else str(residual),
+                tuple(self.shapes[source] for source in side),
+                emits,
+            )
         )
+        self.shapes[name] = out_shape
         self.at = name
 
     def stem(self) -> None:
-        stem = self.architecture.stem
-        width = self.architecture.stages[0].width
-        operator(Kind.STEM, stem.name).check(dict(stem.settings), width, self.architecture.resolution)
-        stride = int(dict(stem.settings)["stride"])
-        self._shrink(stride, "stem")
-        self.add("stem", "stem", Kind.STEM, stem, size=self.size // stride, width=width)
+        stem, first = self.architecture.stem, self.architecture.stages[0]
+        norm = first.norm if self.architecture.stem_norm is None else self.architecture.stem_norm
+        operator(Kind.STEM, stem.name).check(dict(stem.settings), first.width, self.architecture.resolution)
+        after = self._shrink(Kind.STEM, stem, "stem")
+        self._norm(norm, first.width)
+        self.add("stem", Kind.STEM, stem, norm, after=after, width=first.width)
 
-    def stage(self, index: int, stage: Stage) -> None:
-        self.norm, self.index = stage.norm, index
-        operator(Kind.NORM, stage.norm)
+    def overview(self) -> None:
+        """The overview branch; the stream then goes on from where it left."""
+        kept = self.at, self.map, self.built, self.width, self.index
+        self.index = None
+        for number, stage in enumerate(self.architecture.overview):
+            self.stage(f"overview{number}", stage, None)
+        self.context = self.at
+        self.at, self.map, self.built, self.width, self.index = kept
+
+    def stage(self, name: str, stage: Stage, index: int | None) -> None:
+        self.index, self.significance, self.seen = index, "", ""
         if stage.downsample is not None:
-            operator(Kind.DOWNSAMPLE, stage.downsample.name).check(dict(stage.downsample.settings), stage.width, self.size)
-            self._shrink(2, f"the downsample before stage {index}")
-            name = f"s{index}_downsample"
-            self.add(name, name, Kind.DOWNSAMPLE, stage.downsample, size=self.size // 2, width=stage.width)
+            norm = stage.norm if stage.downsample_norm is None else stage.downsample_norm
+            operator(Kind.DOWNSAMPLE, stage.downsample.name).check(
+                dict(stage.downsample.settings), stage.width, _side(self.built)
+            )
+            self._norm(norm, self.width)
+            after = self._shrink(Kind.DOWNSAMPLE, stage.downsample, f"the downsample before stage {name.lstrip('s')}")
+            self.add(f"{name}_downsample", Kind.DOWNSAMPLE, stage.downsample, norm, after=after, width=stage.width)
+        self._norm(stage.norm, self.width)
+        self.earlier, self.values = [], []
         for number, block in enumerate(stage.blocks):
-            self.block(f"s{index}b{number}", block, stage.width)
+            self.block(f"{name}b{number}", block, stage, block.residual or stage.residual or LAYER_SCALE)
+            self.earlier.append(self.at)
+        last = Op.parse(self.found[-1].residual or str(LAYER_SCALE))
+        if operator(Kind.RESIDUAL, last.name).side:
+            self.add(f"{name}_end", Kind.RESIDUAL, Op(last.name), "", side=self._history(self.values, last))
 
-    def block(self, name: str, block: Block, stage_width: int) -> None:
-        width = block.width or stage_width
+    def block(self, name: str, block: Block, stage: Stage, residual: Op) -> None:
+        width, norm = block.width or stage.width, stage.norm if block.norm is None else block.norm
         if width != self.width:
-            self.add(f"{name}_projection", f"{name}_projection", PROJECTION, Op("linear"), width=width)
+            self._norm(norm, self.width)
+            self.add(f"{name}_projection", PROJECTION, Op("linear"), norm, width=width)
+            self.earlier, self.values = [], []
+        self._norm(norm, width)
+        operator(Kind.RESIDUAL, residual.name).check(dict(residual.settings), width, _side(self.built))
         if len(block.mixers) == 1:
-            self._check(Kind.TOKEN_MIXER, block.mixers[0], width)
-            self.add(f"{name}_mixer", f"{name}_mixer", Kind.TOKEN_MIXER, block.mixers[0])
-        else:
-            self.parallel(name, block, width)
+            self.mixer(f"{name}_mixer", Kind.TOKEN_MIXER, block.mixers[0], norm, residual)
+        elif block.mixers:
+            self.parallel(name, block, norm, residual)
         if block.channel_mixer is not None:
-            self._check(Kind.CHANNEL_MIXER, block.channel_mixer, width)
-            self.add(f"{name}_channel", f"{name}_channel", Kind.CHANNEL_MIXER, block.channel_mixer)
+            follows = _continued(residual) if block.mixers else residual
+            self.mixer(f"{name}_channel", Kind.CHANNEL_MIXER, block.channel_mixer, norm, follows)
+        elif not block.mixers:
+            alone = Op.parse(norm)
+            self.add(f"{name}_norm", Kind.NORM, alone, norm)
 
-    def parallel(self, name: str, block: Block, width: int) -> None:
-        before, start = self.at, 0
+    def mixer(self, name: str, kind: Kind, op: Op, norm: str, residual: Op) -> None:
+        """A mixer in its residual; an attention residual reads the history itself and leaves its mixer nothing to read."""
+        self._check(kind, op, self.width)
+        known, joins = operator(kind, op.name), operator(Kind.RESIDUAL, residual.name)
+        if joins.side:
+            begins = ("form", "sum") not in residual.settings
+            side = self._history([name for name in self.values if name != self.at], residual)
+            if begins:
+                self.values.append(self.at)
+        else:
+            side = self._side(known.side, op)
+        self.add(name, kind, op, norm, residual=residual, side=side, emits=known.emits)
+        if known.emits:
+            self.significance = f"{name}:{known.emits}"
+            self.shapes[self.significance] = (*self.map, 1)
+
+    def parallel(self, name: str, block: Block, norm: str, residual: Op) -> None:
+        before, start, width = self.at, 0, self.width
+        if not joins_branches(residual.name):
+            raise SpaceError(
+                f"two parallel mixers cannot be joined by {residual.name!r}, which does not norm before them alone"
+            )
         first, second = branch_widths(width, block.split)
         if block.split != first / width:
             raise SpaceError(
                 f"split={block.split!r} of {width} channels must be the exact share of the first mixer, {first / width!r}"
             )
-        self.add(f"{name}_split", f"{name}_mixer", SPLIT, Op("norm"))
+        slot = f"{name}_mixer"
+        self.add(f"{name}_split", SPLIT, Op("norm"), norm, slot=slot)
         for branch, (op, part) in enumerate(zip(block.mixers, (first, second), strict=True)):
             self._check(Kind.TOKEN_MIXER, op, part)
-            slot = f"{name}_mixer" if branch == 0 else f"{name}_partner"
+            of = slot if branch == 0 else f"{name}_partner"
             channels = (start, start + part)
-            self.add(f"{name}_branch{branch}", slot, BRANCH, op, inputs=(f"{name}_split",), channels=channels, norm="")
+            self.add(f"{name}_branch{branch}", BRANCH, op, "", slot=of, inputs=(f"{name}_split",), channels=channels)
             start += part
         inputs = (before, f"{name}_branch0", f"{name}_branch1")
-        self.add(f"{name}_concat", f"{name}_mixer", CONCAT, Op("add"), inputs=inputs, norm="")
+        self.add(f"{name}_concat", CONCAT, Op("add"), "", slot=slot, inputs=inputs, residual=residual)
 
     def head(self) -> None:
         self.index = None
-        self.add("head", "head", HEAD, Op("average_pool"), size=1, width=self.num_classes)
+        head, last = self.architecture.head, self.architecture.stages[-1]
+        norm = last.norm if self.architecture.head_norm is None else self.architecture.head_norm
+        self._check(Kind.HEAD, head, self.width)
+        self._norm(norm, self.width)
+        if self.context and not any(node.kind == CONTEXT for node in self.found):
+            raise SpaceError("no operator reads the overview: leave it out, or choose a mixer that reads a context behind it")
+        self.add("head", HEAD, head, norm, after=(1, 1), width=self.num_classes)
+
+    def _side(self, wanted: str, op: Op) -> tuple[str, ...]:
+        """The names of what an operator reads beside the current tensor, as far as there is any."""
+        if wanted == "history":
+            return self._history(self.earlier, op)
+        if wanted == SIGNIFICANCE:
+            return (self.significance,) if self.significance else ()
+        return (self._seen(),) if wanted == CONTEXT and self.context else ()
+
+    def _history(self, names: list[str], op: Op) -> tuple[str, ...]:
+        """The latest of the names that an operator wants, of the current shape."""
+        depth = dict(op.settings).get("depth")
+        found = [name for name in names if self.shapes[name] == self.shape]
+        return tuple(found[-int(depth) :] if depth else found)
+
+    def _seen(self) -> str:
+        """The overview's map as the current stage sees it, made where the first of its operators asks for it."""
+        if not self.seen or self.shapes[self.seen] != self.shape:
+            reads, source = self.at, self.shapes[self.context]
+            name = f"{reads}_context"
+            self.found.append(
+                Node(
+                    name,
+                    f"s{self.index}_context",
+                    CONTEXT,
+                    "linear",
+                    (),
+                    "",
+                    source,
+                    self.shape,
+                    (self.context, reads),
+                    None,
+                    self.index,
+                    side=(self.shape,),
+                )
+            )
+            self.shapes[name], self.seen = self.shape, name
+        return self.seen
+
+    def _norm(self, text: str, width: int) -> None:
+        norm = Op.parse(text)
+        operator(Kind.NORM, norm.name).check(dict(norm.settings), width, _side(self.built))
 
     def _check(self, kind: Kind, op: Op, width: int) -> None:
-        operator(kind, op.name).check(dict(op.settings), width, self.built_size)
+        operator(kind, op.name).check(dict(op.settings), width, _side(self.built))
 
-    def _shrink(self, stride: int, where: str) -> None:
-        if self.built_size % stride or self.size < stride:
-            raise SpaceError(f"{where} divides the map by {stride}, but it is {self.built_size}x{self.built_size}")
-        self.built_size //= stride
+    def _shrink(self, kind: Kind, op: Op, where: str) -> tuple[int, int]:
+        """The map after a stem or downsample, the one it was built for being brought along."""
+        known, (height, width) = operator(kind, op.name), self.built
+        stride = int(known.complete(op.settings).get("stride", 2))
+        if known.out_map is None and (height % stride or width % stride or min(self.map) < stride):
+            raise SpaceError(f"{where} divides the map by {stride}, but it is {height}x{width}")
+        self.built, after = (known.map_after(*shape, op.settings) for shape in (self.built, self.map))
+        if min(*after, *self.built) < 1:
+            raise SpaceError(f"{where} leaves nothing of a map of {height}x{width}")
+        return after
+
+
+def _side(shape: tuple[int, int]) -> int:
+    """The side of a map, as operators are told it: the columns where it has one row."""
+    return shape[1] if shape[0] == 1 else shape[0]
+
+
+def _continued(residual: Op) -> Op:
+    """The residual of a block's later operators: in the block form of attention residuals they continue the block's sum."""
+    return Op.of(residual.name, form="sum") if ("form", "block") in residual.settings else residual

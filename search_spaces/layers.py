@@ -1,32 +1,37 @@
-"""The modules around the operators: residuals, parallel branches, stem, downsampling, head. Plain PyTorch."""
+"""The modules around the operators: residuals, parallel branches, stem, downsampling, context. Plain PyTorch."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 SCALE = 0.1
 """Where layer scales begin: blocks start close to the identity, so that any composition of them can be trained."""
 
 
 class Residual(nn.Module):
-    """x + scale * op(norm(x)): a token mixer or a channel mixer in its place.
+    """join(x, op(norm(x))): a token mixer or a channel mixer in its place. Subclasses say what `join` is.
 
-    One scale a channel: layer scale, Touvron et al. 2021 (CaiT), arXiv:2103.17239, eq. 4.
+    Further inputs are passed on to the operator; what it returns beside its map is passed on to the reader.
     """
 
-    def __init__(self, norm: nn.Module, op: nn.Module, width: int) -> None:
+    def __init__(self, norm: nn.Module, op: nn.Module) -> None:
         super().__init__()
         self.norm, self.op = norm, op
-        self.scale = nn.Parameter(torch.full((width,), SCALE))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C)."""
-        return x + self.scale * self.op(self.norm(x))
+    def forward(self, x: Tensor, *side: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """(B, H, W, C) and what the operator reads beside it -> (B, H, W, C), and what the operator emits."""
+        y = self.op(self.norm(x), *side)
+        return (self.join(x, y[0]), *y[1:]) if isinstance(y, tuple) else self.join(x, y)
+
+    def join(self, x: Tensor, y: Tensor) -> Tensor:
+        """The stream after the operator has given y, both (B, H, W, C)."""
+        raise NotImplementedError
 
 
 class Normed(nn.Module):
-    """norm(x): what two parallel mixers read."""
+    """norm(x): what two parallel mixers read, or a norm that stands alone."""
 
     def __init__(self, norm: nn.Module) -> None:
         super().__init__()
@@ -46,19 +51,32 @@ class Branch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, stop - start)."""
-        return self.op(x[..., self.start : self.stop].contiguous())
+        y = self.op(x[..., self.start : self.stop].contiguous())
+        return y[0] if isinstance(y, tuple) else y
 
 
 class Concat(nn.Module):
     """residual + scale * (the branches side by side)."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, init: float = SCALE) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.full((width,), SCALE))
+        self.scale = nn.Parameter(torch.full((width,), init))
 
     def forward(self, residual: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """(B, H, W, C), (B, H, W, C0), (B, H, W, C - C0) -> (B, H, W, C)."""
         return residual + self.scale * torch.cat((first, second), dim=-1)
+
+
+class Joined(nn.Module):
+    """The branches side by side, joined to the stream by another residual than layer scale."""
+
+    def __init__(self, residual: Residual) -> None:
+        super().__init__()
+        self.residual = residual
+
+    def forward(self, x: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """(B, H, W, C), (B, H, W, C0), (B, H, W, C - C0) -> (B, H, W, C)."""
+        return self.residual.join(x, torch.cat((first, second), dim=-1))
 
 
 class Stem(nn.Module):
@@ -97,13 +115,14 @@ class Projection(nn.Module):
         return self.linear(self.norm(x))
 
 
-class Head(nn.Module):
-    """linear(mean over positions of norm(x))."""
+class Context(nn.Module):
+    """The overview branch's map for one stage: brought to the stage's map bilinearly, then linearly to its width."""
 
-    def __init__(self, norm: nn.Module, width: int, num_classes: int) -> None:
+    def __init__(self, in_width: int, width: int) -> None:
         super().__init__()
-        self.norm, self.linear = norm, nn.Linear(width, num_classes)
+        self.linear = nn.Linear(in_width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, num_classes)."""
-        return self.linear(self.norm(x).mean((1, 2)))
+    def forward(self, context: Tensor, x: Tensor) -> Tensor:
+        """(B, h, w, C'), (B, H, W, C) -> (B, H, W, C)."""
+        resized = F.interpolate(context.permute(0, 3, 1, 2), size=x.shape[1:3], mode="bilinear")
+        return self.linear(resized.permute(0, 2, 3, 1))

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Value = int | float | str | bool
 Settings = tuple[tuple[str, Value], ...]
+OutMap = Callable[[int, int, Mapping[str, Value]], tuple[int, int]]
+"""`(height, width, settings)` of a map, all settings given -> its height and width after the operator."""
 M = TypeVar("M", bound="type[nn.Module]")
 
 
@@ -32,6 +34,8 @@ class Kind(StrEnum):
     TOKEN_MIXER and CHANNEL_MIXER: `(width, size, **settings)`, (B, H, W, C) -> (B, H, W, C).
     STEM: `(in_channels, width, **settings)`, (B, in_channels, H, W) -> (B, H/stride, W/stride, width).
     DOWNSAMPLE: `(in_width, width, **settings)`, (B, H, W, in_width) -> (B, H/2, W/2, width).
+    Stems and downsamples that do something else to the map are registered with `out_map`; those that hold something of the
+    map's size with `sized=True`, and take it as third argument: `(in_width, width, size, **settings)`.
     NORM: `(width, **settings)`, (B, H, W, C) -> (B, H, W, C).
     RESIDUAL: `(norm, op, width, **settings)`, two modules and how `op` joins the stream: (B, H, W, C) -> (B, H, W, C).
     HEAD: `(norm, width, size, num_classes, **settings)`, (B, H, W, C) -> (B, num_classes).
@@ -102,7 +106,14 @@ def flag(default: bool) -> Setting:
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """A registered operator. `family` names the parameters it shares in a supernet with its relatives."""
+    """A registered operator. `family` names the parameters it shares in a supernet with its relatives.
+
+    `side` is what a token mixer, channel mixer or residual reads beside x, where there is any, else it is called as
+    `forward(x)`. "history": `forward(x, *earlier)`, the outputs of the earlier blocks of its stage that have its shape, the
+    latest last, at most `depth` where it has that setting; for a residual those of the earlier operators and the stage's
+    input, without x. "significance": `forward(x, significance)`, (B, H, W, 1), the latest that a mixer of its stage `emits`
+    by returning (y, significance). "context": `forward(x, context)`, the overview branch's map at the size and width of x.
+    """
 
     name: str
     kind: Kind
@@ -111,6 +122,10 @@ class Operator:
     group: Group
     settings: Mapping[str, Setting]
     cite: str
+    out_map: OutMap | None = None
+    sized: bool = False
+    side: str = ""
+    emits: str = ""
 
     @property
     def summary(self) -> str:
@@ -137,6 +152,14 @@ class Operator:
                     f"{setting.because}"
                 )
             chosen[name] = cast(Value, value)
+
+    def map_after(self, height: int, width: int, settings: Settings) -> tuple[int, int]:
+        """Height and width of a map after this stem or downsample, rounded down; below 1 where the map is too small."""
+        given = self.complete(settings)
+        if self.out_map is not None:
+            return self.out_map(height, width, given)
+        stride = {Kind.STEM: int(given.get("stride", 1)), Kind.DOWNSAMPLE: 2}.get(self.kind, 1)
+        return height // stride, width // stride
 
     def complete(self, settings: Settings) -> dict[str, Value]:
         """`settings` with the optional ones that were left out, in the order of declaration."""
@@ -206,6 +229,8 @@ def nearest(wanted: Value, legal: list[Value]) -> Value:
     return min(legal, key=lambda value: abs(float(value) - float(wanted)) if not isinstance(value, str) else 0.0)
 
 
+ENTRY_POINTS = "nas.operators"
+"""The group under which other packages announce modules that register operators."""
 _REGISTRY: dict[tuple[Kind, str], Operator] = {}
 
 
@@ -217,14 +242,23 @@ def register(
     family: str | None = None,
     group: Group = Group.NONE,
     settings: Mapping[str, Setting] | None = None,
+    out_map: OutMap | None = None,
+    sized: bool = False,
+    side: str = "",
+    emits: str = "",
 ) -> Callable[[M], M]:
-    """Announce a module class as operator `name`; `family` (default: the name) is whose weights it shares."""
+    """Announce a module class as operator `name`; `family` (default: the name) is whose weights it shares.
+
+    `out_map`, `sized`, `side` and `emits` are explained at `Kind` and `Operator`.
+    """
 
     def announce(module: M) -> M:
         known = _REGISTRY.get((kind, name))
         if known is not None and known.module.__qualname__ != module.__qualname__:
             raise SpaceError(f"{kind} {name!r} is registered twice, by {known.module} and {module}")
-        _REGISTRY[kind, name] = Operator(name, kind, module, family or name, group, dict(settings or {}), cite)
+        _REGISTRY[kind, name] = Operator(
+            name, kind, module, family or name, group, dict(settings or {}), cite, out_map, sized, side, emits
+        )
         return module
 
     return announce
@@ -236,7 +270,7 @@ def _load() -> None:
     package = importlib.import_module("nas.search_spaces.operators")
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
-    for entry in entry_points(group="nas.operators"):
+    for entry in entry_points(group=ENTRY_POINTS):
         entry.load()
 
 

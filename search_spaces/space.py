@@ -22,7 +22,8 @@ class SearchSpace:
 
     `splits` are the parts of the channels that a block's first mixer may have, the rest going to a partner in parallel;
     1.0 means no partner. `settings` narrows or widens the operators' own choices by name (`{"kernel": (3, 5)}`), cheapest
-    first. `placements` are the rules of which an architecture must obey at least one.
+    first. `placements` are the rules of which an architecture must obey at least one. `norms` and `residuals` may carry
+    settings (`layer(eps=1e-05)`). Residuals, one a stage, and heads are searched where more than one is listed.
     """
 
     name: str
@@ -38,6 +39,8 @@ class SearchSpace:
     splits: tuple[float, ...] = (1.0,)
     channel_mixers: tuple[str, ...] = ("mlp",)
     placements: tuple[str, ...] = ("free",)
+    residuals: tuple[str, ...] = ("layer_scale",)
+    heads: tuple[str, ...] = ("average_pool",)
     settings: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -129,13 +132,17 @@ class SearchSpace:
         return counting.size(self)
 
     def choices_of(self, kind: Kind, name: str) -> dict[str, tuple[Value, ...]]:
-        """The choices of an operator's settings in this space; optional ones only where the space lists choices for them."""
-        settings = operator(kind, name).settings
-        return {
-            key: self.settings.get(key, setting.usual)
-            for key, setting in settings.items()
-            if setting.default is None or key in self.settings
-        }
+        """The choices of an operator's settings in this space; optional ones only where the space lists choices for them.
+
+        Of the listed choices those count that are of the operator's type: `rates` are names here and numbers there.
+        """
+        found = {}
+        for key, setting in operator(kind, name).settings.items():
+            kinds = {type(choice) for choice in setting.choices}
+            listed = tuple(choice for choice in self.settings.get(key, ()) if type(choice) in kinds)
+            if listed or setting.default is None:
+                found[key] = listed or setting.usual
+        return found
 
     def stage_size(self, resolution: int, stage: int) -> int:
         """Height and width of the map in a stage."""

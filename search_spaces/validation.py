@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import SpaceError, UnknownNameError
+from nas.search_spaces.architecture import Op
+from nas.search_spaces.graph import joins_branches
 from nas.search_spaces.placement import PLACEMENTS
 from nas.search_spaces.registry import Kind, Value, operator, operators
+from nas.search_spaces.surroundings import Settled, downsample_of, head_of, stem_of
 
 if TYPE_CHECKING:
     from nas.search_spaces.space import SearchSpace
@@ -19,6 +23,7 @@ def validate(space: SearchSpace) -> None:
     _names(space)
     _resolutions(space)
     _settings(space)
+    _surroundings(space)
     _every_block_has_a_mixer(space)
 
 
@@ -47,7 +52,7 @@ def _shapes(space: SearchSpace) -> None:
         raise SpaceError(f"the name of a space must be text, got {space.name!r}")
     _distinct(space, "resolutions", space.resolutions, int)
     _distinct(space, "splits", space.splits, float)
-    for name in ("stems", "downsamples", "norms", "channel_mixers", "placements"):
+    for name in ("stems", "downsamples", "norms", "channel_mixers", "placements", "residuals", "heads"):
         _distinct(space, name, getattr(space, name), str)
     if type(space.stem_stride) is not int or space.stem_stride < 1:
         raise SpaceError(f"stem_stride of space {space.name!r} must be a whole number above zero, got {space.stem_stride!r}")
@@ -81,12 +86,20 @@ def _distinct(space: SearchSpace, name: str, value: Any, kind: type) -> None:
 
 
 def _names(space: SearchSpace) -> None:
-    kinds = {Kind.STEM: space.stems, Kind.NORM: space.norms, Kind.CHANNEL_MIXER: space.channel_mixers}
-    kinds[Kind.DOWNSAMPLE] = space.downsamples
+    kinds = {Kind.STEM: space.stems, Kind.DOWNSAMPLE: space.downsamples, Kind.HEAD: space.heads}
+    kinds[Kind.CHANNEL_MIXER] = space.channel_mixers
     kinds[Kind.TOKEN_MIXER] = tuple(name for stage in space.mixers for name in stage) + space.partners
     for kind, wanted in kinds.items():
         for name in wanted:
             operator(kind, name)
+    for kind, texts in ((Kind.NORM, space.norms), (Kind.RESIDUAL, space.residuals)):
+        for text in texts:
+            op = Op.parse(text)
+            if str(op) != text:
+                raise SpaceError(f"{kind} {text!r} of space {space.name!r} must be written {str(op)!r}")
+            for width in {width for widths in space.widths for width in widths}:
+                operator(kind, op.name).check(dict(op.settings), width, 1)
+    _joinable(space)
     for name in space.placements:
         if name not in PLACEMENTS:
             raise UnknownNameError("placement rule", name, PLACEMENTS)
@@ -97,6 +110,33 @@ def _resolutions(space: SearchSpace) -> None:
     odd = [side for side in space.resolutions if side % stride]
     if odd:
         raise SpaceError(f"resolutions {odd} of space {space.name!r} are not multiples of the total stride {stride}")
+
+
+def _joinable(space: SearchSpace) -> None:
+    """Two mixers in parallel need residuals that norm before them alone."""
+    for text in space.residuals if len(space.splits) > 1 else ():
+        if not joins_branches(Op.parse(text).name):
+            raise SpaceError(
+                f"residual {text!r} of space {space.name!r} cannot join two parallel mixers: leave splits at [1.0]"
+            )
+
+
+def _surroundings(space: SearchSpace) -> None:
+    """Every stem, downsample and head can work wherever the space may put it, on the maps that its strides give."""
+    for side in space.resolutions:
+        places: list[tuple[Kind, Settled, str, int, int]] = []
+        places += [(Kind.STEM, stem_of, name, width, side) for name in space.stems for width in space.widths[0]]
+        for stage, widths in enumerate(space.widths[1:]):
+            size = space.stage_size(side, stage)
+            places += [(Kind.DOWNSAMPLE, downsample_of, name, width, size) for name in space.downsamples for width in widths]
+        last = space.stage_size(side, len(space.depths) - 1)
+        places += [(Kind.HEAD, head_of, name, width, last) for name in space.heads for width in space.widths[-1]]
+        for kind, settled, name, width, size in places:
+            if settled(space, name, width, size) is None:
+                raise SpaceError(
+                    f"{kind} {name!r} of space {space.name!r} cannot give {width} channels from a {size}x{size} map of the "
+                    "sizes that its strides ask for: leave it out"
+                )
 
 
 def _settings(space: SearchSpace) -> None:
@@ -122,6 +162,13 @@ def _every_block_has_a_mixer(space: SearchSpace) -> None:
                 raise SpaceError(
                     f"mixer {name!r} has no legal setting in stage {stage} of space {space.name!r} "
                     f"(widths {list(space.widths[stage])}, maps {sizes}): leave it out there or widen its settings"
+                )
+        for name, width, side in itertools.product(space.channel_mixers, space.widths[stage], space.resolutions):
+            size, choices = space.stage_size(side, stage), space.choices_of(Kind.CHANNEL_MIXER, name)
+            if operator(Kind.CHANNEL_MIXER, name).repair({}, width, size, choices) is None:
+                raise SpaceError(
+                    f"channel mixer {name!r} of space {space.name!r} has no legal setting at {width} channels on a "
+                    f"{size}x{size} map: leave it out or widen its settings"
                 )
     for side in space.resolutions:
         for name in space.placements:

@@ -55,12 +55,15 @@ def parameters_on_meta() -> Iterator[None]:
 def shares(node: Node, module: nn.Module) -> list[Share]:
     """Where each parameter of a node's module lives in the store.
 
-    Operators of one family share at one slot; norms of all kinds share; each operator has a layer scale of its own.
+    Operators of one family share at one slot; norms of all kinds share; each operator has a layer scale, and whatever else
+    its residual has, of its own.
     """
     found = []
     for local, parameter, modes in parameters_with_modes(module):
-        part, _, rest = local.partition(".")
-        owner = {"op": _family(node), "scale": f"scale/{node.operator}"}.get(part, part)
+        part, _, rest = local.removeprefix("residual.").partition(".")
+        owner = _family(node) if part == "op" else part
+        if node.residual and part not in ("op", "norm"):
+            owner = f"{part}/{node.operator}"
         found.append(Share(local, store_key(node.slot, owner, rest), tuple(parameter.shape), modes))
     return found
 
@@ -71,10 +74,7 @@ def store_key(slot: str, owner: str, parameter: str) -> str:
 
 
 def _family(node: Node) -> str:
-    if node.kind in (graph.SPLIT, graph.CONCAT, graph.PROJECTION, graph.HEAD):
-        return node.kind
-    kind = Kind.TOKEN_MIXER if node.kind == graph.BRANCH else Kind(node.kind)
-    return operator(kind, node.operator).family
+    return operator(Kind.TOKEN_MIXER if node.kind == graph.BRANCH else Kind(node.kind), node.operator).family
 
 
 class Skeletons:

@@ -16,6 +16,7 @@ from nas.search_spaces.backbone import module_of
 from nas.search_spaces.graph import Node, branch_widths
 from nas.search_spaces.registry import Kind, operator
 from nas.search_spaces.space import SearchSpace
+from nas.search_spaces.surroundings import downsample_of, head_of, stem_of
 from nas.supernet.skeleton import Share, skeleton_of
 from nas.supernet.views import slices, union
 
@@ -49,23 +50,22 @@ def parameter_store(space: SearchSpace, num_classes: int, in_channels: int, seed
 
 def slots(space: SearchSpace, num_classes: int, in_channels: int) -> Iterator[list[Tenant]]:
     """For each slot of the largest member, every node that may stand there."""
-    first, last = space.widths[0], space.widths[-1]
-    side = max(space.resolutions)
-    image = (side, side, in_channels)
-    for op, width, norm in itertools.product(space.stems, first, space.norms):
-        yield [_tenant(_node("stem", Kind.STEM, Op.of(op, stride=space.stem_stride), norm, image, (1, 1, width)))]
+    for op, norm, side, width in itertools.product(space.stems, space.norms, space.resolutions, space.widths[0]):
+        stem = stem_of(space, op, width, side)
+        assert stem is not None, "a space is refused where a stem cannot work"
+        yield [_tenant(_node("stem", Kind.STEM, stem, norm, (side, side, in_channels), (1, 1, width)))]
     for stage, depths in enumerate(space.depths):
         yield from _stage(space, stage, max(depths))
-    for width, norm in itertools.product(last, space.norms):
-        yield [_tenant(_node("head", graph.HEAD, Op("average_pool"), norm, (1, 1, width), (1, 1, num_classes)))]
+    sizes = {space.stage_size(side, len(space.depths) - 1) for side in space.resolutions}
+    for op, norm, width, size in itertools.product(space.heads, space.norms, space.widths[-1], sizes):
+        head = head_of(space, op, width, size)
+        assert head is not None, "a space is refused where a head cannot work"
+        yield [_tenant(_node("head", graph.HEAD, head, norm, (size, size, width), (1, 1, num_classes)))]
 
 
 def _stage(space: SearchSpace, stage: int, depth: int) -> Iterator[list[Tenant]]:
     if stage > 0:
-        slot = f"s{stage}_downsample"
-        widths = itertools.product(space.widths[stage - 1], space.widths[stage])
-        for (before, after), op, norm in itertools.product(widths, space.downsamples, space.norms):
-            yield [_tenant(_node(slot, Kind.DOWNSAMPLE, Op(op), norm, (2, 2, before), (1, 1, after)))]
+        yield from _downsamples(space, stage)
     template = list(_block_nodes(space, stage))
     known = {node.key + node.slot: skeleton_of(node)[1] for node in template}
     for block in range(depth):
@@ -78,38 +78,66 @@ def _stage(space: SearchSpace, stage: int, depth: int) -> Iterator[list[Tenant]]
             )
             tenants.append(Tenant(node, parts))
         yield tenants
+    for text, width in itertools.product(space.residuals, space.widths[stage]):
+        name = Op.parse(text).name
+        if operator(Kind.RESIDUAL, name).side:
+            shape = (1, 1, width)
+            yield [_tenant(_node(f"s{stage}_end", Kind.RESIDUAL, Op(name), "", shape, shape))]
+
+
+def _downsamples(space: SearchSpace, stage: int) -> Iterator[list[Tenant]]:
+    slot, sizes = f"s{stage}_downsample", {space.stage_size(side, stage - 1) for side in space.resolutions}
+    widths = itertools.product(space.widths[stage - 1], space.widths[stage])
+    for (before, after), op, norm, size in itertools.product(widths, space.downsamples, space.norms, sizes):
+        down = downsample_of(space, op, after, size)
+        assert down is not None, "a space is refused where a downsample cannot work"
+        yield [_tenant(_node(slot, Kind.DOWNSAMPLE, down, norm, (size, size, before), (1, 1, after)))]
 
 
 def _block_nodes(space: SearchSpace, stage: int) -> Iterator[Node]:
     """Every distinct node of a block of a stage, at the slots `block_mixer`, `block_partner` and `block_channel`."""
     sizes = {space.stage_size(side, stage) for side in space.resolutions}
     for width, size in itertools.product(space.widths[stage], sizes):
-        for op, norm in itertools.product(space.mixers[stage], space.norms):
-            yield from _operators(space, "block_mixer", Kind.TOKEN_MIXER, op, width, size, norm)
+        for kind, slot, ops in (
+            (Kind.TOKEN_MIXER, "block_mixer", space.mixers[stage]),
+            (Kind.CHANNEL_MIXER, "block_channel", space.channel_mixers),
+        ):
+            for op in ops:
+                yield from _operators(space, slot, kind, op, (size, size, width))
         parts = [branch_widths(width, split) for split in space.splits if split < 1.0 and width >= 16]
         firsts, seconds = {first for first, _ in parts}, {second for _, second in parts}
-        if parts:
-            yield _node("block_mixer", graph.CONCAT, Op("add"), "", (size, size, width), (size, size, width))
+        for residual in space.residuals if parts else ():
+            shape = (size, size, width)
+            yield _node("block_mixer", graph.CONCAT, Op("add"), "", shape, shape, residual)
         for op, part in itertools.product(space.mixers[stage], firsts):
-            yield from _operators(space, "block_mixer", Kind.TOKEN_MIXER, op, part, size)
+            yield from _branches(space, "block_mixer", op, (size, size, part))
         for op, part in itertools.product(space.partners, seconds):
-            yield from _operators(space, "block_partner", Kind.TOKEN_MIXER, op, part, size)
-        for norm, op in itertools.product(space.norms, space.channel_mixers):
-            yield from _operators(space, "block_channel", Kind.CHANNEL_MIXER, op, width, size, norm)
+            yield from _branches(space, "block_partner", op, (size, size, part))
 
 
-def _operators(space: SearchSpace, slot: str, kind: Kind, name: str, width: int, size: int, norm: str = "") -> Iterator[Node]:
-    shape = (size, size, width)
-    for settings in operator(kind, name).legal_settings(width, size, space.choices_of(kind, name)):
-        if norm:
-            yield _node(slot, kind, Op(name, settings), norm, shape, shape)
-        else:
-            yield _node(slot, graph.BRANCH, Op(name, settings), "", shape, shape)
+def _operators(space: SearchSpace, slot: str, kind: Kind, name: str, shape: graph.Shape) -> Iterator[Node]:
+    """An operator with all its settings, and with the first of them in all norms and residuals.
+
+    The parameters of a norm do not depend on the operator behind it, and those of a residual on neither, unless it norms
+    what the operator gives.
+    """
+    every = operator(kind, name).legal_settings(shape[2], shape[0], space.choices_of(kind, name))
+    for settings in every:
+        yield _node(slot, kind, Op(name, settings), space.norms[0], shape, shape, space.residuals[0])
+    for norm, residual in itertools.product(space.norms, space.residuals if every else ()):
+        if residual == space.residuals[0] or norm == space.norms[0] or not graph.joins_branches(Op.parse(residual).name):
+            yield _node(slot, kind, Op(name, every[0]), norm, shape, shape, residual)
 
 
-def _node(slot: str, kind: str, op: Op, norm: str, in_shape: graph.Shape, out_shape: graph.Shape) -> Node:
+def _branches(space: SearchSpace, slot: str, name: str, shape: graph.Shape) -> Iterator[Node]:
+    known = operator(Kind.TOKEN_MIXER, name)
+    for settings in known.legal_settings(shape[2], shape[0], space.choices_of(known.kind, name)):
+        yield _node(slot, graph.BRANCH, Op(name, settings), "", shape, shape)
+
+
+def _node(slot: str, kind: str, op: Op, norm: str, in_shape: graph.Shape, out_shape: graph.Shape, residual: str = "") -> Node:
     channels = (0, in_shape[2]) if kind == graph.BRANCH else None
-    return Node(slot, slot, kind, op.name, op.settings, norm, in_shape, out_shape, (), channels)
+    return Node(slot, slot, kind, op.name, op.settings, norm, in_shape, out_shape, (), channels, residual=residual)
 
 
 def _tenant(node: Node) -> Tenant:

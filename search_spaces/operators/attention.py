@@ -14,6 +14,12 @@ HEADS = Setting(
     because="heads divide the channels and have at least 4 each",
 )
 
+EVEN_HEADS = Setting(
+    (2, 4, 8),
+    rule=lambda v, place: int(v) >= 1 and int(v) % 2 == 0 and HEADS.rule(v, place),
+    because="an even number of heads that divide the channels and have at least 4 each",
+)
+
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """(..., N, C) -> (..., heads, N, C / heads)."""

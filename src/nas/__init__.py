@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nas import operators, search
+    from nas import catalog, operators, search
     from nas.predictors.cost import Cost, cost
     from nas.predictors.measure import measure
     from nas.predictors.target import Target
@@ -36,6 +36,7 @@ _HOMES = {
     "Supernet": "nas.supernet.supernet",
     "Target": "nas.predictors.target",
     "build": "nas.search_spaces.backbone",
+    "catalog": "",
     "cost": "nas.predictors.cost",
     "load_space": "nas.search_spaces.presets",
     "measure": "nas.predictors.measure",
@@ -52,6 +53,7 @@ __all__ = [
     "Supernet",
     "Target",
     "build",
+    "catalog",
     "cost",
     "load_space",
     "measure",

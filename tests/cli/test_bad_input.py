@@ -118,7 +118,7 @@ def test_an_architecture_with_an_unknown_operator_is_refused(nas, fails, tmp_pat
 
 
 def test_a_name_that_is_no_architecture_is_answered_with_what_is(nas, fails):
-    assert "no architecture 'randm'; name an architecture.json, a run folder, random" in fails(nas("describe", "randm"), 1)
+    assert "no architecture 'randm': name architecture.json, a run folder" in fails(nas("describe", "randm"), 1)
 
 
 def test_binary_rubbish_is_refused_as_an_architecture(nas, fails, tmp_path):

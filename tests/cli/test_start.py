@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-COMMANDS = ("search", "profile", "describe", "operators", "spaces", "export", "report")
+COMMANDS = ("search", "profile", "describe", "operators", "catalog", "spaces", "export", "report")
 HEAVY = ("torch", "optuna", "ray", "numpy", "sklearn", "rich.progress")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["search", "--help"], ["--version"]])
-def test_help_imports_none_of_the_large_libraries(arguments):
+@pytest.mark.parametrize("arguments", [["--help"], ["search", "--help"], ["--version"], ["operators"], ["catalog", "--json"]])
+def test_help_and_lists_import_none_of_the_large_libraries(arguments):
     code = f"""
 import sys
 from nas.__main__ import run

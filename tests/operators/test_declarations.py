@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nas.errors import SpaceError
+from nas.search_spaces.operators.attention_base import Modifiers
 from nas.search_spaces.registry import Group, Kind, Operator, Place, Value, operator, operators
 
 EVERY = list(operators())
@@ -45,9 +46,18 @@ def legal(op: Operator, chosen: dict[str, Value], width: int, size: int) -> bool
 
 
 def construct(op: Operator, width: int, size: int, chosen: Any) -> nn.Module:
-    if op.kind == Kind.NORM:
-        return op.module(width, **dict(chosen))
-    return op.module(*((3, width) if op.kind in (Kind.STEM, Kind.DOWNSAMPLE) else (width, size)), **dict(chosen))
+    match op.kind:
+        case Kind.NORM:
+            arguments: tuple[Any, ...] = (width,)
+        case Kind.STEM | Kind.DOWNSAMPLE:
+            arguments = (3, width, size) if op.sized else (3, width)
+        case Kind.RESIDUAL:
+            arguments = (nn.LayerNorm(width), nn.Linear(width, width), width)
+        case Kind.HEAD:
+            arguments = (nn.LayerNorm, width, size, 10)
+        case _:
+            arguments = (width, size)
+    return op.module(*arguments, **dict(chosen))
 
 
 @pytest.mark.parametrize("op", EVERY, ids=name_of)
@@ -64,8 +74,15 @@ def test_an_operator_says_what_it_is_where_it_is_from_and_how_to_check_it(op: Op
 @pytest.mark.parametrize("op", MIXERS, ids=name_of)
 def test_a_mixer_is_called_with_width_size_and_its_settings(op: Operator) -> None:
     parameters = inspect.signature(op.module.__init__).parameters
-    assert list(parameters) == ["self", "width", "size", *op.settings]
-    assert all(parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in op.settings)
+    named = [name for name, parameter in parameters.items() if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
+    others = [name for name in op.settings if name not in named]
+    assert list(parameters)[:3] == ["self", "width", "size"]
+    assert named == [name for name in op.settings if name in named]
+    assert not others or set(others) <= set(Modifiers.__annotations__), "the rest are the modifiers of attention"
+    for name in named:
+        default = parameters[name].default
+        assert (op.settings[name].default is None) == (default is inspect.Parameter.empty)
+        assert op.settings[name].default is None or op.settings[name].default == default
 
 
 def test_token_mixers_belong_to_a_group_and_other_operators_to_none() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -19,6 +20,10 @@ PARTS = 8
 OTHERS = [op for op in operators() if op not in MIXERS]
 
 
+def whole(out: Tensor | tuple[Tensor, ...]) -> Tensor:
+    return torch.cat(out, dim=-1) if isinstance(out, tuple) else out
+
+
 class Side(nn.Module):
     """All given modules on one image or map."""
 
@@ -27,7 +32,7 @@ class Side(nn.Module):
         self.parts = nn.ModuleDict(modules)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return tuple(part(x) for part in self.parts.values())
+        return tuple(whole(part(x)) for part in self.parts.values())
 
 
 def build(op: Operator, share: float = 0.5) -> nn.Module:
@@ -37,11 +42,19 @@ def build(op: Operator, share: float = 0.5) -> nn.Module:
 
 
 def construct(op: Operator, settings: Settings) -> nn.Module:
-    arguments = {
-        Kind.NORM: (WIDTH,),
-        Kind.STEM: (3, WIDTH),
-        Kind.DOWNSAMPLE: (WIDTH, 2 * WIDTH),
-    }.get(op.kind, (WIDTH, SIZE))
+    match op.kind:
+        case Kind.NORM:
+            arguments: tuple[Any, ...] = (WIDTH,)
+        case Kind.STEM:
+            arguments = (3, WIDTH, 2 * SIZE) if op.sized else (3, WIDTH)
+        case Kind.DOWNSAMPLE:
+            arguments = (WIDTH, 2 * WIDTH, SIZE) if op.sized else (WIDTH, 2 * WIDTH)
+        case Kind.RESIDUAL:
+            arguments = (nn.LayerNorm(WIDTH), nn.Linear(WIDTH, WIDTH), WIDTH)
+        case Kind.HEAD:
+            arguments = (nn.LayerNorm, WIDTH, SIZE, 10)
+        case _:
+            arguments = (WIDTH, SIZE)
     module = op.module(*arguments, **dict(settings))
     for parameter in module.parameters():
         parameter.data.add_(torch.rand_like(parameter.data) * 0.2)
@@ -70,11 +83,11 @@ def test_mixers_run_in_onnxruntime_as_in_torch(share: float, batch: int, columns
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize("op", [op for op in MIXERS if op.variants(WIDTH, SIZE)], ids=lambda op: f"{op.kind}-{op.name}")
+@pytest.mark.parametrize("op", [op for op in operators() if op.variants(WIDTH, SIZE)], ids=lambda op: f"{op.kind}-{op.name}")
 def test_variants_run_in_onnxruntime_as_in_torch(op: Operator) -> None:
     torch.manual_seed(0)
     side = Side({str(n): construct(op, settings) for n, settings in enumerate(op.variants(WIDTH, SIZE))}).eval()
-    assert_runs_the_same(side, torch.randn(2, SIZE, COLUMNS, WIDTH))
+    assert_runs_the_same(side, torch.randn(2, 3, 32, 48) if op.kind == Kind.STEM else torch.randn(2, SIZE, COLUMNS, WIDTH))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -94,7 +107,7 @@ def test_shifted_and_dilated_attention_run_in_onnxruntime_as_in_torch(batch: int
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize("kind", [Kind.STEM, Kind.DOWNSAMPLE, Kind.NORM])
+@pytest.mark.parametrize("kind", [Kind.STEM, Kind.DOWNSAMPLE, Kind.NORM, Kind.RESIDUAL, Kind.HEAD])
 def test_other_operators_run_in_onnxruntime_as_in_torch(kind: Kind) -> None:
     torch.manual_seed(0)
     side = Side({op.name: build(op) for op in OTHERS if op.kind == kind}).eval()

@@ -29,7 +29,7 @@ def construct(about: dict[str, str]) -> nn.Module:
     if kind == Kind.NORM:
         return op.module(width, **settings)
     if kind in (Kind.STEM, Kind.DOWNSAMPLE):
-        return op.module(int(about["in_width"]), width, **settings)
+        return op.module(int(about["in_width"]), width, *((size,) if op.sized else ()), **settings)
     return op.module(width, size, **settings)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -36,15 +37,38 @@ def reference_of(op: Operator) -> Callable[[nn.Module, Tensor], Tensor]:
 
 def build(op: Operator, settings: Settings = (), *, width: int = WIDTH, size: int = 4) -> nn.Module:
     """The operator with parameters and running statistics that are all different from their defaults."""
-    if op.kind == Kind.NORM:
-        module = op.module(width, **dict(settings))
-    elif op.kind in (Kind.STEM, Kind.DOWNSAMPLE):
-        module = op.module(3 if op.kind == Kind.STEM else width // 2, width, **dict(settings))
-    else:
-        module = op.module(width, size, **dict(settings))
+    match op.kind:
+        case Kind.NORM:
+            arguments: tuple[Any, ...] = (width,)
+        case Kind.STEM | Kind.DOWNSAMPLE:
+            widths = (3 if op.kind == Kind.STEM else width // 2, width)
+            arguments = (*widths, size * unit(op, settings)) if op.sized else widths
+        case Kind.RESIDUAL:
+            arguments = (nn.LayerNorm(width), nn.Linear(width, width), width)
+        case Kind.HEAD:
+            arguments = (nn.LayerNorm, width, size, 5)
+        case _:
+            arguments = (width, size)
+    module = op.module(*arguments, **dict(settings))
     for tensor in (*module.parameters(), *(b for n, b in module.named_buffers() if n.endswith(("_mean", "_var")))):
         tensor.data.add_(torch.rand_like(tensor.data) * 0.5)
     return module
+
+
+def unit(op: Operator, settings: Settings) -> int:
+    """The side of the smallest square map that the operator gives a position of."""
+    return next(side for side in (1, 2, 4, 8, 16, 32, 64) if min(op.map_after(side, side, settings)) > 0)
+
+
+def whole(out: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """What an operator returns, with what it emits beside its map behind the channels."""
+    return torch.cat(out, dim=-1) if isinstance(out, tuple) else out
+
+
+def beside(op: Operator, x: Tensor) -> tuple[Tensor, ...]:
+    """What an operator may read beside x."""
+    shapes = {"history": [x.shape] * 3, "significance": [(*x.shape[:3], 1)], "context": [x.shape]}
+    return tuple(torch.randn(shape) for shape in shapes.get(op.side, []))
 
 
 def sample(op: Operator, height: int, width: int, channels: int = WIDTH, batch: int = 2) -> Tensor:
@@ -72,13 +96,13 @@ def parity_cases() -> Iterator[object]:
                 yield pytest.param(op, size, settings, id=f"{name_of(op)}-{size}-{label}")
 
 
-def assert_same(op: Operator, module: nn.Module, x: Tensor) -> None:
+def assert_same(op: Operator, module: nn.Module, x: Tensor, side: tuple[Tensor, ...] = ()) -> None:
     """Output, gradient of the input, and gradients of all parameters are the reference's."""
     results = []
     probe = None
-    for function in (module, lambda y: reference_of(op)(module, y)):
+    for function in (module, lambda y, *rest: reference_of(op)(module, y, *rest)):
         leaf = x.detach().clone().requires_grad_()
-        out = function(leaf)
+        out = whole(function(leaf, *side))
         probe = torch.randn_like(out) if probe is None else probe
         names, parameters = zip(*module.named_parameters(), strict=True) if any(True for _ in module.parameters()) else ((), ())
         gradients = torch.autograd.grad((out * probe).sum(), (leaf, *parameters))
@@ -90,12 +114,22 @@ def assert_same(op: Operator, module: nn.Module, x: Tensor) -> None:
 @pytest.mark.parametrize(("op", "size", "settings"), list(parity_cases()))
 def test_output_and_all_gradients_equal_the_reference(op: Operator, size: int, settings: Settings) -> None:
     module = build(op, settings, size=size)
-    smallest = 4 if op.kind in (Kind.STEM, Kind.DOWNSAMPLE) else 1
+    smallest = max(4, unit(op, settings)) if op.kind in (Kind.STEM, Kind.DOWNSAMPLE) else 1
     for height, width in ((size, size), *OTHER_MAPS[: 1 if size > 4 else 2]):
         x = sample(op, max(height, smallest), max(width, smallest))
         assert_same(op, module.train(), x)
         if any(isinstance(part, nn.BatchNorm2d) for part in module.modules()):
             assert_same(op, module.eval(), x)
+
+
+@pytest.mark.parametrize("op", [op for op in EVERY if op.side], ids=name_of)
+def test_what_is_read_beside_the_map_is_used_as_in_the_reference(op: Operator) -> None:
+    for settings in (*covering(op.legal_settings(WIDTH, 6)), *op.variants(WIDTH, 6)):
+        module, x = build(op, settings, size=6).eval(), sample(op, 6, 5)
+        side = beside(op, x)
+        assert_same(op, module, x, side)
+        with torch.no_grad():
+            assert not torch.allclose(whole(module(x, *side)), whole(module(x)))
 
 
 @pytest.mark.parametrize(
@@ -120,10 +154,12 @@ def test_every_legal_setting_gives_the_declared_shape_on_any_map(op: Operator) -
         for settings in (*op.legal_settings(width, size), *op.variants(width, size)):
             module = build(op, settings, width=width, size=size)
             for height, columns in ((size, size), (7, 10), (2, 3), (1, 1)):
-                stride = {Kind.STEM: int(dict(settings).get("stride", 1)), Kind.DOWNSAMPLE: 2}.get(op.kind, 1)
+                rows, cells = height * unit(op, settings), columns * unit(op, settings)
                 with torch.no_grad():
-                    out = module(sample(op, height * stride, columns * stride, channels=width))
-                assert out.shape == (2, height, columns, width), f"{op.name} {settings} on {height}x{columns}"
+                    out = whole(module(sample(op, rows, cells, channels=width)))
+                declared = (2, *op.map_after(rows, cells, settings), width + bool(op.emits))
+                shape = (2, 5) if op.kind == Kind.HEAD else declared
+                assert out.shape == shape, f"{op.name} {settings} on {height}x{columns}"
                 assert out.isfinite().all()
 
 
@@ -139,17 +175,18 @@ def test_weights_mean_the_same_whatever_map_size_the_module_was_built_for(op: Op
         small, large = build(op, settings, size=9), build(op, settings, size=21)
         large.load_state_dict(small.state_dict())
         x = sample(op, 21, 21, batch=1)
-        torch.testing.assert_close(small.eval()(x), large.eval()(x), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(whole(small.eval()(x)), whole(large.eval()(x)), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("op", EVERY, ids=name_of)
 def test_memory_layout_of_the_input_does_not_matter(op: Operator) -> None:
     for settings in op.legal_settings(WIDTH, 8)[:1]:
-        module, x = build(op, settings, size=8).eval(), sample(op, 8, 8)
+        side = max(8, 2 * unit(op, settings))
+        module, x = build(op, settings, size=8).eval(), sample(op, side, side)
         for order in ((3, 2, 1, 0), (0, 3, 1, 2), (0, 2, 3, 1)):
             back = [order.index(dim) for dim in range(4)]
             strided = x.permute(order).contiguous().permute(back)
-            torch.testing.assert_close(module(strided), module(x), rtol=1e-10, atol=1e-10)
+            torch.testing.assert_close(whole(module(strided)), whole(module(x)), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("op", EVERY, ids=name_of)
@@ -162,9 +199,9 @@ def test_a_skeleton_with_parameters_on_meta_runs_with_given_parameters(op: Opera
                 if parameter is not None:
                     part._parameters[name] = nn.Parameter(parameter.to("meta"))
         assert all(not b.is_meta for b in skeleton.buffers())
-        x = sample(op, 8, 8)
+        x = sample(op, max(8, 2 * unit(op, settings)), max(8, 2 * unit(op, settings)))
         out = torch.func.functional_call(skeleton, {**dict(module.named_parameters()), **statistics}, (x,))
-        assert torch.equal(out, module(x))
+        assert torch.equal(whole(out), whole(module(x)))
 
 
 @pytest.mark.parametrize("op", EVERY, ids=name_of)

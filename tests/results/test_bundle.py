@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from nas.errors import SpaceError
 from nas.results.bundle import bundle_source
 from nas.results.load import run_source
 from nas.search_spaces.architecture import Architecture, Block, Op, Stage
@@ -27,16 +29,18 @@ def in_place(op: Operator) -> Architecture:
     """A small architecture with the operator in it, at the last of its legal settings."""
     width, size = 16, 8
     chosen = Op(op.name, op.legal_settings(width, size)[-1]) if op.settings else Op(op.name)
-    stem, norm, down, mixer, channel = (
+    stem, norm, down, mixer, channel, residual, head = (
         Op.of("patchify", stride=2),
         "layer",
         Op.of("conv"),
         Op.of("depthwise_conv", kernel=3, dilation=1),
         None,
+        None,
+        Op("average_pool"),
     )
     match op.kind:
         case Kind.STEM:
-            stem = chosen
+            stem, down = chosen, Op("keep") if op.out_map else down
         case Kind.NORM:
             norm = op.name
         case Kind.DOWNSAMPLE:
@@ -45,9 +49,18 @@ def in_place(op: Operator) -> Architecture:
             mixer = chosen
         case Kind.CHANNEL_MIXER:
             channel = chosen
-    side = size * 2 * int(dict(stem.settings)["stride"])
+        case Kind.RESIDUAL:
+            residual, channel = chosen, Op.of("mlp", expansion=2)
+        case Kind.HEAD:
+            head = chosen
     plain = Block((Op.of("depthwise_conv", kernel=3, dilation=1),), None)
-    return Architecture(side, stem, (Stage(8, norm, None, (plain,)), Stage(width, norm, down, (Block((mixer,), channel),))))
+    last = Stage(width, norm, down, (Block((mixer,), channel),) * 2, residual)
+    for side in (32, 64, 16, 128, 224):
+        found = Architecture(side, stem, (Stage(8, norm, None, (plain,)), last), head)
+        with contextlib.suppress(SpaceError):
+            found.check()
+            return found
+    raise AssertionError(f"no image suits {op.name}")
 
 
 def standalone(model: Backbone, folder: Path, num_classes: int = 10, in_channels: int = 1) -> ModuleType:

@@ -141,7 +141,7 @@ def test_an_onnx_file_that_differs_is_refused(tmp_path: Path, monkeypatch: pytes
     right = tracing.attention
     monkeypatch.setattr(tracing, "attention", unscaled)
     model = build(small(), 3, 1)
-    nn.init.normal_(model.nodes["s0b0_mixer"].op.bias_table, std=2.0)
+    nn.init.normal_(model.nodes["s0b0_mixer"].op.position.table, std=2.0)
     with pytest.raises(FileError, match=r"backbone\.onnx differs from the network"):
         export(model, tmp_path / "w", num_classes=3, in_channels=1, formats=("onnx",))
     assert not list(tmp_path.iterdir())

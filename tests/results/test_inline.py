@@ -55,6 +55,13 @@ def inline(package: str, *wanted: str) -> tuple[dict[str, Any], str, list[str]]:
     return space, text, called
 
 
+def test_two_constants_of_one_statement_come_along(package: Write) -> None:
+    name = package(a="STEP, REACH = 4, 7\nTWICE = 2 * REACH\ndef area(n):\n    return STEP * n + TWICE\n")
+    space, text, _ = inline(name, "a.area")
+    assert space["area"](2) == 22
+    assert text.count("STEP, REACH = 4, 7") == 1
+
+
 def test_helpers_of_helpers_come_along_and_the_rest_stays(package: Write) -> None:
     name = package(
         a="from PKG.b import twice\nUNUSED = 1\ndef four(x):\n    return twice(twice(x))\n",

@@ -13,6 +13,7 @@ import pytest
 
 from nas.errors import SpaceError
 from nas.search_spaces.architecture import Architecture, Block, Op, Stage
+from nas.search_spaces.graph import joins_branches
 from nas.search_spaces.placement import PLACEMENTS
 from nas.search_spaces.registry import Kind, names, operators
 from nas.search_spaces.space import SearchSpace
@@ -42,6 +43,8 @@ def draw_space(rng: random.Random, stages: int) -> SearchSpace:
         "splits": splits,
         "channel_mixers": some(rng, names(Kind.CHANNEL_MIXER)),
         "placements": some(rng, PLACEMENTS),
+        "residuals": some(rng, [name for name in names(Kind.RESIDUAL) if len(splits) == 1 or joins_branches(name)], 1, 2),
+        "heads": some(rng, names(Kind.HEAD), 1, 2),
         "settings": {"kernel": some(rng, (3, 5, 7)), "heads": (1, 2)} if rng.random() < 0.5 else {},
     }
     return SearchSpace(**fields)
@@ -69,7 +72,8 @@ def countable_space(seed: int) -> SearchSpace:
     for _ in range(10_000):
         with contextlib.suppress(SpaceError):
             drawn = draw_space(rng, rng.choice((1, 1, 2)))
-            two = {name: some(rng, getattr(drawn, name), 1, 2) for name in ("stems", "downsamples", "norms", "placements")}
+            fields = ("stems", "downsamples", "norms", "placements", "residuals", "heads")
+            two = {name: some(rng, getattr(drawn, name), 1, 2) for name in fields}
             first = {name: getattr(drawn, name)[:1] for name in ("resolutions", "channel_mixers")}
             few = {name: some(rng, op.settings[name].choices, 1, 2) for op in operators() for name in op.settings}
             space = dataclasses.replace(drawn, **two, **first, settings=few)

@@ -154,7 +154,11 @@ BLOCK = ("stages", 1, "blocks", 0)
         (("stages", 0, "downsample"), {"operator": "conv", "settings": {}}, "the first has none"),
         (("stages", 1, "blocks"), [], "a stage has at least one block"),
         ((*BLOCK, "split"), "half", "stages[1].blocks[0].split must be a number, got 'half'"),
-        ((*BLOCK, "mixers"), [], "one token mixer or two in parallel, got 0"),
+        (
+            (*BLOCK, "mixers"),
+            [{"operator": "pooling", "settings": {"pool": 3}}] * 3,
+            "one token mixer or two in parallel, got 3",
+        ),
         ((*BLOCK, "mixers", 0, "operator"), "depthwise_con", "Did you mean 'depthwise_conv'?"),
         ((*BLOCK, "mixers", 0, "settings"), {"size": 3}, "takes the settings"),
         ((*BLOCK, "channel_mixer", "settings", "expansion"), [4], "must be a number, a name or a truth value, got [4]"),
@@ -209,3 +213,73 @@ def test_unknown_operator_names_the_nearest() -> None:
 
 def test_depth_counts_the_blocks_of_all_stages(handmade: Architecture) -> None:
     assert handmade.depth == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "op"),
+    [
+        ("layer", Op("layer")),
+        ("layer(eps=1e-05)", Op.of("layer", eps=1e-5)),
+        ("layer( bias = False , eps=0.00001 )", Op.of("layer", eps=1e-5, bias=False)),
+        ("x(a=3, b=word)", Op.of("x", a=3, b="word")),
+    ],
+)
+def test_operators_are_read_from_text(text: str, op: Op) -> None:
+    assert Op.parse(text) == op
+    assert Op.parse(str(op)) == op
+
+
+@pytest.mark.parametrize("text", ["", "(", "layer(", "layer(eps)", "layer(eps=)", "(eps=1)"])
+def test_other_texts_are_no_operators(text: str) -> None:
+    with pytest.raises(SpaceError, match="not an operator"):
+        Op.parse(text)
+
+
+def test_what_a_network_says_beside_its_defaults_comes_back_from_json(handmade: Architecture) -> None:
+    first, last = handmade.stages
+    conv = first.blocks[0].mixers
+    blocks = (
+        Block(conv, None, residual=Op("plain"), norm="none"),
+        Block((), Op.of("mlp", expansion=2)),
+        Block((), None, norm="rms"),
+    )
+    stages = (
+        dataclasses.replace(first, blocks=blocks, residual=Op("residual_scale"), norm="layer(eps=1e-05)"),
+        dataclasses.replace(last, downsample_norm="none"),
+    )
+    found = Architecture(32, handmade.stem, stages, Op.of("mlp_head", expansion=2), "none", "layer(bias=False)")
+    found.check()
+    assert Architecture.from_json(found.to_json()) == found
+    assert found.digest != dataclasses.replace(found, head_norm="layer").digest
+
+
+def test_what_equals_a_default_is_left_out(handmade: Architecture) -> None:
+    first, last = handmade.stages
+    block = dataclasses.replace(first.blocks[0], residual=Op("layer_scale"), norm=first.norm)
+    stages = (
+        dataclasses.replace(first, blocks=(block, *first.blocks[1:]), residual=Op("layer_scale")),
+        dataclasses.replace(last, downsample_norm=last.norm),
+    )
+    again = Architecture(32, handmade.stem, stages, Op("average_pool"), first.norm, last.norm)
+    assert again == handmade
+    assert again.digest == handmade.digest
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        (("head",), 3, "head must be an object, got 3"),
+        (("head",), {"operator": "average_poll", "settings": {}}, "Did you mean 'average_pool'?"),
+        (("head_norm",), 3, "head_norm must be a name, got 3"),
+        (("stages", 1, "residual"), {"operator": "layer_scal", "settings": {}}, "Did you mean 'layer_scale'?"),
+        (("stages", 1, "downsample_norm"), "layr", "unknown norm 'layr'"),
+        (("stages", 1, "norm"), "layer(eps=7.0)", "eps=7.0 of 'layer' is illegal"),
+        (("stages", 1, "norm"), "layer(eps=1e-06)", "is its default: leave it out"),
+        (("stages", 1, "norm"), "layer(eps", "not an operator"),
+        (("overview_at",), 1, "overview_at=1 must leave stages"),
+    ],
+)
+def test_later_fields_are_refused_with_the_place_and_the_value(
+    sampled: Architecture, path: tuple[str | int, ...], value: Any, expected: str
+) -> None:
+    assert expected in fails(altered(sampled, path, value))

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 import nas
+from nas.search_spaces.graph import joins_branches
 from nas.search_spaces.registry import Kind, names
 from nas.search_spaces.space import SearchSpace
+from nas.search_spaces.surroundings import downsample_of, stem_of
 from nas.supernet.data import DataSplits, load_data
 from nas.supernet.supernet import Supernet
 
@@ -32,18 +34,27 @@ def scattered(supernet: Supernet) -> Supernet:
     return supernet
 
 
+def regular(space: SearchSpace, kind: Kind) -> tuple[str, ...]:
+    """The stems or downsamples that give the maps of a space's strides; a class token, say, does not."""
+    settled = stem_of if kind == Kind.STEM else downsample_of
+    return tuple(name for name in names(kind) if settled(space, name, 32, 32) is not None)
+
+
 @pytest.fixture(scope="session")
 def everything() -> Supernet:
     """The supernet of `tiny` with all registered operators in all stages; three blocks a stage keep it small."""
+    tiny = nas.load_space("tiny")
     space = dataclasses.replace(
-        nas.load_space("tiny"),
+        tiny,
         name="everything",
         depths=((1, 2, 3),) * 3,
         mixers=(tuple(names(Kind.TOKEN_MIXER)),) * 3,
         partners=tuple(names(Kind.TOKEN_MIXER)),
         channel_mixers=tuple(names(Kind.CHANNEL_MIXER)),
-        stems=tuple(names(Kind.STEM)),
-        downsamples=tuple(names(Kind.DOWNSAMPLE)),
+        stems=regular(tiny, Kind.STEM),
+        downsamples=regular(tiny, Kind.DOWNSAMPLE),
+        heads=tuple(names(Kind.HEAD)),
+        residuals=tuple(name for name in names(Kind.RESIDUAL) if joins_branches(name)),
         norms=tuple(names(Kind.NORM)),
         placements=("free",),
     )

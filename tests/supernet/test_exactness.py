@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
@@ -14,13 +15,17 @@ from torch import nn
 import nas
 from nas.errors import SpaceError
 from nas.search_spaces.architecture import Architecture, Block, Op, Stage
-from nas.search_spaces.graph import branch_widths
+from nas.search_spaces.graph import branch_widths, joins_branches
 from nas.search_spaces.registry import Kind, Operator, operator, operators
 from nas.search_spaces.space import SearchSpace
+from nas.search_spaces.surroundings import downsample_of, head_of, stem_of
 from nas.supernet.supernet import Supernet
 
 MIXERS, CHANNEL_MIXERS = list(operators(Kind.TOKEN_MIXER)), list(operators(Kind.CHANNEL_MIXER))
-NORMS, STEMS, DOWNSAMPLES = (list(operators(kind)) for kind in (Kind.NORM, Kind.STEM, Kind.DOWNSAMPLE))
+NORMS, RESIDUALS, HEADS = (list(operators(kind)) for kind in (Kind.NORM, Kind.RESIDUAL, Kind.HEAD))
+TINY = nas.load_space("tiny")
+STEMS = [op for op in operators(Kind.STEM) if stem_of(TINY, op.name, 32, 32)]
+DOWNSAMPLES = [op for op in operators(Kind.DOWNSAMPLE) if downsample_of(TINY, op.name, 32, 16)]
 PLAIN = Op.of("global_filter")
 MLP = Op.of("mlp", expansion=2)
 DEPTH = 3
@@ -58,9 +63,14 @@ def architecture_of(
     space: SearchSpace, blocks: list[list[Block]], place: int, norm: str = "layer", **kinds: str
 ) -> Architecture:
     """Stages of the given blocks, all at their narrowest (`place` 0), middle (1) or widest (2)."""
-    stem, down = kinds.get("stem", "patchify"), Op.of(kinds.get("downsample", "conv"))
-    stages = [Stage(space.widths[i][place], norm, down if i else None, tuple(found)) for i, found in enumerate(blocks)]
-    return Architecture(32, Op.of(stem, stride=space.stem_stride), tuple(stages))
+    widths = [space.widths[i][place] for i in range(len(blocks))]
+    stem, head = stem_of(space, kinds.get("stem", "patchify"), widths[0], 32), kinds.get("head", "average_pool")
+    stages = []
+    for i, found in enumerate(blocks):
+        before = space.stage_size(32, i - 1) if i else 0
+        down = downsample_of(space, kinds.get("downsample", "conv"), widths[i], before) if i else None
+        stages.append(Stage(widths[i], norm, down, tuple(found), Op(kinds.get("residual", "layer_scale"))))
+    return Architecture(32, stem, tuple(stages), head_of(space, head, widths[-1], space.stage_size(32, len(blocks) - 1)))
 
 
 def settings_of(space: SearchSpace, op: Operator, stage: int, width: int) -> list[Op]:
@@ -103,6 +113,43 @@ def test_every_stem_norm_and_downsample_is_exact(everything: Supernet, norm: Ope
         blocks = [[Block((PLAIN,), MLP)] for _ in range(3)]
         kinds = {"norm": norm.name, "downsample": down.name, "stem": stem.name}
         assert_exact(everything, architecture_of(everything.space, blocks, place % 3, **kinds))
+
+
+@pytest.mark.parametrize("head", HEADS, ids=name_of)
+def test_every_head_is_exact(everything: Supernet, head: Operator) -> None:
+    for place in range(3):
+        blocks = [[Block((PLAIN,), MLP)] for _ in range(3)]
+        assert_exact(everything, architecture_of(everything.space, blocks, place, head=head.name))
+
+
+@pytest.fixture(scope="module")
+def one_by_one() -> Supernet:
+    """Blocks without parallel mixers, which some residuals cannot join."""
+    names = tuple(op.name for op in RESIDUALS)
+    fields = {
+        "depths": ((3,),) * 3,
+        "splits": (1.0,),
+        "partners": (),
+        "residuals": names,
+        "norms": ("layer", "batch"),
+        "placements": ("free",),
+    }
+    space = dataclasses.replace(
+        TINY, name="one_by_one", stems=("patchify",), mixers=(("depthwise_conv", "global_filter"),) * 3, **fields
+    )
+    return Supernet(space, 10, 1)
+
+
+@pytest.mark.parametrize("residual", RESIDUALS, ids=name_of)
+def test_every_residual_is_exact(one_by_one: Supernet, everything: Supernet, residual: Operator) -> None:
+    pair = (PLAIN, Op.of("depthwise_conv", kernel=3, dilation=1))
+    for place, norm in enumerate(("layer", "batch", "layer")):
+        single = [[Block((PLAIN,), MLP)] * 3 for _ in range(3)]
+        assert_exact(one_by_one, architecture_of(one_by_one.space, single, place, norm, residual=residual.name))
+        if joins_branches(residual.name):
+            widths = [everything.space.widths[i][place] for i in range(3)]
+            double = [[Block(pair, MLP, branch_widths(width, 0.5)[0] / width)] * 2 for width in widths]
+            assert_exact(everything, architecture_of(everything.space, double, place, norm, residual=residual.name))
 
 
 @pytest.mark.parametrize("op", MIXERS, ids=name_of)

@@ -146,13 +146,11 @@ def test_kernels_share_their_centre(everything: Supernet) -> None:
 
 def test_windows_share_the_centre_of_their_bias_tables(everything: Supernet) -> None:
     large, small = (
-        used(
-            everything, one_block(everything, Op.of("window_attention", heads=heads, window=window, shift=False)), "bias_table"
-        )
+        used(everything, one_block(everything, Op.of("window_attention", heads=heads, window=window, shift=False)), "table")
         for heads, window in ((4, 4), (2, 2))
     )
-    assert large["bias_table"].shape == (7, 7, 4)
-    assert torch.equal(large["bias_table"][2:5, 2:5, :2], small["bias_table"])
+    assert large["position.table"].shape == (7, 7, 4)
+    assert torch.equal(large["position.table"][2:5, 2:5, :2], small["position.table"])
 
 
 def test_dilation_and_shift_cost_no_parameters(everything: Supernet) -> None:

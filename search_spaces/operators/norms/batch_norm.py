@@ -5,12 +5,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nas.search_spaces.operators.norms.layer_norm import epsilon
 from nas.search_spaces.registry import Kind, register
 
 
-@register("batch", Kind.NORM, cite="Ioffe and Szegedy 2015, arXiv:1502.03167, algorithm 1")
+@register(
+    "batch",
+    Kind.NORM,
+    cite="Ioffe and Szegedy 2015, arXiv:1502.03167, algorithm 1",
+    settings={"eps": epsilon(1e-5, 1e-6)},
+)
 class BatchNorm(nn.BatchNorm2d):
-    """(x - mean) / sqrt(var + 1e-5) * weight + bias per channel, over batch and positions; channels last."""
+    """(x - mean) / sqrt(var + eps) * weight + bias per channel, over batch and positions; channels last."""
+
+    def __init__(self, width: int, *, eps: float = 1e-5) -> None:
+        super().__init__(width, eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from nas.search_spaces.operators import naive
-from nas.search_spaces.operators.stems.patchify import STRIDE
-from nas.search_spaces.registry import Kind, register
+from nas.search_spaces.registry import Kind, Setting, register
+
+STRIDE = Setting((2, 4), rule=lambda v, place: v in (1, 2, 4, 8, 16), because="a stem divides the map by 1, 2, 4, 8 or 16")
 
 
 @register("conv", Kind.STEM, cite="Xiao et al. 2021, arXiv:2106.14881, section 3", settings={"stride": STRIDE})

@@ -1,13 +1,16 @@
-"""Attention of every position to every other."""
+"""Attention of every position to every position."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from typing import Any, Unpack
 
-from nas.search_spaces.operators import naive
-from nas.search_spaces.operators.attention import HEADS, join_heads, split_heads
+import torch
+from torch import Tensor
+
+from nas.search_spaces.operators import attention_naive
+from nas.search_spaces.operators.attention import HEADS
+from nas.search_spaces.operators.attention_base import Attention, Modifiers, attention_macs, modifiers
+from nas.search_spaces.operators.positions.base import Layout, Pair
 from nas.search_spaces.registry import Group, Kind, register
 
 
@@ -16,32 +19,40 @@ from nas.search_spaces.registry import Group, Kind, register
     Kind.TOKEN_MIXER,
     family="attention",
     group=Group.ATTENTION,
-    cite="Vaswani et al. 2017, arXiv:1706.03762, eq. 1; Dosovitskiy et al. 2021 (ViT), arXiv:2010.11929, eq. 5-8",
-    settings={"heads": HEADS},
+    cite="Vaswani et al. 2017, arXiv:1706.03762, eq. 1; Dosovitskiy et al. 2021 (ViT), arXiv:2010.11929",
+    settings={"heads": HEADS, **modifiers("none", own_map=True)},
 )
-class GlobalAttention(nn.Module):
-    """softmax(q k^T / sqrt(d)) v among all N = H W tokens, d = C / heads; no position term of its own.
+class GlobalAttention(Attention):
+    """softmax(q k^T / sqrt(d)) v over the whole map. MACs: 4 N C^2 + 2 N^2 C with N = H W."""
 
-    Parameters: 4 (C^2 + C). MACs: 4 N C^2 + 2 N^2 C.
-    """
+    def __init__(self, width: int, size: int, *, heads: int, **chosen: Unpack[Modifiers]) -> None:
+        super().__init__(width, size, heads=heads, **chosen)
 
-    def __init__(self, width: int, size: int, *, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
+    def attend(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """All tokens are one tile."""
+        layout = everywhere(x.shape[1], x.shape[2], x) if self.position.places else None
+        q, k, v = (part.flatten(1, 2)[:, None] for part in (q, k, v))
+        return self.mix(x, q, k, v, layout).view(x.shape)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C)."""
-        tokens = x.flatten(1, 2)
-        q, k, v = (split_heads(f(tokens), self.heads) for f in (self.q, self.k, self.v))
-        mixed: Tensor = self.out(join_heads(F.scaled_dot_product_attention(q, k, v)))
-        return mixed.view(x.shape)
+
+def everywhere(height: int, width: int, like: Tensor) -> Layout:
+    """The layout of one tile that holds the whole map."""
+    place = torch.arange(height * width, device=like.device)
+    rows, columns = place // width, place % width
+    apart = (rows[None] - rows[:, None])[None], (columns[None] - columns[:, None])[None]
+    return Layout(*apart, place[None], place[None])
 
 
 def reference(module: GlobalAttention, x: Tensor) -> Tensor:
-    """Query by query."""
-    tokens = [x[:, i, j] for i in range(x.shape[1]) for j in range(x.shape[2])]
-    heads = (module.heads, x.shape[3] // module.heads)
-    q, k, v = ([naive.linear(f, t).view(-1, *heads) for t in tokens] for f in (module.q, module.k, module.v))
-    mixed = [naive.linear(module.out, naive.attend(query, k, v).flatten(1)) for query in q]
-    return torch.stack(mixed, dim=1).view(x.shape)
+    """Every query sees every pixel."""
+
+    def sees(head: int, i: int, j: int) -> list[Pair]:
+        return [Pair(y - i, z - j, (i, j), (y, z)) for y in range(x.shape[1]) for z in range(x.shape[2])]
+
+    return attention_naive.attend(module, x, sees)
+
+
+def macs(width: int, size: int, **settings: Any) -> int:
+    """4 N C^2 + 2 N^2 C for the plain form."""
+    pixels = size * size
+    return attention_macs(GlobalAttention(width, size, **settings), pixels, pixels, 1, pixels, pixels)

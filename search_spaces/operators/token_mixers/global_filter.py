@@ -95,6 +95,11 @@ def between(weight: Tensor, where: Tensor, dim: int) -> Tensor:
     return weight.index_select(dim, low) * (1 - share) + weight.index_select(dim, high) * share
 
 
+def macs(width: int, size: int) -> int:
+    """Multiply-adds of one map."""
+    return 12 * size**2 * (size // 2 + 1) * width
+
+
 def reference(module: GlobalFilter, x: Tensor) -> Tensor:
     """The spectrum frequency by frequency, as sums over all pixels; then each pixel as a sum over all frequencies."""
     _, height, width, _ = x.shape

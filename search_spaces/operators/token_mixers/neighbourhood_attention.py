@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, Unpack
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from nas.search_spaces.operators import naive
-from nas.search_spaces.operators.attention import HEADS, attend_in_tiles
+from nas.search_spaces.operators import attention_naive
+from nas.search_spaces.operators.attention import HEADS
+from nas.search_spaces.operators.attention_base import Attention, Modifiers, attention_macs, modifiers
+from nas.search_spaces.operators.positions.base import Layout, Pair
 from nas.search_spaces.registry import Group, Kind, Setting, register
+
+Axis = tuple[Tensor, Tensor, Tensor, Tensor]
+"""How an axis is cut, as `axis_plan` gives it."""
 
 
 @register(
@@ -34,9 +39,10 @@ from nas.search_spaces.registry import Group, Kind, Setting, register
             rule=lambda v, place: int(v) >= 1 and int(place.chosen["kernel"]) * int(v) <= place.size,
             because="a dilated neighbourhood fits the map: kernel * dilation <= map size",
         ),
+        **modifiers("table", own_map=True),
     },
 )
-class NeighbourhoodAttention(nn.Module):
+class NeighbourhoodAttention(Attention):
     """softmax(q k^T / sqrt(d) + B) v over each query's neighbourhood; B is read from a table by (key - query) / dilation.
 
     Along each axis a query sees the `kernel` positions of its own residue modulo `dilation` that are nearest to it; near an
@@ -52,32 +58,29 @@ class NeighbourhoodAttention(nn.Module):
     keys: Tensor
     offset: Tensor
     seen: Tensor
-    centred: ClassVar[dict[str, tuple[int, ...]]] = {"neighbour_bias": (0, 1)}
 
-    def __init__(self, width: int, size: int, *, heads: int, kernel: int, dilation: int) -> None:
-        super().__init__()
-        self.heads, self.kernel, self.dilation, self.size = heads, kernel, dilation, size
-        self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
-        self.neighbour_bias = nn.Parameter(torch.empty(2 * kernel - 1, 2 * kernel - 1, heads))
-        nn.init.trunc_normal_(self.neighbour_bias, std=0.02)
+    def __init__(
+        self, width: int, size: int, *, heads: int, kernel: int, dilation: int, **chosen: Unpack[Modifiers]
+    ) -> None:  # fmt: skip
+        super().__init__(width, kernel, heads=heads, usual="table", **chosen)
+        self.kernel, self.dilation, self.size = kernel, dilation, size
         queries, keys, offset, seen = axis_plan(size, kernel, dilation)
         self.register_buffer("queries", queries, persistent=False)
         self.register_buffer("keys", keys, persistent=False)
         self.register_buffer("offset", offset, persistent=False)
         self.register_buffer("seen", seen, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C)."""
-        _, height, width, _ = x.shape
+    def attend(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Queries that lie together are a tile."""
+        height, width, dilation = x.shape[1], x.shape[2], self.dilation
         rows, columns = self._plan(height), self._plan(width)
-        q = cut(self.q(x), self.dilation, rows[0], columns[0])
-        k, v = (cut(f(x), self.dilation, rows[1], columns[1]) for f in (self.k, self.v))
-        bias = self._bias(rows[2], columns[2]) + hidden(rows[3], columns[3], x)
-        tiles = attend_in_tiles(q, k, v, bias)
-        out: Tensor = self.out(uncut(tiles, height, width, self.dilation, rows[0].shape, columns[0].shape))
-        return out
+        q = cut(q, dilation, rows[0], columns[0])
+        k, v = (cut(part, dilation, rows[1], columns[1]) for part in (k, v))
+        layout = self._layout(rows, columns, height, width) if self.position.places else None
+        tiles = self.mix(x, q, k, v, layout, seen_in_tiles(rows[3], columns[3]))
+        return uncut(tiles, height, width, dilation, rows[0].shape, columns[0].shape)
 
-    def _plan(self, length: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _plan(self, length: int) -> Axis:
         """`axis_plan` of one axis: stored for the size that the module was built for."""
         if length == self.size:
             return self.queries, self.keys, self.offset, self.seen
@@ -85,11 +88,15 @@ class NeighbourhoodAttention(nn.Module):
         device = self.queries.device
         return queries.to(device), keys.to(device), offset.to(device), seen.to(device)
 
-    def _bias(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """The table's entries for each pair of query and key of a tile: (heads, T_h * T_w, M_h * M_w)."""
-        index = rows[:, None, :, None] * (2 * self.kernel - 1) + columns[None, :, None, :]
-        bias = self.neighbour_bias.flatten(0, 1)[index.flatten()]
-        return bias.view(rows.shape[0] * columns.shape[0], -1, self.heads).permute(2, 0, 1)
+    def _layout(self, rows: Axis, columns: Axis, height: int, width: int) -> Layout:
+        """Offsets in steps of the dilation, the same in all tiles."""
+        shape = (rows[2].shape[0], columns[2].shape[0], rows[2].shape[1], columns[2].shape[1])
+        apart = rows[2][:, None, :, None].expand(shape), columns[2][None, :, None, :].expand(shape)
+        flat = [part.flatten(2).flatten(0, 1)[None] - (self.kernel - 1) for part in apart]
+        if not self.position.own_map:
+            return Layout(flat[0], flat[1])
+        at = [places(rows[n], columns[n], self.dilation, height, width) for n in (0, 1)]
+        return Layout(flat[0], flat[1], at[0], at[1])
 
 
 def tiling(longest: int, shortest: int, kernel: int) -> tuple[int, int]:
@@ -111,7 +118,7 @@ def tiling(longest: int, shortest: int, kernel: int) -> tuple[int, int]:
 def axis_plan(length: int, kernel: int, dilation: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """How one axis is cut, with n tiles of T queries and M keys for each of the `dilation` residue classes.
 
-    Returns the queries (n, T) and keys (n, M) of a tile as positions in their class, the row of the bias table for each pair
+    Returns the queries (n, T) and keys (n, M) of a tile as positions in their class, the row of a bias table for each pair
     (T, M), and which keys each query sees (dilation, n, T, M).
     """
     longest, shortest = -(-length // dilation), length // dilation
@@ -151,27 +158,36 @@ def uncut(x: Tensor, height: int, width: int, dilation: int, rows: torch.Size, c
     return x[:, :height, :width]
 
 
+def seen_in_tiles(rows: Tensor, columns: Tensor) -> Tensor:
+    """Which keys a query sees: (residues * tiles, T_h * T_w, M_h * M_w)."""
+    seen = rows[:, None, :, None, :, None, :, None] & columns[None, :, None, :, None, :, None, :]
+    return seen.flatten(6, 7).flatten(4, 5).flatten(0, 3)
+
+
 def hidden(rows: Tensor, columns: Tensor, like: Tensor) -> Tensor:
     """0 where a query sees a key, else -1e4: (residues * tiles, 1, T_h * T_w, M_h * M_w)."""
-    seen = rows[:, None, :, None, :, None, :, None] & columns[None, :, None, :, None, :, None, :]
-    return (~seen.flatten(6, 7).flatten(4, 5).flatten(0, 3)[:, None]).to(like.dtype) * -1e4
+    return (~seen_in_tiles(rows, columns)[:, None]).to(like.dtype) * -1e4
+
+
+def places(rows: Tensor, columns: Tensor, dilation: int, height: int, width: int) -> Tensor:
+    """Where the tokens of `cut` are in the flattened map, some place for those outside: (residues * tiles, tokens)."""
+    residue = torch.arange(dilation, device=rows.device)[:, None, None]
+    down = (rows * dilation + residue).clamp(max=height - 1)[:, None, :, None, :, None]
+    right = (columns * dilation + residue).clamp(max=width - 1)[None, :, None, :, None, :]
+    return (down * width + right).flatten(4).flatten(0, 3)
 
 
 def reference(module: NeighbourhoodAttention, x: Tensor) -> Tensor:
     """Query by query, over its own list of neighbours."""
-    heads = (module.heads, x.shape[3] // module.heads)
-    q, k, v = (naive.linear(f, x).view(*x.shape[:3], *heads) for f in (module.q, module.k, module.v))
-    lines = []
-    for i in range(x.shape[1]):
-        tokens = []
-        for j in range(x.shape[2]):
-            rows = _neighbours(i, x.shape[1], module.kernel, module.dilation)
-            near = [(y, z) for y in rows for z in _neighbours(j, x.shape[2], module.kernel, module.dilation)]
-            middle, step = module.kernel - 1, module.dilation
-            bias = [module.neighbour_bias[(y - i) // step + middle, (z - j) // step + middle] for y, z in near]
-            tokens.append(naive.attend(q[:, i, j], [k[:, y, z] for y, z in near], [v[:, y, z] for y, z in near], bias))
-        lines.append(torch.stack(tokens, dim=1).flatten(2))
-    return naive.linear(module.out, torch.stack(lines, dim=1))
+    step = module.dilation
+
+    def sees(head: int, i: int, j: int) -> list[Pair]:
+        rows, columns = (
+            _neighbours(place, length, module.kernel, step) for place, length in zip((i, j), x.shape[1:3], strict=True)
+        )
+        return [Pair((y - i) // step, (z - j) // step, (i, j), (y, z)) for y in rows for z in columns]
+
+    return attention_naive.attend(module, x, sees)
 
 
 def _neighbours(position: int, length: int, kernel: int, dilation: int) -> list[int]:
@@ -179,3 +195,11 @@ def _neighbours(position: int, length: int, kernel: int, dilation: int) -> list[
     residue = list(range(position % dilation, length, dilation))
     first = min(max(position // dilation - kernel // 2, 0), max(len(residue) - kernel, 0))
     return residue[first : first + kernel]
+
+
+def macs(width: int, size: int, **settings: Any) -> int:
+    """4 N C^2 + 2 C for each query and key of each tile, those that are masked included."""
+    queries, keys, _, seen = axis_plan(size, settings["kernel"], settings["dilation"])
+    tiles, pixels = (seen.shape[0] * seen.shape[1]) ** 2, size * size
+    module = NeighbourhoodAttention(width, size, **settings)
+    return attention_macs(module, pixels, pixels, tiles, queries.shape[1] ** 2, keys.shape[1] ** 2)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Any, Unpack
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas.search_spaces.operators import naive
-from nas.search_spaces.operators.attention import HEADS, join_heads, split_heads
+from nas.search_spaces.operators import attention_naive, naive
+from nas.search_spaces.operators.attention import HEADS
+from nas.search_spaces.operators.attention_base import Modifiers
+from nas.search_spaces.operators.attention_reduced import (
+    ReducedAttention,
+    reduced_macs,
+    reduced_modifiers,
+    reduced_reference,
+)
 from nas.search_spaces.registry import Group, Kind, Setting, register
 
 
@@ -16,7 +24,10 @@ from nas.search_spaces.registry import Group, Kind, Setting, register
     Kind.TOKEN_MIXER,
     family="attention",
     group=Group.ATTENTION,
-    cite="Wang et al. 2021 (PVT), arXiv:2102.12122, eq. 1-4; official pvt.py Attention",
+    cite=(
+        "Wang et al. 2021 (PVT), arXiv:2102.12122, eq. 1-4; official pvt.py Attention; timm pvt_v2.py Attention, twins.py "
+        "GlobalSubSampleAttn"
+    ),
     settings={
         "heads": HEADS,
         "reduction": Setting(
@@ -24,9 +35,10 @@ from nas.search_spaces.registry import Group, Kind, Setting, register
             rule=lambda v, place: 2 <= int(v) < place.size,
             because="a reduction is at least 2 (1 is global_attention), and smaller than the map, which leaves several keys",
         ),
+        **reduced_modifiers(),
     },
 )
-class SpatialReductionAttention(nn.Module):
+class SpatialReductionAttention(ReducedAttention):
     """softmax(q(x) k(z)^T / sqrt(d)) v(z), with z the layer norm of a reduction x reduction convolution of x at that stride.
 
     The paper reshapes and multiplies by a matrix; the code, followed here, writes the same map as a strided convolution. Maps
@@ -34,32 +46,31 @@ class SpatialReductionAttention(nn.Module):
     With N = H W and M = N / reduction^2: parameters 4 (C^2 + C) + reduction^2 C^2 + 3 C, MACs 3 N C^2 + 2 M C^2 + 2 N M C.
     """
 
-    def __init__(self, width: int, size: int, *, heads: int, reduction: int) -> None:
-        super().__init__()
-        self.heads, self.reduction = heads, reduction
-        self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
+    def __init__(self, width: int, size: int, *, heads: int, reduction: int, **chosen: Unpack[Modifiers]) -> None:
+        super().__init__(width, -(-size // reduction), heads=heads, **chosen)
+        self.reduction = reduction
         self.reduce = nn.Conv2d(width, width, reduction, reduction)
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C)."""
+    def sources(self, x: Tensor) -> Tensor:
+        """(B, ceil(H / reduction), ceil(W / reduction), C)."""
         down, right = -x.shape[1] % self.reduction, -x.shape[2] % self.reduction
         padded = F.pad(x, (0, 0, 0, right, 0, down)) if down or right else x
-        coarse = self.norm(self.reduce(padded.permute(0, 3, 1, 2)).flatten(2).transpose(1, 2))
-        q = split_heads(self.q(x.flatten(1, 2)), self.heads)
-        k, v = split_heads(self.k(coarse), self.heads), split_heads(self.v(coarse), self.heads)
-        mixed: Tensor = self.out(join_heads(F.scaled_dot_product_attention(q, k, v)))
-        return mixed.view(x.shape)
+        coarse: Tensor = self.norm(self.reduce(padded.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        return coarse
 
 
 def reference(module: SpatialReductionAttention, x: Tensor) -> Tensor:
     """Query by query, over the coarse positions."""
+    x, r = attention_naive.prepared(module, x), module.reduction
     batch, height, width, channels = x.shape
-    r, heads = module.reduction, (module.heads, channels // module.heads)
     padded = x.new_zeros(batch, -(-height // r) * r, -(-width // r) * r, channels)
     padded[:, :height, :width] = x
-    coarse = naive.layer_norm(module.norm, naive.conv2d(module.reduce, padded)).flatten(1, 2)
-    k, v = ([naive.linear(f, z).view(-1, *heads) for z in coarse.unbind(1)] for f in (module.k, module.v))
-    queries = [naive.linear(module.q, token).view(-1, *heads) for token in x.flatten(1, 2).unbind(1)]
-    mixed = [naive.linear(module.out, naive.attend(query, k, v).flatten(1)) for query in queries]
-    return torch.stack(mixed, dim=1).view(x.shape)
+    return reduced_reference(module, x, naive.layer_norm(module.norm, naive.conv2d(module.reduce, padded)))
+
+
+def macs(width: int, size: int, **settings: Any) -> int:
+    """The attention, and the strided convolution of the padded map."""
+    module = SpatialReductionAttention(width, size, **settings)
+    cells = (-(-size // module.reduction)) ** 2
+    return reduced_macs(module, size**2, cells) + cells * (width * module.reduction) ** 2

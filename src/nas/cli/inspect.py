@@ -1,8 +1,9 @@
-"""`nas operators`, `nas spaces`, `nas describe`: looking at what there is."""
+"""`nas operators`, `nas catalog`, `nas spaces`, `nas describe`: looking at what there is."""
 
 from __future__ import annotations
 
 import random
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,43 +15,68 @@ from nas.cli.options import Json, Seed, Space, write, write_json
 if TYPE_CHECKING:
     from nas.search_spaces.architecture import Architecture
 
+ARCHITECTURE = (
+    "architecture.json, a run folder (its winner), a backbone of `nas catalog`, or `random`, `smallest`, `largest` of --space."
+)
+
 
 @app.command()
 def operators(
-    kind: Annotated[str | None, typer.Option(help="token_mixer, channel_mixer, stem, downsample or norm.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="token_mixer, channel_mixer, stem, downsample, norm, residual or head.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List the registered operators with their settings and sources."""
     from nas.errors import UnknownNameError
+    from nas.search_spaces.listing import listing
     from nas.search_spaces.registry import Kind
-    from nas.search_spaces.registry import operators as registered
 
     if kind is not None and kind not in set(Kind):
         raise UnknownNameError("kind of operator", kind, [known.value for known in Kind])
-    found = list(registered(Kind(kind) if kind else None))
+    found = [row for row in listing() if kind in (None, row["kind"])]
     if as_json:
-        write_json(
-            [
-                {
-                    "name": op.name,
-                    "kind": op.kind,
-                    "group": op.group,
-                    "family": op.family,
-                    "settings": {name: list(setting.choices) for name, setting in op.settings.items()},
-                    "summary": op.summary,
-                    "cite": op.cite,
-                }
-                for op in found
-            ]
-        )
+        write_json(found)
         return
-    for op in found:
-        settings = "; ".join(f"{name} {', '.join(map(str, setting.choices))}" for name, setting in op.settings.items())
-        write(f"{op.kind:<14} {op.name}")
-        write(f"{'':<14}   {op.summary}")
-        if settings:
-            write(f"{'':<14}   settings: {settings}")
-        write(f"{'':<14}   {op.cite}")
+    for row in found:
+        write(f"{row['kind']:<14} {row['name']}")
+        write(f"{'':<14}   {row['summary']}")
+        for title, names in (("settings", row["settings"].keys() - row["optional"].keys()), ("optional", row["optional"])):
+            settings = "; ".join(
+                f"{name} {', '.join(map(str, row['settings'][name]))}" for name in row["settings"] if name in names
+            )
+            if settings:
+                write(f"{'':<14}   {title}: {settings}")
+        write(f"{'':<14}   {row['cite']}")
+
+
+@app.command()
+def catalog(as_json: Json = False) -> None:
+    """List the published backbones of the catalogue with parameters, MACs and published accuracy."""
+    from nas.search_spaces.catalog.entry import entries
+
+    rows = [
+        {
+            "name": entry.name,
+            "params": entry.params,
+            "macs": entry.macs,
+            "resolution": entry.resolution,
+            "top1": entry.top1,
+            "citation": entry.cite,
+            "source": entry.source,
+            "timm": entry.timm,
+            "note": entry.note,
+        }
+        for entry in entries()
+    ]
+    if as_json:
+        write_json(rows)
+        return
+    write(f"{'backbone':<24} {'params':>9} {'MACs':>8} {'pixels':>6} {'top-1':>6}  source")
+    for row in rows:
+        top1 = "" if row["top1"] is None else f"{row['top1']:.1f}"
+        sizes = f"{row['params'] / 1e6:>8.2f}M {row['macs'] / 1e9:>7.2f}G {row['resolution']:>6} {top1:>6}"
+        write(f"{row['name']:<24} {sizes}  {row['citation']}{' [timm weights]' if row['timm'] else ''}")
 
 
 @app.command()
@@ -78,7 +104,8 @@ def spaces(
 @app.command()
 def describe(
     architecture: Annotated[
-        str, typer.Argument(help="architecture.json, a run folder (its winner), or `random`, `smallest`, `largest` of --space.")
+        str,
+        typer.Argument(help=ARCHITECTURE),
     ],
     space: Space = "tiny",
     seed: Seed = 0,
@@ -97,7 +124,7 @@ def describe(
         chosen, rng = load_space(space), random.Random(seed)
         found = chosen.sample(rng) if architecture == "random" else getattr(chosen, architecture)()
     else:
-        found = _read(Path(architecture))
+        found = _read(architecture)
     if svg is not None:
         write_text(svg, draw(found, None, num_classes, in_channels))
     if as_json:
@@ -107,15 +134,21 @@ def describe(
         write(describe_text(found, num_classes=num_classes, in_channels=in_channels))
 
 
-def _read(path: Path) -> Architecture:
-    """The architecture of a file, of a folder that holds one, or of a run's winner. Raises FileError."""
+def _read(name: str) -> Architecture:
+    """The architecture of a file, of a folder that holds one, of a run's winner, or of the catalogue. Raises FileError."""
     from nas.errors import FileError, UsageError
     from nas.files import read_text
     from nas.results.run import Run
     from nas.search_spaces.architecture import Architecture
+    from nas.search_spaces.catalog.entry import entries
 
+    path = Path(name)
     if not path.exists():
-        raise FileError(f"no architecture {str(path)!r}; name an architecture.json, a run folder, random, smallest or largest")
+        known = {entry.name: entry for entry in entries()}
+        if name in known:
+            return known[name].architecture
+        near = "".join(f" Did you mean {match!r}?" for match in get_close_matches(name, known, 1))
+        raise FileError(f"no architecture {name!r}: name {ARCHITECTURE}{near}")
     if path.is_dir() and not (path / "architecture.json").exists():
         path = Run.open(path).require_winner()
     path = path / "architecture.json" if path.is_dir() else path

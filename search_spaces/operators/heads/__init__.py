@@ -1,0 +1,1 @@
+"""Heads, which read the logits from the last map: adding a file here adds an operator."""

@@ -1,0 +1,1 @@
+"""Residuals, the ways in which a mixer joins the stream: adding a file here adds an operator."""

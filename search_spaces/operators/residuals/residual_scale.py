@@ -1,0 +1,39 @@
+"""The residual with a learned scale on the stream."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nas.search_spaces.layers import Residual
+from nas.search_spaces.registry import Kind, flag, register
+
+
+@register(
+    "residual_scale",
+    Kind.RESIDUAL,
+    cite="Shleifer et al. 2021 (NormFormer), arXiv:2110.09456, section 3.2; Yu et al. 2022 (MetaFormer), arXiv:2210.13452, "
+    "official metaformer_baselines.py MetaFormerBlock",
+    settings={"scaled": flag(False)},
+)
+class ResidualScale(Residual):
+    """stream * x + op(norm(x)), with layer scale on the branch too where `scaled`; all scales begin at 1."""
+
+    def __init__(self, norm: nn.Module, op: nn.Module, width: int, *, scaled: bool = False) -> None:
+        super().__init__(norm, op)
+        self.stream = nn.Parameter(torch.ones(width))
+        self.scale = nn.Parameter(torch.ones(width)) if scaled else None
+
+    def join(self, x: Tensor, y: Tensor) -> Tensor:
+        """(B, H, W, C) twice -> (B, H, W, C)."""
+        return self.stream * x + (y if self.scale is None else self.scale * y)
+
+
+def reference(module: ResidualScale, x: Tensor) -> Tensor:
+    """Channel by channel."""
+    y = module.op(module.norm(x))
+    channels = []
+    for c in range(x.shape[3]):
+        branch = y[..., c] if module.scale is None else module.scale[c] * y[..., c]
+        channels.append(module.stream[c] * x[..., c] + branch)
+    return torch.stack(channels, dim=-1)
