@@ -27,9 +27,7 @@ def architecture(width: int, depths: tuple[int, ...], response: bool = False) ->
         )
         for index, depth in enumerate(depths)
     )
-    return Architecture(
-        224, Op.of("patchify", stride=4), stages, head=Op("pool_norm"), stem_norm="layer", head_norm="layer"
-    )
+    return Architecture(224, Op.of("patchify", stride=4), stages, head=Op("pool_norm"), stem_norm="layer", head_norm="layer")
 
 
 def rules() -> Rules:

@@ -60,6 +60,7 @@ SIZES = {
 """Width, depths, band, divisor, parameters, MACs, top-1."""
 TIMM = {"atto": "atto", "t": "tiny", "s": "small", "b": "base"}
 
-for _name, (*_how, _params, _macs, _top1) in SIZES.items():
+for _name, (_width, _depths, _band, _divisor, _params, _macs, _top1) in SIZES.items():
     _timm = f"inception_next_{TIMM[_name.rsplit('_', 1)[-1]]}"
-    add(Entry(_name, partial(architecture, *_how), _params, _macs, 224, _top1, CITE, SOURCE, _timm, rules))
+    _make = partial(architecture, _width, _depths, _band, _divisor)
+    add(Entry(_name, _make, _params, _macs, 224, _top1, CITE, SOURCE, _timm, rules))

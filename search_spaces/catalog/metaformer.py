@@ -8,7 +8,6 @@ from nas.search_spaces.architecture import Architecture, Block, Op, Stage
 from nas.search_spaces.catalog.entry import Entry, add
 from nas.search_spaces.catalog.weights import Rules, rename, split_qkv
 
-
 CITE = "Yu et al. 2022 (PoolFormer), arXiv:2111.11418, table 1"
 CITE_2 = "Yu et al. 2022 (MetaFormer baselines), arXiv:2210.13452, table 1"
 SOURCE = "timm 1.0.31 metaformer.py"
@@ -119,7 +118,9 @@ SECOND = {
 }
 """Widths, depths, mixers, head, parameters, MACs, top-1."""
 
-for _name, (*_how, _params, _macs, _top1) in FIRST.items():
-    add(Entry(_name, partial(poolformer, *_how), _params, _macs, 224, _top1, CITE, SOURCE, _name, rules))
-for _name, (*_how, _params, _macs, _top1) in SECOND.items():
-    add(Entry(_name, partial(baseline, *_how), _params, _macs, 224, _top1, CITE_2, SOURCE, _name, rules))
+for _name, (_widths, _depths, _init, _params, _macs, _top1) in FIRST.items():
+    _make = partial(poolformer, _widths, _depths, _init)
+    add(Entry(_name, _make, _params, _macs, 224, _top1, CITE, SOURCE, _name, rules))
+for _name, (_widths, _depths, _mixers, _head, _params, _macs, _top1) in SECOND.items():
+    _make = partial(baseline, _widths, _depths, _mixers, _head)
+    add(Entry(_name, _make, _params, _macs, 224, _top1, CITE_2, SOURCE, _name, rules))

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
-from typing import TYPE_CHECKING
 
 from nas.search_spaces.architecture import Architecture, Block, Op, Stage
 from nas.search_spaces.catalog.entry import Entry, add
-from nas.search_spaces.catalog.naming import modules
-from nas.search_spaces.catalog.weights import Parts, Rule, Rules, rename
-
-if TYPE_CHECKING:
-    import re
-
-    from torch import Tensor
+from nas.search_spaces.catalog.naming import distances, modules, split_by_head
+from nas.search_spaces.catalog.weights import Rules, rename
 
 CITE = "Wu et al. 2022 (TinyViT), arXiv:2207.10666, table 10; without distillation"
 SOURCE = "timm 1.0.31 tiny_vit.py"
@@ -33,9 +28,7 @@ def architecture(widths: tuple[int, ...]) -> Architecture:
 
 def _block(width: int, window: int) -> tuple[Block, ...]:
     """Attention; a depth-wise convolution; its batch norm, both without a way around them; an MLP."""
-    attention = Op.of(
-        "window_attention", heads=width // HEAD_WIDTH, window=window, shift=False, position="symmetric_table"
-    )
+    attention = Op.of("window_attention", heads=width // HEAD_WIDTH, window=window, shift=False, position="symmetric_table")
     conv = Op.of("depthwise_conv", kernel=3, dilation=1, bias=False)
     return (
         Block((attention,), None),
@@ -82,18 +75,12 @@ def _block_rules(theirs: str, ours: str, first: int) -> Rules:
         "mlp.fc2": f"{first + 3}_channel.op.reduce",
     }
 
-    def split(match: re.Match[str], tensor: Tensor) -> Parts:
-        heads = tensor.unflatten(0, (-1, 3, HEAD_WIDTH))
-        return {f"nodes.{mixer}.op.{letter}.{match[1]}": heads[:, i].flatten(0, 1) for i, letter in enumerate("qkv")}
-
-    def table(biases: Tensor) -> Tensor:
-        side = round(biases.shape[1] ** 0.5)
-        return biases.t().unflatten(0, (side, side))
-
+    letters = tuple(rf"nodes.{mixer}.op.{letter}.\1" for letter in "qkv")
+    attention = re.escape(theirs + "attn.")
     return (
         *modules(theirs, ours, parts),
-        Rule(theirs.replace(".", r"\.") + r"attn\.qkv\.(\w+)", split=split),
-        rename(theirs.replace(".", r"\.") + r"attn\.attention_biases", f"nodes.{mixer}.op.position.distances", table),
+        split_by_head(attention + r"qkv\.(\w+)", letters, (HEAD_WIDTH,) * 3),
+        rename(attention + r"attention_biases", f"nodes.{mixer}.op.position.distances", distances),
     )
 
 

@@ -49,9 +49,10 @@ def rules(heads: int, depths: tuple[int, ...]) -> Rules:
         rename(scores + "bias", r"nodes.s0b\1_mixer.op.scores_bias", lambda b: b.reshape(taps)),
         *_head(),
     )
-    names = [f"network.0.{block}" for block in range(depths[0])], [
-        f"network.{stage + 2}.{block}" for stage, depth in enumerate(depths[1:]) for block in range(depth)
-    ]
+    names = (
+        [f"network.0.{block}" for block in range(depths[0])],
+        [f"network.{stage + 2}.{block}" for stage, depth in enumerate(depths[1:]) for block in range(depth)],
+    )
     for stage, blocks in enumerate(names):
         for block, theirs in enumerate(blocks):
             found += _block(theirs + ".", f"s{stage}b{block}_")

@@ -23,8 +23,25 @@ class StarReLU(nn.Module):
         return self.scale * torch.relu(x).square() + self.bias
 
 
+class QuickGELU(nn.Module):
+    """x sigmoid(1.702 x), Hendrycks and Gimpel 2016, arXiv:1606.08415, section 2; official CvT cls_cvt.py QuickGELU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        return x * torch.sigmoid(1.702 * x)
+
+
+class TanhGELU(nn.GELU):
+    """x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2, the approximation of Hendrycks and Gimpel 2016, arXiv:1606.08415."""
+
+    def __init__(self) -> None:
+        super().__init__(approximate="tanh")
+
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
+    "gelu_tanh": TanhGELU,
+    "quick_gelu": QuickGELU,
     "relu": nn.ReLU,
     "silu": nn.SiLU,
     "star_relu": StarReLU,
@@ -42,8 +59,12 @@ def activation(name: str) -> nn.Module:
 
 def naive_activation(act: nn.Module, x: Tensor) -> Tensor:
     """What an activation module of this file computes, written out."""
+    if isinstance(act, TanhGELU):
+        return x * 0.5 * (1 + ((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3)).tanh())
     if isinstance(act, nn.GELU):
         return x * 0.5 * (1 + torch.erf(x / 2**0.5))
+    if isinstance(act, QuickGELU):
+        return x / (1 + (-1.702 * x).exp())
     if isinstance(act, StarReLU):
         return act.scale * torch.where(x > 0, x, 0.0) ** 2 + act.bias
     if isinstance(act, nn.ReLU):

@@ -96,14 +96,14 @@ class Modifiers(TypedDict, total=False):
 class Attention(nn.Module):
     """y = out(gate(x) * (mix(q(x), k(z), v(z)) + lepe(v(z)))), z = sources(x), the mixing done tile by tile by `attend`.
 
-    `usual` and `usual_lepe` are the position prior and the kernel of the pattern. `reach` bounds the relative offsets that the pattern produces: |offset| <
-    reach. `score` cosine: queries and keys are brought to length 1 and the scores multiplied by min(exp(temperature_h), 100)
-    instead of 1 / sqrt(d) (Liu et al. 2022, Swin V2, arXiv:2111.09883, eq. 2; its official logit_scale). `normaliser`
-    clipped_softmax: clip(1.03 softmax - 0.03, 0, 1), Bondarenko et al. 2023, arXiv:2306.12929, eq. 4, with the gate of its
-    eq. 5 (`sigmoid`: per channel, linear); relu: relu(score) / number of visible keys, Wortsman et al. 2023,
-    arXiv:2309.08586. `lepe`: a depth-wise convolution of the values, Dong et al. 2021 (CSWin), arXiv:2107.00652, eq. 10. Gate
-    silu: Lou et al. 2025 (A2Mamba), arXiv:2507.16624. `bias`: q, k and v have one; without `key_bias` q and v only (Swin V2).
-    `out`: the projection of the result with a bias, plain without, or none (which HaloNet's blocks have after the operator).
+    `usual` and `usual_lepe` are the position prior and the LePE kernel of the pattern. `reach` bounds the relative offsets that
+    the pattern produces: |offset| < reach. `score` cosine: queries and keys are brought to length 1 and the scores multiplied
+    by min(exp(temperature_h), 100) instead of 1 / sqrt(d) (Liu et al. 2022, Swin V2, arXiv:2111.09883, eq. 2; its official
+    logit_scale). `normaliser` clipped_softmax: clip(1.03 softmax - 0.03, 0, 1), Bondarenko et al. 2023, arXiv:2306.12929,
+    eq. 4, with the gate of its eq. 5 (`sigmoid`: per channel, linear); relu: relu(score) / number of visible keys, Wortsman
+    et al. 2023, arXiv:2309.08586. `lepe`: a depth-wise convolution of the values, Dong et al. 2021 (CSWin), arXiv:2107.00652,
+    eq. 10. Gate silu: Lou et al. 2025 (A2Mamba), arXiv:2507.16624. `bias`: q, k and v have one; without `key_bias` q and v
+    only (Swin V2). `out`: the projection of the result with a bias, plain without, or none (HaloNet projects later).
     """
 
     def __init__(

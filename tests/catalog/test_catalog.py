@@ -27,10 +27,10 @@ def label(entry: Entry) -> str:
 
 
 def families() -> list[Entry]:
-    """The cheapest backbone of each file of the catalogue that timm has too."""
+    """The cheapest backbone of each kind that timm has, by the first word of its name there."""
     found: dict[str, Entry] = {}
     for entry in sorted(IN_TIMM, key=lambda entry: entry.macs):
-        found.setdefault(f"{entry.make.__module__}/{entry.timm.split('_')[0] if entry.timm else ''}", entry)
+        found.setdefault(str(entry.timm).split("_")[0], entry)
     return list(found.values())
 
 

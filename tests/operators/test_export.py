@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from nas.search_spaces.operators.attention_base import Modifiers
 from nas.search_spaces.registry import Kind, Operator, Settings, operator, operators
 
 WIDTH, SIZE, COLUMNS = 16, 8, 11

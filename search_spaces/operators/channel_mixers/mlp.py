@@ -9,7 +9,7 @@ from nas.search_spaces.operators.activations import ACTIVATIONS, naive_activatio
 from nas.search_spaces.registry import Kind, Place, Setting, Value, flag, one_of, register
 
 EXPANSION = Setting((2, 3, 4), rule=lambda v, place: 1 <= int(v) <= 8, because="the hidden layer is 1 to 8 times as wide")
-ACTIVATION = one_of("gelu", "relu", "silu", "star_relu", "hardswish", default="gelu")
+ACTIVATION = one_of("gelu", "relu", "silu", "star_relu", "hardswish", "quick_gelu", "gelu_tanh", default="gelu")
 
 
 def hidden_setting(*choices: int) -> Setting:

@@ -12,6 +12,7 @@ from nas.search_spaces.registry import Kind, register
     "depthwise",
     Kind.DOWNSAMPLE,
     cite="Wang et al. 2025 (LSNet), arXiv:2503.23135, official lsnet.py LSNet",
+    out_map=lambda height, width, settings: (-(-height // 2), -(-width // 2)),
 )
 class DepthwiseDownsample(nn.Module):
     """BN(P BN(DW x)): DW a depth-wise 3x3 convolution of stride 2, P a pointwise one to the new width, neither with bias."""

@@ -12,18 +12,25 @@ from nas.search_spaces.registry import Kind, one_of, register
 @register(
     "mbconv",
     Kind.DOWNSAMPLE,
-    cite="Wu et al. 2022 (TinyViT), arXiv:2207.10666; timm tiny_vit.py PatchMerging; FcaFormer, fcaformer.py PatchMerging",
-    settings={"activation": one_of("gelu", "relu", "silu", default="gelu")},
+    cite="Wu et al. 2022 (TinyViT), arXiv:2207.10666; timm tiny_vit.py PatchMerging; FcaFormer, fcaformer.py PatchMerging; "
+    "group norm: Ren et al. 2023 (SG-Former), arXiv:2308.12216, sgformer.py PatchMerging",
+    settings={
+        "activation": one_of("gelu", "relu", "silu", default="gelu"),
+        "norm": one_of("batch", "group", default="batch"),
+    },
 )
 class MBConvDownsample(nn.Module):
-    """BN(P2 act(BN(DW act(BN(P1 x))))): P1 to the new width, DW depth-wise 3x3 of stride 2; no biases."""
+    """BN(P2 act(BN(DW act(BN(P1 x))))): P1 to the new width, DW depth-wise 3x3 of stride 2; no biases.
 
-    def __init__(self, in_width: int, width: int, *, activation: str = "gelu") -> None:
+    With `norm` group the three norms are group norms of one group (SG-Former).
+    """
+
+    def __init__(self, in_width: int, width: int, *, activation: str = "gelu", norm: str = "batch") -> None:
         super().__init__()
         first, last = parts.convolutions([in_width, width, width], [1, 1], kernel=1)
         depthwise = nn.Conv2d(width, width, 3, 2, padding=1, groups=width, bias=False)
         self.convs = nn.ModuleList((first, depthwise, last))
-        self.norms = parts.batch_norms([width] * 3)
+        self.norms = nn.ModuleList(parts.own_norm(norm, width, 1e-5) for _ in range(3))
         self.acts = nn.ModuleList(ACTIVATIONS[name]() for name in (activation, activation, "none"))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -24,9 +24,9 @@ HEAD_WIDTH = 32
 class Widen(nn.Module):
     """[x, p + mix(p)], p a projection of x to the channels that are missing, with batch norm and without bias.
 
-    mix is `grouped_conv` with heads of 32 channels, or of what divides both 32 and the missing channels. It is the second half of
-    Next-ViT's transformer block, whose attention works on the first channels alone. Where the width leaves no room behind x,
-    p has all channels and x is left out. On the same map; missing channels F, heads h: MACs N (in_width F + 9 h F + F^2).
+    mix is `grouped_conv` with heads of 32 channels, or of what divides both 32 and the missing channels. It is the second half
+    of Next-ViT's transformer block, whose attention works on the first channels alone. Where the width leaves no room behind
+    x, p has all channels and x is left out. The map stays.
     """
 
     def __init__(self, in_width: int, width: int, *, activation: str = "relu") -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.search_spaces.operators import naive
-from nas.search_spaces.registry import Kind, Setting, flag, register
+from nas.search_spaces.registry import Kind, Setting, flag, one_of, register
 
 SETTINGS = {
     "layers": Setting((1, 2), lambda v, place: isinstance(v, int) and 1 <= v <= 8, "it has 1 to 8 layers"),
@@ -21,6 +21,7 @@ SETTINGS = {
     "expansion": Setting((2, 3, 4), lambda v, place: isinstance(v, int) and 1 <= v <= 8, "the MLP is 1 to 8 times as wide"),
     "auxiliary": flag(False),
     "bias": flag(False),
+    "start": one_of("learned", "mean", default="learned"),
 }
 
 
@@ -47,11 +48,14 @@ class ClassAttentionLayer(nn.Module):
     "class_attention",
     Kind.HEAD,
     cite="Touvron et al. 2021 (CaiT), arXiv:2103.17239, section 3; Yuan et al. 2021 (VOLO), arXiv:2106.13112, official volo.py "
-    "ClassBlock, VOLO.forward",
+    "ClassBlock, VOLO.forward; start: Patro et al. 2023 (SpectFormer), arXiv:2304.06446, official spectformer.py "
+    "SpectFormer.forward_cls",
     settings=SETTINGS,
 )
 class ClassAttentionHead(nn.Module):
-    """A learned class token, `layers` of attention to the map and MLP, then linear(norm(token)).
+    """A class token, `layers` of attention to the map and MLP, then linear(norm(token)).
+
+    The token starts as a learned vector, or as the mean of the map (`start`), as in SpectFormer and SVT.
 
     With `auxiliary`, half the maximum over the positions of a second classifier is added, as in VOLO's code in evaluation;
     there training returns both apart for token labelling, here training and evaluation are the same. `bias` is that of the
@@ -60,10 +64,10 @@ class ClassAttentionHead(nn.Module):
 
     def __init__(
         self, norm: Callable[[int], nn.Module], width: int, size: int, num_classes: int, *, layers: int, heads: int,
-        expansion: int, auxiliary: bool = False, bias: bool = False,
+        expansion: int, auxiliary: bool = False, bias: bool = False, start: str = "learned",
     ) -> None:  # fmt: skip
         super().__init__()
-        self.token = nn.Parameter(torch.randn(width) * 0.02)
+        self.token = nn.Parameter(torch.randn(width) * 0.02) if start == "learned" else None
         self.layers = nn.ModuleList(ClassAttentionLayer(norm, width, heads, expansion, bias) for _ in range(layers))
         self.norm, self.linear = norm(width), nn.Linear(width, num_classes)
         self.auxiliary = nn.Linear(width, num_classes) if auxiliary else None
@@ -71,7 +75,7 @@ class ClassAttentionHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, num_classes)."""
         rest = x.flatten(1, 2)[:, None]
-        token = self.token.expand(x.shape[0], 1, 1, -1)
+        token = rest.mean(2, keepdim=True) if self.token is None else self.token.expand(x.shape[0], 1, 1, -1)
         for layer in self.layers:
             token = layer(token, rest)
         tokens = self.norm(torch.cat((token, rest), dim=2))[:, 0]
@@ -81,7 +85,9 @@ class ClassAttentionHead(nn.Module):
 
 def reference(module: ClassAttentionHead, x: Tensor) -> Tensor:
     """Head by head, key by key."""
-    tokens = torch.cat([module.token.repeat(x.shape[0], 1, 1), x.flatten(1, 2)], dim=1)
+    places = x.flatten(1, 2)
+    first = sum(places.unbind(1)) / places.shape[1] if module.token is None else module.token.repeat(x.shape[0], 1)
+    tokens = torch.cat([first[:, None], places], dim=1)
     for layer in module.layers:
         assert isinstance(layer, ClassAttentionLayer)
         y = layer.norm(tokens[:, None])[:, 0]

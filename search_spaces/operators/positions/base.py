@@ -14,15 +14,15 @@ class Layout:
 
     `rows`, `columns`: (P, N, M) or (1, N, M), position of the key minus position of the query in the pattern's own steps
     (pixels, or pixels over the dilation, or coarse cells). `query`, `key`: (P, N) and (P, M), the places of the tokens in the
-    flattened map of queries and in that of keys; only priors that look at the tokens' content need them. `straight`: each
-    key lies in the row or the column of its query.
+    flattened map of queries and in that of keys; only priors that look at the tokens' content need them. `tiles` says what
+    the tiles are if they are all rows of the map, "rows", its "columns", or one tile is the whole "map", in raster order.
     """
 
     rows: Tensor
     columns: Tensor
     query: Tensor | None = None
     key: Tensor | None = None
-    straight: bool = False
+    tiles: str = ""
 
 
 class Position(nn.Module):

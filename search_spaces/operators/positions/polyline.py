@@ -40,33 +40,51 @@ class PolylinePosition(Position):
         return turn_in_raster_order(x, self.heads)
 
     def bias(self, layout: Layout, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """(B, P, heads, N, M), twice; once where all pairs lie in one row or column, where the paths are the same."""
+        """(B, P, heads, N, M), twice; once where the tiles are rows or columns, in which the paths are the same."""
+        across, down = self.ways(x)
+        if layout.tiles == "rows":
+            return -_apart(across)
+        if layout.tiles == "columns":
+            return -_apart(down.transpose(2, 3))
+        if layout.tiles == "map":
+            return _whole(across, down)
         assert layout.query is not None, "the pattern does not say where its queries are"
         assert layout.key is not None, "the pattern does not say where its keys are"
-        across, down = self.ways(x)
         query, key, width = layout.query[:, :, None], layout.key[:, None, :], x.shape[2]
         corners = (query // width * width + key % width, key // width * width + query % width)
-        first = -(_apart(across, query, corners[0]) + _apart(down, corners[0], key))
-        if layout.straight:
-            return first
-        return first, -(_apart(down, query, corners[1]) + _apart(across, corners[1], key))
+        places = [(across, query, corners[0]), (down, corners[0], key), (down, query, corners[1]), (across, corners[1], key)]
+        parts = [(_found(ways, start) - _found(ways, end)).abs() for ways, start, end in places]
+        return -(parts[0] + parts[1]), -(parts[2] + parts[3])
 
     def ways(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The way of each place from the left edge and from the top edge, each (B, heads, H W)."""
+        """The way of each place from the left edge and from the top edge, each (B, heads, H, W)."""
         steps = self.steps(x.unflatten(3, (self.heads, x.shape[3] // self.heads)))
-        steps = F.softplus(steps + self.shift[:, None]) * self.rate.exp()[:, None]
-        across, down = steps[..., 0].cumsum(2), steps[..., 1].cumsum(1)
-        return across.flatten(1, 2).transpose(1, 2), down.flatten(1, 2).transpose(1, 2)
+        steps = (F.softplus(steps + self.shift[:, None]) * self.rate.exp()[:, None]).permute(4, 0, 3, 1, 2)
+        return steps[0].cumsum(3), steps[1].cumsum(2)
 
     def macs(self, queries: int, keys: int, layouts: int, tiles: int, pixels: int, parts: int = 1) -> int:
         """The two steps of each token and head."""
         return parts * 2 * pixels * self.width
 
 
-def _apart(ways: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    """The length of the way between places (P, N or 1, 1 or M) and (P, N or 1, M or 1): (B, P, heads, N, M)."""
-    found = [ways.index_select(2, p.flatten()).unflatten(2, p.shape).transpose(1, 2) for p in (start, end)]
-    return (found[0] - found[1]).abs()
+def _apart(ways: Tensor) -> Tensor:
+    """The length of the way between the places of each line: (B, heads, P, N) -> (B, P, heads, N, N)."""
+    ways = ways.transpose(1, 2)
+    return (ways[..., None] - ways[..., None, :]).abs()
+
+
+def _whole(across: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
+    """Both biases of a tile that is the whole map, from the ways (B, heads, H, W): (B, 1, heads, H W, H W)."""
+    rows = -(across[..., :, None] - across[..., None, :]).abs()
+    columns = -(down[..., :, None, :] - down[..., None, :, :]).abs()
+    first = rows[:, :, :, :, None] + columns[:, :, :, None]
+    second = rows.transpose(2, 3)[:, :, None] + columns.transpose(3, 4)[..., None]
+    return first.flatten(4, 5).flatten(2, 3)[:, None], second.flatten(4, 5).flatten(2, 3)[:, None]
+
+
+def _found(ways: Tensor, places: Tensor) -> Tensor:
+    """The ways (B, heads, H, W) at places (P, ...) of the flattened map: (B, P, heads, ...)."""
+    return ways.flatten(2).index_select(2, places.flatten()).unflatten(2, places.shape).transpose(1, 2)
 
 
 def turn_reference(module: PolylinePosition, x: Tensor) -> Tensor:

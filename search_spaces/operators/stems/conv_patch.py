@@ -1,4 +1,4 @@
-"""Convolutions at half the resolution, then disjoint patches of their map."""
+"""Convolutions at half the resolution, then patches of their map."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from nas.search_spaces.registry import Kind, Setting, flag, register
     Kind.STEM,
     cite="Yuan et al. 2021 (VOLO), arXiv:2106.13112, section 3.3, volo.py PatchEmbed; skip: Liao et al. 2021 (ViT-ResNAS), "
     "arXiv:2109.00642, official patch_conv.py PatchConvEmbed; one convolution: Lin et al. 2023 (SMT), "
-    "arXiv:2307.08579, smt.py Head",
+    "arXiv:2307.08579, smt.py Head; overlap: Patro et al. 2023 (SpectFormer), arXiv:2304.06446, hierarchical "
+    "spectformer.py Stem",
     settings={
         "stride": Setting(
             (2, 4), rule=lambda v, place: v in (2, 4, 8, 14, 16), because="a stem divides the map by 2, 4, 8, 14 or 16"
@@ -30,14 +31,16 @@ from nas.search_spaces.registry import Kind, Setting, flag, register
             because="there are three convolutions, or one where nothing skips the others",
             default=3,
         ),
+        "overlap": flag(False),
     },
 )
 class ConvPatch(nn.Module):
-    """kernel x kernel convolution of stride 2 and two 3x3 ones to `inner` channels, then stride/2 x stride/2 patches to C.
+    """kernel x kernel convolution of stride 2 and two 3x3 ones to `inner` channels, then s x s patches to C, s = stride / 2.
 
     The first three have batch norm, ReLU and no bias, the last has a bias. Defaults: VOLO (stride 8). ViT-ResNAS has stride 14,
     24 channels, kernel 3, and `skip`, which adds the first one's result to the third one's. SMT has stride 4 and only the
-    first of the three (`convs`), of kernel 3.
+    first of the three (`convs`), of kernel 3. With `overlap` the patches have sides of 2 s - 1 (at least 3) around the middle
+    of their first pixels: 3x3 at stride 4 in SpectFormer and SVT.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class ConvPatch(nn.Module):
         kernel: int = 7,
         skip: bool = False,
         convs: int = 3,
+        overlap: bool = False,
     ) -> None:
         super().__init__()
         self.skip = skip
@@ -57,7 +61,9 @@ class ConvPatch(nn.Module):
         self.convs = nn.ModuleList([*first, *parts.convolutions([inner] * convs, [1] * (convs - 1))])
         self.norms = parts.batch_norms([inner] * convs)
         self.act = nn.ReLU()
-        self.patch = nn.Conv2d(inner, width, stride // 2, stride // 2)
+        step = stride // 2
+        side = max(3, 2 * step - 1) if overlap else step
+        self.patch = nn.Conv2d(inner, width, side, step, padding=side // 2 if overlap else 0)
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, H/stride, W/stride, width)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from nas.search_spaces.operators import naive
 from nas.search_spaces.operators.activations import naive_activation
@@ -35,13 +36,15 @@ def own_norm(name: str, width: int, eps: float) -> nn.Module:
     """The norm behind the last convolution."""
     if name == "layer":
         return nn.LayerNorm(width, eps=eps)
+    if name == "group":
+        return nn.GroupNorm(1, width, eps=eps)
     return nn.BatchNorm2d(width, eps=eps) if name == "batch" else nn.Identity()
 
 
 def finish(norm: nn.Module, maps: Tensor) -> Tensor:
     """(B, C, H, W) -> (B, H, W, C), normed."""
     last = (0, 2, 3, 1)
-    y: Tensor = norm(maps).permute(last) if isinstance(norm, nn.BatchNorm2d) else norm(maps.permute(last))
+    y: Tensor = norm(maps).permute(last) if isinstance(norm, (nn.BatchNorm2d, nn.GroupNorm)) else norm(maps.permute(last))
     return y
 
 
@@ -58,6 +61,11 @@ def convolutions(widths: list[int], strides: list[int], *, kernel: int = 3, bias
     )
 
 
+def even_padded(maps: Tensor) -> Tensor:
+    """(B, C, H, W) with the zeros that TensorFlow puts around it for a 3x3 convolution of stride 2: none above even heights."""
+    return F.pad(maps, (maps.shape[3] % 2, 1, maps.shape[2] % 2, 1))
+
+
 def batch_norms(widths: Iterable[int], eps: float = 1e-5) -> nn.ModuleList:
     """One batch norm for each width."""
     return nn.ModuleList(nn.BatchNorm2d(width, eps=eps) for width in widths)
@@ -67,7 +75,19 @@ def naive_norm(norm: nn.Module, x: Tensor) -> Tensor:
     """A norm of `own_norm` on a map whose channels are last, written out."""
     if isinstance(norm, nn.BatchNorm2d):
         return naive.batch_norm(norm, x)
+    if isinstance(norm, nn.GroupNorm):
+        mean = x.mean((1, 2, 3), keepdim=True)
+        variance = ((x - mean) ** 2).mean((1, 2, 3), keepdim=True)
+        return (x - mean) / (variance + norm.eps).sqrt() * norm.weight + norm.bias
     return naive.layer_norm(norm, x) if isinstance(norm, nn.LayerNorm) else x
+
+
+def naive_even_padded(x: Tensor) -> Tensor:
+    """`even_padded` of a map whose channels are last, filled pixel by pixel."""
+    top, left = x.shape[1] % 2, x.shape[2] % 2
+    out = x.new_zeros(x.shape[0], x.shape[1] + top + 1, x.shape[2] + left + 1, x.shape[3])
+    out[:, top : top + x.shape[1], left : left + x.shape[2]] = x
+    return out
 
 
 def naive_convolutions(convs: nn.ModuleList, norms: Iterable[nn.Module], acts: Iterable[nn.Module], x: Tensor) -> Tensor:

@@ -11,12 +11,16 @@ from torch.nn import functional as F
 
 from nas.search_spaces.operators import naive
 from nas.search_spaces.operators.attention import join_heads, split_heads
+from nas.search_spaces.operators.attention_base import mix_fast
 from nas.search_spaces.operators.scan import recurrence
 from nas.search_spaces.operators.token_mixers.neighbourhood_attention import axis_plan, cut, hidden, uncut
+from nas.search_spaces.operators.token_mixers.overlapping_reduction_attention import stretched
 from nas.search_spaces.operators.token_mixers.selective_scan import first_steps, naive_softplus
-from nas.search_spaces.registry import Group, Kind, Setting, register
+from nas.search_spaces.registry import Group, Kind, Setting, one_of, register
 
 Plan = tuple[Tensor, Tensor, Tensor, Tensor]
+Spot = tuple[int, int]
+Vectors = dict[Spot, Tensor]
 
 
 @register(
@@ -38,6 +42,7 @@ Plan = tuple[Tensor, Tensor, Tensor, Tensor]
             rule=lambda v, place: int(v) % 2 == 1 and 3 <= int(v) <= place.size,
             because="a kernel is odd, at least 3, and not larger than the map",
         ),
+        "ending": one_of("scan", "global", "global_pairs", default="scan"),
     },
 )
 class AttentionScan(nn.Module):
@@ -48,31 +53,40 @@ class AttentionScan(nn.Module):
 
     The dilation is min(side // kernel, kernel), side the shorter one of the map (the official code takes each axis by itself);
     q and k are rotated by row and column (RoPE); the relative-position table is the same for both halves, as in the code,
-    where a list holds one parameter twice. Published models have kernel 11, 9, 7. Their last stage, which has global
-    attention in place of the scan, is not this operator.
+    where a list holds one parameter twice. Published models have kernel 11, 9, 7, 7. In their last stage, y is not made by a
+    scan but by attention of every position to every position's `both` (`ending` global_pairs), with the same queries and keys
+    and a learned bias for each pair, interpolated for maps of other sizes; `global` is without this bias.
 
     Weights are computed in tiles, as in `neighbourhood_attention`. With M_i the keys of a tile, side by side: MACs
-    5 N C^2 + 50 N C + N C (2 R + 2 + heads) + 3/2 N C (M_1^2 + M_2^2), R = ceil(C / 16).
+    5 N C^2 + 50 N C + N C (2 R + 2 + heads) + 3/2 N C (M_1^2 + M_2^2), R = ceil(C / 16); without the scan
+    5 N C^2 + 25 N C + N C (M_1^2 + M_2^2) + 2 N^2 C.
     """
 
     centred: ClassVar[dict[str, tuple[int, ...]]] = {"neighbour_bias": (0, 1)}
 
-    def __init__(self, width: int, size: int, *, heads: int, kernel: int) -> None:
+    def __init__(self, width: int, size: int, *, heads: int, kernel: int, ending: str = "scan") -> None:
         super().__init__()
-        self.heads, rank = heads, math.ceil(width / 16)
+        self.heads, self.scans = heads, ending == "scan"
         self.q, self.k, self.v, self.gate, self.out = (nn.Linear(width, width) for _ in range(5))
         self.gate_norm = nn.BatchNorm2d(width)
-        self.position, self.conv = (nn.Conv2d(width, width, 5, padding=2, groups=width) for _ in range(2))
+        self.position = nn.Conv2d(width, width, 5, padding=2, groups=width)
         self.norm, self.out_norm = (nn.LayerNorm(width, eps=1e-6) for _ in range(2))
         self.neighbour_bias = nn.Parameter(torch.empty(2 * kernel - 1, 2 * kernel - 1, heads // 2))
         nn.init.trunc_normal_(self.neighbour_bias, std=0.02)
+        self.near, self.far = Neighbours(size, kernel, False), Neighbours(size, kernel, True)
+        if self.scans:
+            self._make_scan(width, heads)
+        self.pairs = nn.Parameter(torch.zeros(heads, size**2, size**2)) if ending == "global_pairs" else None
+
+    def _make_scan(self, width: int, heads: int) -> None:
+        rank = math.ceil(width / 16)
+        self.conv = nn.Conv2d(width, width, 5, padding=2, groups=width)
         self.lower, self.rise = nn.Linear(width, rank, bias=False), nn.Linear(rank, width)
         self.rise.bias.data.copy_(first_steps(width))
         self.write, self.read = (nn.Linear(width, 1, bias=False) for _ in range(2))
         self.a_log = nn.Parameter(torch.zeros(width))
         self.skip = nn.Parameter(torch.ones(width))
         self.fuse = nn.Linear(heads, heads)
-        self.near, self.far = Neighbours(size, kernel, False), Neighbours(size, kernel, True)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
@@ -84,15 +98,28 @@ class AttentionScan(nn.Module):
         far = self.far.weights(far_q, far_k, self.neighbour_bias)
         near_v = self.near.gathered(near, near_v)
         far_v = self.far.gathered(far, near_v + far_v)
-        u = F.silu(convolved(self.conv, torch.cat((near_v, far_v), dim=-1)))
+        both = torch.cat((near_v, far_v), dim=-1)
+        y = self._scanned(both, near, far) if self.scans else self._everywhere(q, k, both)
+        y = self.norm(y) + convolved(self.position, v)
+        gate = self.gate_norm(self.gate(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        out: Tensor = self.out(self.out_norm(y * F.silu(gate)))
+        return out
+
+    def _everywhere(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention of every position to every position: (B, H, W, C)."""
+        tokens = v.shape[1] * v.shape[2]
+        bias = None if self.pairs is None else stretched(self.pairs, tokens, tokens)
+        q, k, flat = (part.flatten(1, 2)[:, None] for part in (q, k, v))
+        return mix_fast(q, k, flat, bias, self.heads, 1.0).view(v.shape)
+
+    def _scanned(self, both: Tensor, near: Tensor, far: Tensor) -> Tensor:
+        """The states of the scan over the mixed values, gathered with the weights of both halves: (B, H, W, C)."""
+        u = F.silu(convolved(self.conv, both))
         state, read = self._states(u)
         near_s, far_s = state.chunk(2, dim=-1)
         state = torch.cat((self.near.gathered(near, near_s), self.far.gathered(far, far_s)), dim=-1)
         state = self.fuse.weight @ state.unflatten(-1, (self.heads, -1)) + self.fuse.bias[:, None]
-        y = self.norm(state.flatten(-2) * read + u * self.skip) + convolved(self.position, v)
-        gate = self.gate_norm(self.gate(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        out: Tensor = self.out(self.out_norm(y * F.silu(gate)))
-        return out
+        return state.flatten(-2) * read + u * self.skip
 
     def _states(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """The states of the scan (B, H, W, C), and what they are read with, (B, H, W, 1)."""
@@ -177,12 +204,14 @@ def rotated(x: Tensor, heads: int) -> Tensor:
     return torch.stack((a * cosine - b * sine, b * cosine + a * sine), dim=-1).flatten(-3)
 
 
-def macs(width: int, size: int, *, heads: int, kernel: int) -> int:
+def macs(width: int, size: int, *, heads: int, kernel: int, ending: str = "scan") -> int:
     """Multiply-adds of one map."""
     pairs = 0
     for dilation in (dilation_of(size, kernel, False), dilation_of(size, kernel, True)):
         queries, keys, _, _ = axis_plan(size, kernel, dilation)
         pairs += (dilation * queries.numel() * keys.shape[1]) ** 2
+    if ending != "scan":
+        return size**2 * width * (5 * width + 25 + 2 * size**2) + pairs * width
     rank = math.ceil(width / 16)
     return size**2 * width * (5 * width + 50 + 2 * rank + 2 + heads) + 3 * pairs * width // 2
 
@@ -196,7 +225,7 @@ def reference(module: AttentionScan, x: Tensor) -> Tensor:
     v = naive.linear(module.v, x).view(batch, height, width, *heads)
     half = module.heads // 2
     found = {p: v[:, p[0], p[1]] for p in places}
-    weights: list[dict[tuple[int, int], list[tuple[tuple[int, int], Tensor]]]] = []
+    weights: list[dict[Spot, list[tuple[Spot, Tensor]]]] = []
     for first, dilated in ((0, False), (half, True)):
         part = slice(first, first + half)
         dilation = dilation_of(min(height, width), module.near.kernel, dilated)
@@ -204,9 +233,29 @@ def reference(module: AttentionScan, x: Tensor) -> Tensor:
         values = {p: found[p][:, part] + (found[p][:, :half] if dilated else 0) for p in places}
         for p, mixed in _gather(weights[-1], values).items():
             found[p] = torch.cat((found[p][:, :first], mixed, found[p][:, first + half :]), dim=1)
-    u = naive.conv2d(module.conv, torch.stack(list(found.values()), dim=1).view(x.shape))
+    both = torch.stack(list(found.values()), dim=1)
+    y = _scanned_naively(module, both.view(x.shape), weights) if module.scans else _everywhere_naively(module, q, k, both)
+    y = naive.layer_norm(module.norm, y.view(x.shape)) + naive.conv2d(module.position, v.flatten(-2))
+    gate = naive.batch_norm(module.gate_norm, naive.linear(module.gate, x))
+    return naive.linear(module.out, naive.layer_norm(module.out_norm, y * gate * torch.sigmoid(gate)))
+
+
+def _everywhere_naively(module: AttentionScan, q: Vectors, k: Vectors, v: Tensor) -> Tensor:
+    """Query by query; values (B, N, heads, d) -> (B, N, heads, d)."""
+    keys, out = list(k.values()), []
+    biases = None if module.pairs is None else stretched(module.pairs, len(keys), len(keys))[0]
+    for number, query in enumerate(q.values()):
+        bias = None if biases is None else list(biases[:, number].unbind(1))
+        out.append(naive.attend(query, keys, list(v.unbind(1)), bias))
+    return torch.stack(out, dim=1)
+
+
+def _scanned_naively(module: AttentionScan, both: Tensor, weights: list[dict[Spot, list[tuple[Spot, Tensor]]]]) -> Tensor:
+    """Position by position along the scan: (B, H, W, C)."""
+    heads, places = (module.heads, both.shape[3] // module.heads), list(weights[0])
+    u = naive.conv2d(module.conv, both)
     u = u * torch.sigmoid(u)
-    state, states = torch.zeros_like(x[:, 0, 0]), {}
+    state, states = torch.zeros_like(both[:, 0, 0]), {}
     for i, j in places:
         step = naive_softplus(naive.linear(module.rise, naive.linear(module.lower, u[:, i, j])))
         state = torch.exp(-step * torch.exp(module.a_log)) * state + step * naive.linear(module.write, u[:, i, j]) * u[:, i, j]
@@ -214,10 +263,7 @@ def reference(module: AttentionScan, x: Tensor) -> Tensor:
     parts = [_gather(w, {p: states[p].chunk(2, 1)[n] for p in places}) for n, w in enumerate(weights)]
     gathered = [torch.cat((parts[0][p], parts[1][p]), dim=1).transpose(1, 2) for p in places]
     fused = torch.stack([naive.linear(module.fuse, part).transpose(1, 2).flatten(1) for part in gathered], dim=1)
-    y = fused.view(x.shape) * naive.linear(module.read, u) + u * module.skip
-    y = naive.layer_norm(module.norm, y) + naive.conv2d(module.position, v.flatten(-2))
-    gate = naive.batch_norm(module.gate_norm, naive.linear(module.gate, x))
-    return naive.linear(module.out, naive.layer_norm(module.out_norm, y * gate * torch.sigmoid(gate)))
+    return fused.view(both.shape) * naive.linear(module.read, u) + u * module.skip
 
 
 def _turned(x: Tensor, row: int, column: int) -> Tensor:

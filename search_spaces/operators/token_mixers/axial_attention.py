@@ -67,8 +67,8 @@ def lines(height: int, width: int, like: Tensor) -> tuple[Layout, Layout]:
     down, right = ((step[None] - step[:, None])[None] for step in steps)
     upright = place.t()
     return (
-        Layout(torch.zeros_like(right), right, place, place, straight=True),
-        Layout(down, torch.zeros_like(down), upright, upright, straight=True),
+        Layout(torch.zeros_like(right), right, place, place, "rows"),
+        Layout(down, torch.zeros_like(down), upright, upright, "columns"),
     )
 
 

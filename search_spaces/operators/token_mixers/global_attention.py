@@ -40,7 +40,7 @@ def everywhere(height: int, width: int, like: Tensor) -> Layout:
     place = torch.arange(height * width, device=like.device)
     rows, columns = place // width, place % width
     apart = (rows[None] - rows[:, None])[None], (columns[None] - columns[:, None])[None]
-    return Layout(*apart, place[None], place[None])
+    return Layout(*apart, place[None], place[None], "map")
 
 
 def reference(module: GlobalAttention, x: Tensor) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -49,18 +52,23 @@ class HistogramAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
-        half, (height, width) = x.shape[3] // 2, x.shape[1:3]
-        front, down = in_order(x[..., :half].permute(0, 3, 1, 2), 2)
+        half, (height, width), x = x.shape[3] // 2, x.shape[1:3], x.permute(0, 3, 1, 2)
+        front, down = in_order(x[:, :half], 2)
         front, right = in_order(front, 3)
-        ordered = torch.cat((front.permute(0, 2, 3, 1), x[..., half:]), dim=3)
-        parts = [conv(f(ordered).permute(0, 3, 1, 2)).flatten(2) for f, conv in zip(self.project, self.conv, strict=True)]
-        v, place = in_order(parts[4], 2)
-        q1, k1, q2, k2 = (part.gather(2, place) for part in parts[:4])
+        q1, k1, q2, k2, v = self._projected(torch.cat((front, x[:, half:]), dim=1)).flatten(2).chunk(5, dim=1)
+        v, place = in_order(v, 2)
+        q1, k1, q2, k2 = (part.gather(2, place) for part in (q1, k1, q2, k2))
         mixed = self._attend(q1, k1, v, together=True) * self._attend(q2, k2, v, together=False)
         mixed = put_back(mixed, place, 2).transpose(1, 2).unflatten(1, (height, width))
         y: Tensor = self.out(mixed)
         front = put_back(put_back(y[..., :half].permute(0, 3, 1, 2), right, 3), down, 2)
         return torch.cat((front.permute(0, 2, 3, 1), y[..., half:]), dim=3)
+
+    def _projected(self, x: Tensor) -> Tensor:
+        """Both maps of all five, at once: (B, C, H, W) -> (B, 5 C, H, W)."""
+        point, near = _joined(self.project), _joined(self.conv)
+        x = F.conv2d(x, point[0][:, :, None, None], point[1])
+        return F.conv2d(x, near[0], near[1], padding=1, groups=x.shape[1])
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, *, together: bool) -> Tensor:
         """(B, C, N) three times -> (B, C, N); `together`: a bin is a run of neighbours, else every `bins`-th pixel."""
@@ -75,6 +83,13 @@ class HistogramAttention(nn.Module):
         mixed = (weights / (weights.sum(-1, keepdim=True) + 1)) @ v
         mixed = mixed.unflatten(2, (-1, self.bins)).flatten(1, 2)
         return (mixed if together else mixed.transpose(2, 3)).flatten(2)[:, :, :count]
+
+
+def _joined(layers: Iterable[nn.Module]) -> tuple[Tensor, Tensor | None]:
+    """The weights and biases of several layers one after the other."""
+    every = [cast(nn.Linear | nn.Conv2d, layer) for layer in layers]
+    biases = [layer.bias for layer in every if layer.bias is not None]
+    return torch.cat([layer.weight for layer in every]), torch.cat(biases) if biases else None
 
 
 def in_order(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:

@@ -26,7 +26,7 @@ from nas.search_spaces.registry import Group, Kind, Setting, flag, one_of, regis
             because="a kernel is odd, at least 3, and its outermost taps reach a pixel: kernel // 2 < map size",
         ),
         "ratio": Setting((2, 3, 4), rule=lambda v, place: 1 <= int(v) <= 8, because="the hidden layer is 1 to 8 times as wide"),
-        "act": one_of("silu", "relu", "gelu", "hardswish", default="silu"),
+        "act": one_of("silu", "relu", "gelu", "hardswish", "gelu_tanh", default="silu"),
         "squeeze": Setting(
             (0, 24, 16, 8, 4),
             rule=lambda v, place: v == 0 or 1 <= int(v) <= int(place.chosen["ratio"]) * place.width,
@@ -42,16 +42,24 @@ from nas.search_spaces.registry import Group, Kind, Setting, flag, one_of, regis
         "last_norm": flag(True),
         "skip": flag(False),
         "eps": Setting((1e-5, 1e-3), lambda v, place: 0.0 < float(v) < 1.0, "epsilon lies between 0 and 1", 1e-5),
+        "squeeze_act": Setting(
+            ("same", "silu", "relu"),
+            rule=lambda v, place: (
+                v == "same" or (v in ("silu", "relu") and place.chosen["squeeze"] != 0 and place.chosen["gate"] == "sigmoid")
+            ),
+            because="it is same, or where there is a squeeze with a sigmoid gate, silu or relu",
+            default="same",
+        ),
     },
 )
 class MBConv(nn.Module):
     """BN(P2 S act(BN(DW act(BN(P1 x))))) with P1 to ratio * C channels, DW kernel x kernel depth-wise, P2 back to C.
 
     S is squeeze and excitation to E / squeeze channels, left out at 0 (as in TinyViT); EfficientNet has squeeze 4 ratio, which
-    is a quarter of C. `gate` "hard_sigmoid" is MobileNetV3's (arXiv:1905.02244): ReLU inside and a multiple of 8 channels.
-    Convolutions before a norm have no bias; without `last_norm` (CoAtNet, MaxViT) P2 has a bias in place of a norm. `skip`
-    gives act(x + y) (TinyViT), for a block without residual. With hidden width E = ratio * C: MACs
-    H W (2 C E + E kernel^2) + 2 E E / squeeze.
+    is a quarter of C. `squeeze_act`: the activation inside S (CoAtNet, MaxViT: silu). `gate` "hard_sigmoid" is MobileNetV3's
+    (arXiv:1905.02244): ReLU inside and a multiple of 8 channels. Convolutions before a norm have no bias; without `last_norm`
+    (CoAtNet, MaxViT) P2 has a bias in place of a norm. `skip` gives act(x + y) (TinyViT), for a block without residual. With
+    hidden width E = ratio * C: MACs H W (2 C E + E kernel^2) + 2 E E / squeeze.
     """
 
     def __init__(
@@ -67,6 +75,7 @@ class MBConv(nn.Module):
         last_norm: bool = True,
         skip: bool = False,
         eps: float = 1e-5,
+        squeeze_act: str = "same",
     ) -> None:
         super().__init__()
         hidden = ratio * width
@@ -74,7 +83,9 @@ class MBConv(nn.Module):
         self.expand_norm = nn.BatchNorm2d(hidden, eps=eps)
         self.depthwise = nn.Conv2d(hidden, hidden, kernel, padding=kernel // 2, groups=hidden, bias=False)
         self.depthwise_norm = nn.BatchNorm2d(hidden, eps=eps)
-        self.squeeze = squeeze_excite(hidden, squeeze, gate, act) if squeeze else nn.Identity()
+        self.squeeze = (
+            squeeze_excite(hidden, squeeze, gate, act if squeeze_act == "same" else squeeze_act) if squeeze else nn.Identity()
+        )
         self.reduce = nn.Conv2d(hidden, width, 1, bias=not last_norm)
         self.reduce_norm = nn.BatchNorm2d(width, eps=eps) if last_norm else nn.Identity()
         self.act = activation(act)
@@ -127,6 +138,7 @@ def macs(
     last_norm: bool = True,
     skip: bool = False,
     eps: float = 1e-5,
+    squeeze_act: str = "same",
 ) -> int:
     """Multiply-adds for one image."""
     hidden = ratio * width

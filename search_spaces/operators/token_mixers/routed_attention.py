@@ -41,10 +41,9 @@ class RoutedAttention(Attention):
 
     The map is cut in `regions` x `regions` cells. No gradient flows through the choice, as in the official code; of equal
     regions the first is taken. Maps that cannot be cut evenly have fewer or ragged regions: what lies beyond the map is hidden
-    and no part of a mean (the official legacy code lets zeros take part). Published models have lepe=5. The official score is
-    divided by sqrt(C), not sqrt(d): divide its q (weight and bias) by sqrt(heads) to load it. Its last stages without
-    routing add the depth-wise convolution of x, not of the values. With N = H W, S regions along an axis: MACs
-    4 N C^2 + S^4 C + 2 N top_k (N / S^2) C.
+    and no part of a mean (the official legacy code lets zeros take part). Published models have lepe=5, and in their last
+    stage `enhanced_attention`. The official score is divided by sqrt(C), not sqrt(d): divide its q (weight and bias) by
+    sqrt(heads) to load it. With N = H W, S regions along an axis: MACs 4 N C^2 + S^4 C + 2 N top_k (N / S^2) C.
     """
 
     def __init__(
@@ -101,11 +100,11 @@ def _one_image(module: RoutedAttention, x: Tensor) -> Tensor:
     cell = -(-x.shape[1] // module.regions), -(-x.shape[2] // module.regions)
     members = cells(x.shape[1], x.shape[2], *cell)
     q, k = (compared(module, layer, x).detach().flatten(3)[0] for layer in (module.q, module.k))
-    means = [[sum(part[i, j] for i, j in places) / len(places) for places in members] for part in (q, k)]
+    means = [[torch.stack([part[i, j] for i, j in places]).mean(0) for places in members] for part in (q, k)]
     found = {}
     for region, places in enumerate(members):
         scores = [float((means[0][region] * key).sum()) for key in means[1]]
-        best = sorted(range(len(scores)), key=lambda other, scores=scores: (-scores[other], other))[: module.top_k]
+        best = [other for _, other in sorted((-score, other) for other, score in enumerate(scores))][: module.top_k]
         found.update({place: [near for other in best for near in members[other]] for place in places})
 
     def sees(head: int, i: int, j: int) -> list[Pair]:

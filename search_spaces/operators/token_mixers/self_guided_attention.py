@@ -85,8 +85,7 @@ def reference(module: SelfGuidedAttention, x: Tensor, significance: Tensor | Non
     for n in range(x.shape[0]):
         tokens = x[n].flatten(0, 1)
         worth = (tokens.detach() ** 2).sum(1).sqrt() if significance is None else significance[n].flatten()
-        listed = worth.tolist()
-        order = sorted(range(len(listed)), key=lambda m, listed=listed: (listed[m], m))
+        order = [m for _, m in sorted((value, m) for m, value in enumerate(worth.tolist()))]
         z = _merged_reference(module, [tokens[m] for m in order])
         heads = (1, module.heads, -1)
         k, v = ([naive.linear(f, token).view(heads) for token in z] for f in (module.k, module.v))

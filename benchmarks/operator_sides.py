@@ -1,0 +1,287 @@
+"""The two sides of a comparison: our operator, and timm's or the official module with the same settings."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.abc
+import importlib.machinery
+import io
+import sys
+import types
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nas.search_spaces.registry import Kind, Value, operator
+
+
+class NotRunnable(Exception):
+    """The other side cannot be run on this machine; the message says what it lacks."""
+
+
+@dataclass(frozen=True)
+class Here:
+    """Where a case is built: channels, side of the map, and our settings, which are read as `here["heads"]`."""
+
+    width: int
+    size: int
+    settings: Mapping[str, Value]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.settings[name]
+
+
+Build = Callable[[Any, Here], nn.Module]
+Call = Callable[[Any, Tensor, Here], Any]
+
+
+def plainly(module: Any, x: Tensor, here: Here) -> Any:
+    """module(x)."""
+    return module(x)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One operator at a published place, and the module it is compared with.
+
+    `where` is `package.module:Class` or `owner/name:path/to/file.py:Class`; without a class, `build` gets the module. `layout`
+    is how the other side holds a map: nhwc, nchw or tokens. `skips` residual additions that cannot be taken out of the other
+    side are done on our side too. `row`: the map is a row of `size` tokens, a class token first. `at_64` are settings that
+    the memory measurement needs changed for 64 channels on a 56x56 map. `training`: the other side does the same in training
+    as in inference. `slow` and `heavy` say why a ratio is above its limit.
+    """
+
+    name: str
+    operator: str
+    width: int
+    size: int
+    settings: Mapping[str, Value]
+    where: str
+    build: Build
+    layout: str = "nchw"
+    call: Call = plainly
+    skips: int = 0
+    kind: Kind = Kind.TOKEN_MIXER
+    row: bool = False
+    at_64: Mapping[str, Value] = field(default_factory=dict)
+    memory: bool = True
+    training: bool = True
+    slow: str = ""
+    heavy: str = ""
+
+    def here(self) -> Here:
+        """The published place."""
+        return Here(self.width, self.size, self.settings)
+
+    def small(self) -> Here:
+        """The place of the memory measurement: 64 channels, 56 x 56 pixels."""
+        settings = {**self.settings, **self.at_64}
+        if 64 % int(settings.get("heads", 1)):
+            settings["heads"] = 2
+        return Here(64, 56 * 56 + 1 if self.row else 56, settings)
+
+
+class Side(nn.Module):
+    """A module behind forward(x) with x in its own layout; `skips` times x is added to what it gives."""
+
+    def __init__(self, module: nn.Module, layout: str, here: Here, call: Call = plainly, skips: int = 0, *, row: bool = False):
+        super().__init__()
+        self.module, self.layout, self.here, self.call, self.skips, self.row = module, layout, here, call, skips, row
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A tensor in the layout of x."""
+        y = self.call(self.module, x, self.here)
+        y = y[0] if isinstance(y, tuple | list) else y
+        for _ in range(self.skips):
+            y = x + y
+        out: Tensor = y
+        return out
+
+    def input(self, batch: int) -> Tensor:
+        """A random map of the side's layout."""
+        width, rows, columns = self.here.width, 1 if self.row else self.here.size, self.here.size
+        shapes = {
+            "nhwc": (batch, rows, columns, width),
+            "nchw": (batch, width, rows, columns),
+            "tokens": (batch, rows * columns, width),
+        }
+        return torch.randn(shapes[self.layout], generator=torch.Generator().manual_seed(0))
+
+    def norm(self) -> nn.Module:
+        """The norm that a block would have before it: over channels, or the one that keeps as much in the NCHW layout."""
+        return nn.GroupNorm(1, self.here.width) if self.layout == "nchw" else nn.LayerNorm(self.here.width)
+
+
+def ours(kind: Kind, name: str, here: Here, skips: int = 0, *, row: bool = False) -> Side:
+    """Our operator; what it reads beside x, where it reads something, is random."""
+    found = operator(kind, name)
+    found.check(here.settings, here.width, here.size)
+
+    def call(module: Any, x: Tensor, here: Here) -> Any:
+        beside = {"significance": lambda: (x[..., :1],), "context": lambda: (x,), "history": lambda: (x,)}.get(found.side)
+        return module(x, *(beside() if beside else ()))
+
+    return Side(found.module(here.width, here.size, **here.settings), "nhwc", here, call, skips, row=row)
+
+
+def theirs(case: Case, here: Here, official: Path | None) -> Side:
+    """The other side. Raises NotRunnable with what is missing."""
+    silence = contextlib.redirect_stdout(io.StringIO())
+    try:
+        with silence, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module = case.build(load(case.where, official), here)
+    except (ImportError, AttributeError, TypeError, FileNotFoundError) as error:
+        raise NotRunnable(f"{type(error).__name__}: {error}") from error
+    return Side(module, case.layout, here, case.call)
+
+
+def load(where: str, official: Path | None) -> Any:
+    """The class or module that `where` names, of an installed package or of a checkout under `official`."""
+    source, _, rest = where.partition(":")
+    if "/" not in source:
+        declare_torchvision()
+        module = importlib.import_module(source)
+        return getattr(module, rest) if rest else module
+    if official is None:
+        raise NotRunnable(f"needs --official with a checkout of {source}")
+    path, _, name = rest.partition(":")
+    file = official / source.replace("/", "+") / path
+    if not file.exists():
+        raise NotRunnable(f"needs a checkout of {source} in {file.parents[len(Path(path).parts) - 1]}")
+    declare_torchvision()
+    module = import_file(file, len(Path(path).parts))
+    return getattr(module, name) if name else module
+
+
+def declare_torchvision() -> None:
+    """timm imports torchvision, which needs the names of operators that a CPU build did not compile."""
+    for name in ("nms", "qnms", "roi_align", "qroi_align", "ps_roi_align", "roi_pool", "ps_roi_pool", "deform_conv2d"):
+        for each in (name, f"_{name}_backward"):
+            if not hasattr(torch.ops.torchvision, each):
+                torch.library.define(f"torchvision::{each}", "(Tensor x) -> Tensor")
+
+
+def import_file(file: Path, depth: int) -> types.ModuleType:
+    """A file of a checkout as a module, its siblings importable, packages that are not installed absent until they are used.
+
+    Modules of one checkout are forgotten afterwards: several checkouts have a `models` or a `utils`.
+    """
+    package = file.parent
+    while (package / "__init__.py").exists():
+        package = package.parent
+    roots = [str(file.parent), str(package), str(file.parents[depth - 1])]
+    before = set(sys.modules)
+    with absent_packages(), on_path(roots):
+        module = importlib.import_module(".".join(file.relative_to(package).with_suffix("").parts))
+    for name in set(sys.modules) - before:
+        path = getattr(sys.modules[name], "__file__", None) or ""
+        if path.startswith(roots[-1]) or isinstance(sys.modules[name], Absent):
+            del sys.modules[name]
+    return module
+
+
+@contextlib.contextmanager
+def on_path(roots: Sequence[str]) -> Iterator[None]:
+    """The folders first in the search path."""
+    sys.path[:0] = roots
+    try:
+        yield
+    finally:
+        for root in roots:
+            sys.path.remove(root)
+
+
+class Absent(types.ModuleType):
+    """A module, class or function of a package that is not installed: importable, usable as a decorator, not callable later."""
+
+    importing = True
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__path__: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Absent(f"{self.__name__}.{name}")
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        if not Absent.importing:
+            raise NotRunnable(f"needs {self.__name__.split('.')[0]}")
+        decorated = len(arguments) == 1 and not named and isinstance(arguments[0], type | types.FunctionType)
+        return arguments[0] if decorated else self
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
+        return ()
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """The last finder: gives an `Absent` for what no other finds."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> importlib.machinery.ModuleSpec | None:
+        """Anything but a module that a package of the checkout lacks."""
+        parent = sys.modules.get(name.rpartition(".")[0])
+        if parent is not None and not isinstance(parent, Absent) and name.partition(".")[0] not in STAND_INS:
+            known = ("timm", "torch", "torchvision")
+            if name.partition(".")[0] not in known:
+                return None
+        return importlib.machinery.ModuleSpec(name, self, is_package=True)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
+        """An absent module, with the stand-ins of its names."""
+        module = Absent(spec.name)
+        vars(module).update(STAND_INS.get(spec.name.partition(".")[0], {}))
+        return module
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        """Nothing to run."""
+
+
+@contextlib.contextmanager
+def absent_packages() -> Iterator[None]:
+    """Imports of packages that are not installed succeed."""
+    finder = _Finder()
+    sys.meta_path.append(finder)
+    Absent.importing = True
+    try:
+        yield
+    finally:
+        Absent.importing = False
+        sys.meta_path.remove(finder)
+
+
+class ConvModule(nn.Sequential):
+    """What mmcv's class of this name does with the arguments it is given here: convolution, batch norm, activation."""
+
+    def __init__(self, *sizes: int, norm_cfg: Any = None, act_cfg: Any = None, bias: bool | str = "auto", **named: Any) -> None:
+        conv = nn.Conv2d(*sizes, bias=norm_cfg is None if bias == "auto" else bool(bias), **named)
+        norm = nn.BatchNorm2d(conv.out_channels) if norm_cfg else nn.Identity()
+        super().__init__(conv, norm, activation(act_cfg) if act_cfg else nn.Identity())
+
+
+def activation(config: Mapping[str, str]) -> nn.Module:
+    """The activation that mmcv builds of {"type": name}."""
+    found: nn.Module = getattr(nn, config["type"])()
+    return found
+
+
+def _nothing(*arguments: Any, **named: Any) -> None:
+    """Weights keep torch's initial values: they do not matter for time and memory."""
+
+
+STAND_INS: Mapping[str, Mapping[str, Any]] = {
+    "mmcv": {
+        "ConvModule": ConvModule,
+        "build_activation_layer": activation,
+        "build_norm_layer": lambda config, width: ("norm", nn.BatchNorm2d(width)),
+        "kaiming_init": _nothing,
+        "constant_init": _nothing,
+    }
+}
