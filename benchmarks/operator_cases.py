@@ -41,7 +41,7 @@ def partition(kind: str, side: str) -> Any:
     def build(found: Any, here: Here) -> nn.Module:
         sides = (here[side], here[side])
         config = found.MaxxVitTransformerCfg(window_size=sides, grid_size=sides, dim_head=32)
-        return found.PartitionAttentionCl(here.width, kind, config)
+        return bare(found.PartitionAttentionCl(here.width, kind, config))
 
     return build
 
@@ -56,6 +56,11 @@ def without(module: Any, *names: str) -> nn.Module:
     for name in names:
         setattr(module, name, nn.Identity())
     return module  # type: ignore[no-any-return]
+
+
+def bare(block: Any) -> nn.Module:
+    """A transformer block of which the attention alone is called."""
+    return without(block, "norm1", "norm2", "mlp")
 
 
 class Zero(nn.Module):
@@ -77,12 +82,12 @@ class First(nn.Module):
 TIMM = (
     Case(
         "window_attention swin", "window_attention", 96, 56, {"heads": 3, "window": 7, "shift": True}, SWIN,
-        lambda C, h: C(h.width, (h.size, h.size), h["heads"], window_size=7, shift_size=3), "nhwc", attention_of,
+        lambda C, h: bare(C(h.width, (h.size, h.size), h["heads"], window_size=7, shift_size=3)), "nhwc", attention_of,
     ),
     Case(
         "window_attention swin_v2", "window_attention", 96, 64,
         {"heads": 3, "window": 8, "shift": True, "position": "log_cpb", "score": "cosine", "key_bias": False}, SWIN_V2,
-        lambda C, h: C(h.width, (h.size, h.size), h["heads"], window_size=8, shift_size=4), "nhwc", attention_of,
+        lambda C, h: bare(C(h.width, (h.size, h.size), h["heads"], window_size=8, shift_size=4)), "nhwc", attention_of,
     ),
     Case(
         "window_attention maxvit", "window_attention", 64, 56, {"heads": 2, "window": 7, "shift": False},
@@ -142,7 +147,9 @@ TIMM = (
     Case(
         "mbconv maxvit", "mbconv", 64, 56, {"kernel": 3, "ratio": 4, "squeeze": 16, "last_norm": False, "eps": 0.001},
         "timm.models.maxxvit:",
-        lambda M, h: without(M.MbConvBlock(h.width, h.width, cfg=M.MaxxVitConvCfg(norm_eps=1e-3, act_layer="silu")), "pre_norm"),
+        lambda M, h: without(
+            M.MbConvBlock(h.width, h.width, cfg=M.MaxxVitConvCfg(norm_eps=1e-3, act_layer="silu")), "pre_norm"
+        ),
         skips=1,
     ),
     Case(
@@ -188,7 +195,7 @@ TIMM = (
     ),
     Case(
         "multi_scale_conv", "multi_scale_conv", 96, 28, {"kernels": "3-5-7", "project": False},
-        "timm.layers.mixed_conv2d:MixedConv2d", lambda C, h: C(h.width, h.width, [3, 5, 7], depthwise=True),
+        "timm.layers.mixed_conv2d:MixedConv2d", lambda C, h: C(h.width, h.width, [3, 5, 7], depthwise=True, bias=True),
     ),
     Case(
         "mixer_mlp", "mixer_mlp", 512, 14, {"tokens": 256}, "timm.models.mlp_mixer:MixerBlock",
@@ -241,4 +248,3 @@ TIMM = (
     ),
 )  # fmt: skip
 """What timm has, in the environment of the tests."""
-

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib
 import importlib.abc
 import importlib.machinery
+import importlib.resources
 import io
 import sys
 import types
@@ -21,7 +23,7 @@ from torch import Tensor, nn
 from nas.search_spaces.registry import Kind, Value, operator
 
 
-class NotRunnable(Exception):
+class NotRunnableError(Exception):
     """The other side cannot be run on this machine; the message says what it lacks."""
 
 
@@ -90,7 +92,9 @@ class Case:
 class Side(nn.Module):
     """A module behind forward(x) with x in its own layout; `skips` times x is added to what it gives."""
 
-    def __init__(self, module: nn.Module, layout: str, here: Here, call: Call = plainly, skips: int = 0, *, row: bool = False):
+    def __init__(
+        self, module: nn.Module, layout: str, here: Here, call: Call = plainly, skips: int = 0, *, row: bool = False
+    ) -> None:  # fmt: skip
         super().__init__()
         self.module, self.layout, self.here, self.call, self.skips, self.row = module, layout, here, call, skips, row
 
@@ -131,14 +135,14 @@ def ours(kind: Kind, name: str, here: Here, skips: int = 0, *, row: bool = False
 
 
 def theirs(case: Case, here: Here, official: Path | None) -> Side:
-    """The other side. Raises NotRunnable with what is missing."""
+    """The other side. Raises NotRunnableError with what is missing."""
     silence = contextlib.redirect_stdout(io.StringIO())
     try:
         with silence, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module = case.build(load(case.where, official), here)
     except (ImportError, AttributeError, TypeError, FileNotFoundError) as error:
-        raise NotRunnable(f"{type(error).__name__}: {error}") from error
+        raise NotRunnableError(f"{type(error).__name__}: {error}") from error
     return Side(module, case.layout, here, case.call)
 
 
@@ -150,11 +154,11 @@ def load(where: str, official: Path | None) -> Any:
         module = importlib.import_module(source)
         return getattr(module, rest) if rest else module
     if official is None:
-        raise NotRunnable(f"needs --official with a checkout of {source}")
+        raise NotRunnableError(f"needs --official with a checkout of {source}")
     path, _, name = rest.partition(":")
     file = official / source.replace("/", "+") / path
     if not file.exists():
-        raise NotRunnable(f"needs a checkout of {source} in {file.parents[len(Path(path).parts) - 1]}")
+        raise NotRunnableError(f"needs a checkout of {source} in {file.parents[len(Path(path).parts) - 1]}")
     declare_torchvision()
     module = import_file(file, len(Path(path).parts))
     return getattr(module, name) if name else module
@@ -171,20 +175,47 @@ def declare_torchvision() -> None:
 def import_file(file: Path, depth: int) -> types.ModuleType:
     """A file of a checkout as a module, its siblings importable, packages that are not installed absent until they are used.
 
-    Modules of one checkout are forgotten afterwards: several checkouts have a `models` or a `utils`.
+    Statement by statement: one that this environment's versions refuse leaves its imported names absent, for most files hold
+    whole models around the class that is wanted. Modules of the checkout are forgotten afterwards: several have a `models`.
     """
     package = file.parent
     while (package / "__init__.py").exists():
         package = package.parent
+    module = types.ModuleType(".".join(file.relative_to(package).with_suffix("").parts))
+    module.__file__, module.__package__ = str(file), module.__name__.rpartition(".")[0]
     roots = [str(file.parent), str(package), str(file.parents[depth - 1])]
     before = set(sys.modules)
     with absent_packages(), on_path(roots):
-        module = importlib.import_module(".".join(file.relative_to(package).with_suffix("").parts))
+        sys.modules[module.__name__] = module
+        for statement in ast.parse(file.read_text(encoding="utf-8", errors="replace")).body:
+            _execute(statement, module)
     for name in set(sys.modules) - before:
-        path = getattr(sys.modules[name], "__file__", None) or ""
+        folders = getattr(sys.modules[name], "__path__", ())
+        path = getattr(sys.modules[name], "__file__", None) or next(iter(folders), "")
         if path.startswith(roots[-1]) or isinstance(sys.modules[name], Absent):
             del sys.modules[name]
     return module
+
+
+def _execute(statement: ast.stmt, module: types.ModuleType) -> None:
+    """One statement of a module; the names of an import that fails become absent."""
+    try:
+        exec(compile(ast.Module([statement], []), str(module.__file__), "exec"), vars(module))
+    except Exception:  # whatever foreign code raises: the class that is wanted may do without this statement
+        if not isinstance(statement, ast.Import | ast.ImportFrom):
+            return
+        for alias in statement.names:
+            if len(statement.names) > 1:
+                one = ast.Import([alias]) if isinstance(statement, ast.Import) else _only(statement, alias)
+                _execute(ast.copy_location(one, statement), module)
+            else:
+                name = alias.asname or alias.name.partition(".")[0]
+                vars(module).setdefault(name, Absent(f"{getattr(statement, 'module', None) or alias.name}.{name}"))
+
+
+def _only(statement: ast.ImportFrom, alias: ast.alias) -> ast.ImportFrom:
+    """The import of one of the names."""
+    return ast.ImportFrom(statement.module, [alias], statement.level)
 
 
 @contextlib.contextmanager
@@ -213,8 +244,9 @@ class Absent(types.ModuleType):
         return Absent(f"{self.__name__}.{name}")
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """What was decorated with it; the same again while importing."""
         if not Absent.importing:
-            raise NotRunnable(f"needs {self.__name__.split('.')[0]}")
+            raise NotRunnableError(f"needs {self.__name__.split('.')[0]}")
         decorated = len(arguments) == 1 and not named and isinstance(arguments[0], type | types.FunctionType)
         return arguments[0] if decorated else self
 
@@ -226,12 +258,11 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """The last finder: gives an `Absent` for what no other finds."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> importlib.machinery.ModuleSpec | None:
-        """Anything but a module that a package of the checkout lacks."""
+        """Anything but a module that a package of the checkout itself lacks."""
+        top = name.partition(".")[0]
         parent = sys.modules.get(name.rpartition(".")[0])
-        if parent is not None and not isinstance(parent, Absent) and name.partition(".")[0] not in STAND_INS:
-            known = ("timm", "torch", "torchvision")
-            if name.partition(".")[0] not in known:
-                return None
+        if parent is not None and not isinstance(parent, Absent) and top not in ("timm", "torch", "torchvision", "numpy"):
+            return None
         return importlib.machinery.ModuleSpec(name, self, is_package=True)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
@@ -276,6 +307,11 @@ def _nothing(*arguments: Any, **named: Any) -> None:
     """Weights keep torch's initial values: they do not matter for time and memory."""
 
 
+def _open_resource(package: str, name: str) -> Any:
+    """A file of a package."""
+    return importlib.resources.files(package.rpartition(".")[0]).joinpath(Path(name).name).open("rb")
+
+
 STAND_INS: Mapping[str, Mapping[str, Any]] = {
     "mmcv": {
         "ConvModule": ConvModule,
@@ -283,5 +319,6 @@ STAND_INS: Mapping[str, Mapping[str, Any]] = {
         "build_norm_layer": lambda config, width: ("norm", nn.BatchNorm2d(width)),
         "kaiming_init": _nothing,
         "constant_init": _nothing,
-    }
+    },
+    "pkg_resources": {"resource_stream": _open_resource},
 }

@@ -2,8 +2,9 @@
 
     python benchmarks/operators.py [--official DIR] [--only NAME ...] [--rounds 15] [--resume] [--json FILE]
 
-DIR holds checkouts of the official repositories as DIR/owner+name, which the user makes; what cannot be run there is listed with
-what it lacks. Packages that official code imports and that are not installed count as missing only when they are used.
+DIR holds checkouts of the official repositories as DIR/owner+name, which the user makes; what cannot be run is listed with what
+it lacks. Packages that official code imports and that are not installed count as missing only when they are used; most of it
+uses einops, and scattering pytorch_wavelets (PYTHONPATH will do).
 
 Speed: one CPU thread, batch 1 and 16, eval mode without gradients, and forward and backward at batch 16 in train mode. Both
 sides run in turn, A B B A, in one process; the ratio (ours / theirs) is that of the medians, its interval holds 95 % of 1000
@@ -28,7 +29,7 @@ from typing import Any
 import torch
 from operator_cases import TIMM
 from operator_official import OFFICIAL
-from operator_sides import Case, Here, NotRunnable, Side, ours, theirs
+from operator_sides import Case, Here, NotRunnableError, Side, ours, theirs
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -176,8 +177,8 @@ def row_of(case: Case, official: Path | None, rounds: int) -> dict[str, Any]:
             row["memory"] = memory(
                 lambda: ours(case.kind, case.operator, small, case.skips, row=case.row), lambda: theirs(case, small, official)
             )
-    except (NotRunnable, RuntimeError, AttributeError, TypeError, AssertionError, ValueError) as error:
-        row["not_runnable"] = str(error) if isinstance(error, NotRunnable) else f"{type(error).__name__}: {error}"[:300]
+    except (NotRunnableError, RuntimeError, AttributeError, TypeError, AssertionError, ValueError) as error:
+        row["not_runnable"] = str(error) if isinstance(error, NotRunnableError) else f"{type(error).__name__}: {error}"[:300]
     return row
 
 
@@ -229,7 +230,8 @@ def table(found: dict[str, Any]) -> str:
         cells = " | ".join(cell(row, column) for column in ("batch_1", "batch_16", "training", "memory"))
         lines.append(f"| {name} | {row['width']} at {row['size']} | {cells} |")
     above = [(name, column, why) for name, row in ran.items() for column, why in row["reasons"].items()]
-    lines += ["", "Above the limits:", "", *(f"- {name}, {column}: {why or 'no reason known yet'}" for name, column, why in above)]
+    lines += ["", "Above the limits:", ""]
+    lines += [f"- {name}, {column}: {why or 'no reason known yet'}" for name, column, why in above]
     lacks = [f"- {name}: {row['not_runnable']}" for name, row in found["rows"].items() if "not_runnable" in row]
     lines += ["", "Not runnable here:", "", *lacks, "", "Peak memory of a training step over that of depthwise_conv:", ""]
     lines += [f"- {name}: {row['over_depthwise_conv']:.2f}" for name, row in found["memory_of_all"].items()]

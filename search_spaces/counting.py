@@ -82,25 +82,30 @@ def _joint(space: SearchSpace, first: str, second: str, first_width: int, second
     mine, theirs = space.choices_of(Kind.TOKEN_MIXER, first), space.choices_of(Kind.TOKEN_MIXER, second)
     if not mine.keys() & theirs.keys():
         return len(_legal(space, first, first_width, size)) * len(_legal(space, second, second_width, size))
-    options = {key: tuple(dict.fromkeys((*mine.get(key, ()), *theirs.get(key, ())))) for key in {**mine, **theirs}}
-    left = _repairs(space, first, first_width, size, {key: options[key] for key in mine})
-    right = _repairs(space, second, second_width, size, {key: options[key] for key in theirs})
-    found = set()
-    for values in itertools.product(*options.values()):
-        wanted = dict(zip(options, values, strict=True))
-        found.add((left[tuple(wanted[key] for key in mine)], right[tuple(wanted[key] for key in theirs)]))
-    return sum(None not in pair for pair in found)
+    shared = {key: tuple(dict.fromkeys((*mine[key], *theirs[key]))) for key in mine if key in theirs}
+    left = _reached(space, first, first_width, size, shared)
+    right = _reached(space, second, second_width, size, shared)
+    found: set[tuple[Settings, Settings]] = set()
+    for values in itertools.product(*shared.values()):
+        found.update(itertools.product(left[values], right[values]))
+    return len(found)
 
 
 def _legal(space: SearchSpace, name: str, width: int, size: int) -> tuple[Settings, ...]:
     return operator(Kind.TOKEN_MIXER, name).legal_settings(width, size, space.choices_of(Kind.TOKEN_MIXER, name))
 
 
-def _repairs(
-    space: SearchSpace, name: str, width: int, size: int, options: dict[str, tuple[Value, ...]]
-) -> dict[tuple[Value, ...], Settings | None]:
-    """What every combination of wanted values becomes at a place."""
-    return {
-        values: repaired(space, name, dict(zip(options, values, strict=True)), width, size)
-        for values in itertools.product(*options.values())
-    }
+def _reached(
+    space: SearchSpace, name: str, width: int, size: int, shared: dict[str, tuple[Value, ...]]
+) -> dict[tuple[Value, ...], frozenset[Settings]]:
+    """For each value of the shared settings, what all values of the operator's other settings are repaired to."""
+    own = {key: values for key, values in space.choices_of(Kind.TOKEN_MIXER, name).items() if key not in shared}
+    found = {}
+    for wanted in itertools.product(*shared.values()):
+        fixed = dict(zip(shared, wanted, strict=True))
+        repairs = (
+            repaired(space, name, {**fixed, **dict(zip(own, values, strict=True))}, width, size)
+            for values in itertools.product(*own.values())
+        )
+        found[wanted] = frozenset(settings for settings in repairs if settings is not None)
+    return found

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
 from nas.errors import SpaceError, UnknownNameError
 from nas.files import read_text
+from nas.search_spaces.registry import Kind, names
 from nas.search_spaces.space import SearchSpace
 
-ALL_MIXERS = (
+CORE = (
     "depthwise_conv",
     "mbconv",
     "pooling",
@@ -22,6 +24,38 @@ ALL_MIXERS = (
     "spatial_reduction_attention",
     "linear_attention",
     "global_attention",
+)
+MODERN = (
+    "separable_conv",
+    "inception_conv",
+    "reparam_conv",
+    "multi_scale_conv",
+    "mix_shift_conv",
+    "large_small_conv",
+    "attentive_conv",
+    "gated_cnn",
+    "focal_modulation",
+    "scale_aware_modulation",
+    "outlook_attention",
+    "sequence_pooled_attention",
+    "channel_attention",
+    "fourier_operator",
+    "selective_scan",
+)
+LARGE = (
+    "convnext_conv",
+    "large_kernel_conv",
+    "context_mixing_conv",
+    "dynamic_conv",
+    "stripe_attention",
+    "grid_attention",
+    "halo_attention",
+    "axial_attention",
+    "routed_attention",
+    "overlapping_reduction_attention",
+    "conv_projection_attention",
+    "factorised_attention",
+    "delta_rule",
 )
 RULES = ("free", "per_stage", "conv_then_attention", "alternate")
 CHANNEL_MIXERS = ("mlp", "conv_mlp", "gated_mlp")
@@ -39,12 +73,19 @@ def tiny() -> SearchSpace:
         norms=("layer", "batch"),
         depths=((1, 2), (1, 2, 3, 4), (1, 2, 3, 4, 6)),
         widths=((16, 24, 32), (32, 48, 64), (64, 96, 128)),
-        mixers=(_without("global_attention"), ALL_MIXERS, ALL_MIXERS),
+        mixers=(_local(CORE), CORE, CORE),
         partners=PARTNERS,
         splits=(1.0, 0.5, 0.25, 0.75),
         channel_mixers=CHANNEL_MIXERS,
         placements=RULES,
-        settings={"kernel": (3, 5, 7), "dilation": (1, 2), "window": (2, 4), "heads": (2, 4), "reduction": (4, 2)},
+        settings={
+            "kernel": (3, 5, 7),
+            "dilation": (1, 2),
+            "window": (2, 4),
+            "heads": (2, 4),
+            "reduction": (4, 2),
+            "order": (2, 3, 4),
+        },
     )
 
 
@@ -59,7 +100,7 @@ def mobile() -> SearchSpace:
         norms=("layer", "batch", "rms"),
         depths=((1, 2), (1, 2, 3), (2, 3, 4, 5, 6), (1, 2, 3)),
         widths=((24, 32), (48, 64), (96, 112, 128), (160, 192, 224)),
-        mixers=(_without("global_attention"), _without("global_attention"), ALL_MIXERS, ALL_MIXERS),
+        mixers=(_local((*CORE, *MODERN)), _local((*CORE, *MODERN)), (*CORE, *MODERN), (*CORE, *MODERN)),
         partners=PARTNERS,
         splits=(1.0, 0.5, 0.25, 0.75),
         channel_mixers=CHANNEL_MIXERS,
@@ -79,7 +120,7 @@ def base() -> SearchSpace:
         norms=("layer", "batch", "rms"),
         depths=((2, 3), (2, 3, 4), (6, 9, 12, 18), (2, 3)),
         widths=((64, 80, 96), (128, 160, 192), (256, 320, 384), (512, 640, 768)),
-        mixers=(_without("global_attention"), _without("global_attention"), ALL_MIXERS, ALL_MIXERS),
+        mixers=(_local((*CORE, *MODERN, *LARGE)),) * 2 + ((*CORE, *MODERN, *LARGE),) * 2,
         partners=PARTNERS,
         splits=(1.0, 0.5, 0.25, 0.75),
         channel_mixers=CHANNEL_MIXERS,
@@ -88,11 +129,24 @@ def base() -> SearchSpace:
     )
 
 
-def _without(*left_out: str) -> tuple[str, ...]:
-    return tuple(name for name in ALL_MIXERS if name not in left_out)
+def every() -> SearchSpace:
+    """224-pixel images and every registered mixer, norm and channel mixer, for studies of operators."""
+    token_mixers = tuple(names(Kind.TOKEN_MIXER))
+    return replace(
+        base(),
+        name="every",
+        norms=tuple(names(Kind.NORM)),
+        channel_mixers=tuple(names(Kind.CHANNEL_MIXER)),
+        mixers=(_local(token_mixers),) * 2 + (token_mixers,) * 2,
+    )
 
 
-PRESETS = {"tiny": tiny, "mobile": mobile, "base": base}
+def _local(mixers: tuple[str, ...]) -> tuple[str, ...]:
+    """Without the mixer whose cost on the large maps of early stages nothing bounds."""
+    return tuple(name for name in mixers if name != "global_attention")
+
+
+PRESETS = {"tiny": tiny, "mobile": mobile, "base": base, "every": every}
 
 
 def load_space(name_or_path: str | Path) -> SearchSpace:

@@ -184,19 +184,17 @@ def _no_dead_end(space: SearchSpace, side: int, placement: str) -> None:
     rule = PLACEMENTS[placement]
     reached = {""}
     for stage, wanted in enumerate(space.mixers):
-        reached, ends = {rule.enter_stage(state) for state in reached}, set[str]()
-        for _ in range(max(space.depths[stage])):
-            following: set[str] = set()
-            for width in space.widths[stage]:
-                legal = [operator(Kind.TOKEN_MIXER, n) for n in wanted if _legal(space, stage, n, width, side)]
-                for state in reached:
-                    steps = {rule.step(state, op) for op in legal} - {None}
-                    if not steps:
-                        raise SpaceError(
-                            f"placement rule {placement!r} leaves no mixer for stage {stage} of space {space.name!r} "
-                            f"at width {width} (mixers there: {', '.join(wanted)}): leave the rule out of placements"
-                        )
-                    following |= {step for step in steps if step is not None}
-            reached = following
-            ends |= following
-        reached = ends
+        entered = {rule.enter_stage(state) for state in reached}
+        reached = set()
+        for width in space.widths[stage]:
+            legal = [operator(Kind.TOKEN_MIXER, name) for name in wanted if _legal(space, stage, name, width, side)]
+            states = entered
+            for _ in range(max(space.depths[stage])):
+                steps = {state: {rule.step(state, op) for op in legal} - {None} for state in states}
+                if not all(steps.values()):
+                    raise SpaceError(
+                        f"placement rule {placement!r} leaves no mixer for stage {stage} of space {space.name!r} "
+                        f"at width {width} (mixers there: {', '.join(wanted)}): leave the rule out of placements"
+                    )
+                states = {str(after) for found in steps.values() for after in found}
+                reached |= states

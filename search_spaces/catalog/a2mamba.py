@@ -43,11 +43,39 @@ def _residual(scales: str, stage: int) -> Op:
 SIZES = {
     "a2mamba_n": ((32, 64, 128, 192), (2, 2, 8, 2), (2, 2, 4, 8), (128, 256, 384, 576), "none", 4195052, 941672192, 78.7),
     "a2mamba_t": ((48, 96, 256, 448), (2, 2, 10, 2), (2, 4, 8, 16), (192, 384, 768, 1344), "none", 15365506, 2925059840, 83.0),
-    "a2mamba_s": ((64, 128, 320, 512), (2, 4, 12, 4), (2, 4, 10, 16), (256, 512, 960, 1536), "stream", 30672834, 5734471168, 84.7),
-    "a2mamba_b": ((96, 192, 384, 512), (4, 6, 12, 6), (4, 8, 12, 16), (384, 768, 1440, 1920), "branch", 51134464, 12169218816, 85.7),
-    "a2mamba_l": ((96, 192, 448, 672), (4, 6, 18, 6), (4, 8, 16, 24), (384, 768, 1792, 2688), "branch", 93737376, 18273094720, 86.1),
+    "a2mamba_s": (
+        (64, 128, 320, 512),
+        (2, 4, 12, 4),
+        (2, 4, 10, 16),
+        (256, 512, 960, 1536),
+        "stream",
+        30672834,
+        5734471168,
+        84.7,
+    ),
+    "a2mamba_b": (
+        (96, 192, 384, 512),
+        (4, 6, 12, 6),
+        (4, 8, 12, 16),
+        (384, 768, 1440, 1920),
+        "branch",
+        51134464,
+        12169218816,
+        85.7,
+    ),
+    "a2mamba_l": (
+        (96, 192, 448, 672),
+        (4, 6, 18, 6),
+        (4, 8, 16, 24),
+        (384, 768, 1792, 2688),
+        "branch",
+        93737376,
+        18273094720,
+        86.1,
+    ),
 }
 """Widths, depths, heads, channels of the MLPs, scales, parameters, MACs, top-1."""
 
-for _name, (*_how, _params, _macs, _top1) in SIZES.items():
-    add(Entry(_name, partial(architecture, *_how), _params, _macs, 224, _top1, CITE, SOURCE))
+for _name, (_widths, _depths, _heads, _hidden, _scales, _params, _macs, _top1) in SIZES.items():
+    _make = partial(architecture, _widths, _depths, _heads, _hidden, _scales)
+    add(Entry(_name, _make, _params, _macs, 224, _top1, CITE, SOURCE))

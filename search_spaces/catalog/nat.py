@@ -76,13 +76,10 @@ SWIN_LIKE = {
 }
 """Width, depths, heads, parameters, MACs, top-1."""
 
-for _name, (*_how, _params, _macs, _top1) in SIZES.items():
-    _dilated = _name.startswith("dinat")
+for _name, (_width, _depths, _heads, _expansion, _dilated, _scale, _params, _macs, _top1) in SIZES.items():
     _file, _cite = ("dinat.py", CITE_DILATED) if _dilated else ("nat.py", CITE)
-    add(Entry(_name, partial(architecture, *_how), _params, _macs, 224, _top1, _cite, f"{SOURCE} classification/{_file}"))
-for _name, (*_shape, _params, _macs, _top1) in SWIN_LIKE.items():
-    add(
-        Entry(
-            _name, partial(swin_like, *_shape), _params, _macs, 224, _top1, CITE_DILATED, f"{SOURCE} classification/dinats.py"
-        )
-    )
+    _make = partial(architecture, _width, _depths, _heads, _expansion, _dilated, _scale)
+    add(Entry(_name, _make, _params, _macs, 224, _top1, _cite, f"{SOURCE} classification/{_file}"))
+for _name, (_width, _depths, _heads, _params, _macs, _top1) in SWIN_LIKE.items():
+    _like = partial(swin_like, _width, _depths, _heads)
+    add(Entry(_name, _like, _params, _macs, 224, _top1, CITE_DILATED, f"{SOURCE} classification/dinats.py"))

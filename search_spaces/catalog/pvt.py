@@ -94,4 +94,4 @@ for _name, (*_how, _params, _macs, _top1) in SIZES.items():
     add(Entry(_name, partial(architecture, *_how), _params, _macs, 224, _top1, CITE, SOURCE, _name, rules))
 
 LINEAR = partial(architecture, WIDTHS, (3, 4, 6, 3), WIDE, True)
-add(Entry("pvt_v2_b2_li", LINEAR, 0, 0, 224, 82.2, CITE, SOURCE, "pvt_v2_b2_li", rules_pooled))
+add(Entry("pvt_v2_b2_li", LINEAR, 22553512, 3888850944, 224, 82.2, CITE, SOURCE, "pvt_v2_b2_li", rules_pooled))

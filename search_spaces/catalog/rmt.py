@@ -79,7 +79,9 @@ PATHS = {
 }
 """Widths, depths, heads, expansions, axial stages, layer scale, parameters, MACs, top-1."""
 
-for _name, (*_how, _params, _macs, _top1) in SIZES.items():
-    add(Entry(_name, partial(rmt, *_how), _params, _macs, 224, _top1, CITE, SOURCE))
-for _name, (*_how, _params, _macs, _top1) in PATHS.items():
-    add(Entry(_name, partial(ppma, *_how), _params, _macs, 224, _top1, CITE_PATH, SOURCE_PATH))
+for _name, (_widths, _depths, _heads, _expansions, _axial, _spans, _scaled, _params, _macs, _top1) in SIZES.items():
+    _make = partial(rmt, _widths, _depths, _heads, _expansions, _axial, _spans, _scaled)
+    add(Entry(_name, _make, _params, _macs, 224, _top1, CITE, SOURCE))
+for _name, (_widths, _depths, _heads, _expansions, _axial, _scaled, _params, _macs, _top1) in PATHS.items():
+    _path = partial(ppma, _widths, _depths, _heads, _expansions, _axial, _scaled)
+    add(Entry(_name, _path, _params, _macs, 224, _top1, CITE_PATH, SOURCE_PATH))

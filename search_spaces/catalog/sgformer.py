@@ -42,5 +42,5 @@ SIZES = {
 }
 """Width, depths, heads, parameters, MACs, top-1."""
 
-for _name, (*_how, _params, _macs, _top1) in SIZES.items():
-    add(Entry(_name, partial(architecture, *_how), _params, _macs, 224, _top1, CITE, SOURCE))
+for _name, (_width, _depths, _heads, _params, _macs, _top1) in SIZES.items():
+    add(Entry(_name, partial(architecture, _width, _depths, _heads), _params, _macs, 224, _top1, CITE, SOURCE))

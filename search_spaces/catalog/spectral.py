@@ -59,7 +59,8 @@ SIZES = {
 }
 """Channels in the stem, widths, depths, spectral mixers, parameters, MACs, top-1."""
 
-for _name, (*_how, _params, _macs, _top1) in SIZES.items():
+for _name, (_inner, _widths, _depths, _spectral, _params, _macs, _top1) in SIZES.items():
     _wavelet = _name.startswith("svt")
     _cite, _source = (CITE_WAVELET, SOURCE_WAVELET) if _wavelet else (CITE, SOURCE)
-    add(Entry(_name, partial(architecture, *_how), _params, _macs, 224, _top1, _cite, _source, note=NOTE))
+    _make = partial(architecture, _inner, _widths, _depths, _spectral)
+    add(Entry(_name, _make, _params, _macs, 224, _top1, _cite, _source, note=NOTE))

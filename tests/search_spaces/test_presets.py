@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import nas
 from nas.errors import FileError, SpaceError, UnknownNameError, UsageError
 from nas.search_spaces.presets import PRESETS
-from nas.search_spaces.registry import Kind, names
+from nas.search_spaces.registry import Group, Kind, names, operator
 from nas.search_spaces.space import SearchSpace
 
 
@@ -37,11 +37,19 @@ def refusal(path: Path) -> str:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_presets_hold_every_token_mixer_and_have_their_name(preset: str) -> None:
+def test_presets_have_their_name_and_mixers_of_every_group(preset: str) -> None:
     space = nas.load_space(preset)
     assert space.name == preset
-    assert {name for stage in space.mixers for name in stage} == set(names(Kind.TOKEN_MIXER))
+    groups = {operator(Kind.TOKEN_MIXER, name).group for stage in space.mixers for name in stage}
+    assert groups >= {Group.CONVOLUTION, Group.ATTENTION, Group.POOLING, Group.GATING, Group.FREQUENCY}
     assert len(set(space.placements)) > 1
+
+
+def test_one_preset_holds_every_token_mixer_channel_mixer_and_norm() -> None:
+    space = nas.load_space("every")
+    assert {name for stage in space.mixers for name in stage} == set(names(Kind.TOKEN_MIXER))
+    assert set(space.channel_mixers) == set(names(Kind.CHANNEL_MIXER))
+    assert set(space.norms) == set(names(Kind.NORM))
 
 
 @pytest.mark.parametrize("preset", PRESETS)

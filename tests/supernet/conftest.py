@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -40,25 +41,39 @@ def regular(space: SearchSpace, kind: Kind) -> tuple[str, ...]:
     return tuple(name for name in names(kind) if settled(space, name, 32, 32) is not None)
 
 
+def widened(name: str, **fields: Any) -> Supernet:
+    """The supernet of `tiny` with three blocks a stage, free placement, and other fields changed."""
+    space = dataclasses.replace(nas.load_space("tiny"), name=name, depths=((1, 2, 3),) * 3, placements=("free",), **fields)
+    return scattered(Supernet(space, 10, 1))
+
+
 @pytest.fixture(scope="session")
 def everything() -> Supernet:
-    """The supernet of `tiny` with all registered operators in all stages; three blocks a stage keep it small."""
+    """The mixers of `tiny`, every sixth of the others, and all channel mixers, in all stages.
+
+    All token mixers in one supernet would take minutes to build: each has one of its own in `test_exactness`.
+    """
+    usual = {name for stage in nas.load_space("tiny").mixers for name in stage}
+    others = [name for name in names(Kind.TOKEN_MIXER) if name not in usual]
+    mixers = (*sorted(usual), *others[::6])
+    return widened("everything", mixers=(mixers,) * 3, partners=mixers, channel_mixers=tuple(names(Kind.CHANNEL_MIXER)))
+
+
+@pytest.fixture(scope="session")
+def surroundings() -> Supernet:
+    """All stems, downsamples, norms, residuals and heads that a space can hold, around two mixers."""
     tiny = nas.load_space("tiny")
-    space = dataclasses.replace(
-        tiny,
-        name="everything",
-        depths=((1, 2, 3),) * 3,
-        mixers=(tuple(names(Kind.TOKEN_MIXER)),) * 3,
-        partners=tuple(names(Kind.TOKEN_MIXER)),
-        channel_mixers=tuple(names(Kind.CHANNEL_MIXER)),
+    return widened(
+        "surroundings",
+        mixers=(("depthwise_conv", "global_filter"),) * 3,
+        partners=("depthwise_conv", "global_filter"),
+        channel_mixers=("mlp",),
         stems=regular(tiny, Kind.STEM),
         downsamples=regular(tiny, Kind.DOWNSAMPLE),
         heads=tuple(names(Kind.HEAD)),
         residuals=tuple(name for name in names(Kind.RESIDUAL) if joins_branches(name)),
         norms=tuple(names(Kind.NORM)),
-        placements=("free",),
     )
-    return scattered(Supernet(space, 10, 1))
 
 
 @pytest.fixture(scope="session")

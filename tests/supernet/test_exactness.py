@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from itertools import zip_longest
 from typing import Any
 
@@ -88,13 +89,48 @@ def chunks(space: SearchSpace, op: Operator, place: int) -> Iterator[list[list[O
         yield [part or found[0] for part, found in zip(parts, stages, strict=True)]
 
 
+@lru_cache(maxsize=1)
+def alone(name: str) -> Supernet:
+    """A supernet of one token mixer, beside those that the tests put next to it."""
+    mixers = tuple(dict.fromkeys((name, PLAIN.name, "depthwise_conv", "pooling")))
+    fields = {"mixers": (mixers,) * 3, "partners": mixers, "channel_mixers": ("mlp",), "stems": ("patchify",)}
+    depths, norms = ((1, 2, 3),) * 3, ("layer",)
+    space = dataclasses.replace(TINY, name="alone", depths=depths, norms=norms, placements=("free",), **fields)
+    supernet = Supernet(space, 10, 1)
+    generator = torch.Generator().manual_seed(7)
+    for tensor in supernet.parameters():
+        tensor.data.add_(torch.rand(tensor.shape, generator=generator) * 0.2 - 0.1)
+    return supernet
+
+
 @pytest.mark.parametrize("op", MIXERS, ids=name_of)
-def test_every_setting_of_a_token_mixer_is_exact(everything: Supernet, op: Operator) -> None:
-    space = everything.space
+def test_every_setting_and_split_of_a_token_mixer_is_exact(op: Operator) -> None:
+    supernet = alone(op.name)
     for place in range(3):
-        for stages in chunks(space, op, place):
+        for stages in chunks(supernet.space, op, place):
             blocks = [[Block((mixer,), MLP) for mixer in found] for found in stages]
-            assert_exact(everything, architecture_of(space, blocks, place))
+            assert_exact(supernet, architecture_of(supernet.space, blocks, place))
+    for place, split in ((0, 0.5), (1, 0.25), (1, 0.75), (2, 0.25), (2, 0.5), (2, 0.75)):
+        blocks = split_blocks(supernet.space, op, place, split)
+        assert_exact(supernet, architecture_of(supernet.space, blocks, place))
+
+
+def split_blocks(space: SearchSpace, op: Operator, place: int, split: float) -> list[list[Block]]:
+    """Blocks with the mixer on either side of another, where both can work."""
+    other = "depthwise_conv" if op.name != "depthwise_conv" else "pooling"
+    blocks = []
+    for stage in range(3):
+        width = space.widths[stage][place]
+        first, second = branch_widths(width, split)
+        found = []
+        for names in ((op.name, other), (other, op.name)):
+            pair = [
+                settings_of(space, operator(Kind.TOKEN_MIXER, n), stage, w) for n, w in zip(names, (first, second), strict=True)
+            ]
+            if all(pair):
+                found.append(Block((pair[0][-1], pair[1][0]), MLP, first / width))
+        blocks.append(found or [Block((PLAIN,), MLP)])
+    return blocks
 
 
 @pytest.mark.parametrize("op", CHANNEL_MIXERS, ids=name_of)
@@ -108,18 +144,18 @@ def test_every_setting_of_a_channel_mixer_is_exact(everything: Supernet, op: Ope
 
 @pytest.mark.parametrize("down", DOWNSAMPLES, ids=name_of)
 @pytest.mark.parametrize("norm", NORMS, ids=name_of)
-def test_every_stem_norm_and_downsample_is_exact(everything: Supernet, norm: Operator, down: Operator) -> None:
+def test_every_stem_norm_and_downsample_is_exact(surroundings: Supernet, norm: Operator, down: Operator) -> None:
     for place, stem in enumerate(STEMS):
         blocks = [[Block((PLAIN,), MLP)] for _ in range(3)]
         kinds = {"norm": norm.name, "downsample": down.name, "stem": stem.name}
-        assert_exact(everything, architecture_of(everything.space, blocks, place % 3, **kinds))
+        assert_exact(surroundings, architecture_of(surroundings.space, blocks, place % 3, **kinds))
 
 
 @pytest.mark.parametrize("head", HEADS, ids=name_of)
-def test_every_head_is_exact(everything: Supernet, head: Operator) -> None:
+def test_every_head_is_exact(surroundings: Supernet, head: Operator) -> None:
     for place in range(3):
         blocks = [[Block((PLAIN,), MLP)] for _ in range(3)]
-        assert_exact(everything, architecture_of(everything.space, blocks, place, head=head.name))
+        assert_exact(surroundings, architecture_of(surroundings.space, blocks, place, head=head.name))
 
 
 @pytest.fixture(scope="module")
@@ -141,36 +177,15 @@ def one_by_one() -> Supernet:
 
 
 @pytest.mark.parametrize("residual", RESIDUALS, ids=name_of)
-def test_every_residual_is_exact(one_by_one: Supernet, everything: Supernet, residual: Operator) -> None:
+def test_every_residual_is_exact(one_by_one: Supernet, surroundings: Supernet, residual: Operator) -> None:
     pair = (PLAIN, Op.of("depthwise_conv", kernel=3, dilation=1))
     for place, norm in enumerate(("layer", "batch", "layer")):
         single = [[Block((PLAIN,), MLP)] * 3 for _ in range(3)]
         assert_exact(one_by_one, architecture_of(one_by_one.space, single, place, norm, residual=residual.name))
         if joins_branches(residual.name):
-            widths = [everything.space.widths[i][place] for i in range(3)]
+            widths = [surroundings.space.widths[i][place] for i in range(3)]
             double = [[Block(pair, MLP, branch_widths(width, 0.5)[0] / width)] * 2 for width in widths]
-            assert_exact(everything, architecture_of(everything.space, double, place, norm, residual=residual.name))
-
-
-@pytest.mark.parametrize("op", MIXERS, ids=name_of)
-def test_every_split_is_exact_with_the_mixer_on_either_side(everything: Supernet, op: Operator) -> None:
-    space = everything.space
-    other = "depthwise_conv" if op.name != "depthwise_conv" else "pooling"
-    for place, split in ((0, 0.5), (1, 0.25), (1, 0.75), (2, 0.25), (2, 0.5), (2, 0.75)):
-        blocks = []
-        for stage in range(3):
-            width = space.widths[stage][place]
-            first, second = branch_widths(width, split)
-            found = []
-            for names in ((op.name, other), (other, op.name)):
-                pair = [
-                    settings_of(space, operator(Kind.TOKEN_MIXER, n), stage, w)
-                    for n, w in zip(names, (first, second), strict=True)
-                ]
-                if all(pair):
-                    found.append(Block((pair[0][-1], pair[1][0]), MLP, first / width))
-            blocks.append(found or [Block((PLAIN,), MLP)])
-        assert_exact(everything, architecture_of(space, blocks, place, norm="rms"))
+            assert_exact(surroundings, architecture_of(surroundings.space, double, place, norm, residual=residual.name))
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -76,6 +76,6 @@ def reference(module: AttentionDownsample, x: Tensor) -> Tensor:
     k = expanded.naive_projected(module.k, module.k_norm, x)
     v = expanded.naive_projected(module.v, module.v_norm, x)
     places = [(i, j) for i in range(q.shape[1]) for j in range(q.shape[2])]
-    tokens = [expanded.naive_query(module.position, q[:, i, j], k, v, (2 * i, 2 * j)) for i, j in places]
+    tokens = [expanded.naive_query(module.position, module.heads, q[:, i, j], k, v, (2 * i, 2 * j)) for i, j in places]
     y = naive_activation(module.act, torch.stack(tokens, dim=1)).unflatten(1, q.shape[1:3])
     return expanded.naive_projected(module.out, module.out_norm, y)

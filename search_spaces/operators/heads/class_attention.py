@@ -86,7 +86,9 @@ class ClassAttentionHead(nn.Module):
 def reference(module: ClassAttentionHead, x: Tensor) -> Tensor:
     """Head by head, key by key."""
     places = x.flatten(1, 2)
-    first = sum(places.unbind(1)) / places.shape[1] if module.token is None else module.token.repeat(x.shape[0], 1)
+    first = (
+        torch.stack(places.unbind(1)).sum(0) / places.shape[1] if module.token is None else module.token.repeat(x.shape[0], 1)
+    )
     tokens = torch.cat([first[:, None], places], dim=1)
     for layer in module.layers:
         assert isinstance(layer, ClassAttentionLayer)

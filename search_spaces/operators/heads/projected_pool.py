@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from nas.search_spaces.operators import naive
@@ -51,4 +52,4 @@ class ProjectedPoolHead(nn.Module):
 def reference(module: ProjectedPoolHead, x: Tensor) -> Tensor:
     """The sum over the positions, divided by their number."""
     y = naive_activation(module.act, module.norm(naive.linear(module.project, x))).flatten(1, 2)
-    return naive.linear(module.linear, sum(y.unbind(1)) / y.shape[1])
+    return naive.linear(module.linear, torch.stack(y.unbind(1)).sum(0) / y.shape[1])

@@ -43,9 +43,9 @@ class PolylinePosition(Position):
         """(B, P, heads, N, M), twice; once where the tiles are rows or columns, in which the paths are the same."""
         across, down = self.ways(x)
         if layout.tiles == "rows":
-            return -_apart(across)
+            return _along(across)
         if layout.tiles == "columns":
-            return -_apart(down.transpose(2, 3))
+            return _along(down.transpose(2, 3))
         if layout.tiles == "map":
             return _whole(across, down)
         assert layout.query is not None, "the pattern does not say where its queries are"
@@ -67,10 +67,13 @@ class PolylinePosition(Position):
         return parts * 2 * pixels * self.width
 
 
-def _apart(ways: Tensor) -> Tensor:
-    """The length of the way between the places of each line: (B, heads, P, N) -> (B, P, heads, N, N)."""
-    ways = ways.transpose(1, 2)
-    return (ways[..., None] - ways[..., None, :]).abs()
+def _along(ways: Tensor) -> Tensor:
+    """Minus the way between the places of each line: (B, heads, P, N) -> (B, P, heads, N, N).
+
+    Ways only grow, so that the signs are known; an absolute value would keep all differences for its gradient.
+    """
+    ways, step = ways.transpose(1, 2), torch.arange(ways.shape[3], device=ways.device)
+    return (ways[..., None] - ways[..., None, :]) * (step - step[:, None]).sign().to(ways.dtype)
 
 
 def _whole(across: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:

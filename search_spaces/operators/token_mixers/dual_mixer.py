@@ -57,9 +57,7 @@ class DualMixer(nn.Module):
         super().__init__()
         half, inner = width // 2, max(16, width // 8)
         self.near = DynamicConv(half, size, kernel=kernel, mixtures=mixtures, bottleneck=min(4, half))
-        self.far = OverlappingReductionAttention(
-            half, size, heads=heads, reduction=reduction, out="none", **{} if position == "none" else {"position": position}
-        )
+        self.far = OverlappingReductionAttention(half, size, heads=heads, reduction=reduction, out="none", position=position)
         self.conv, self.conv_norm = nn.Conv2d(width, width, 3, padding=1, groups=width), nn.BatchNorm2d(width)
         self.squeeze, self.squeeze_norm = nn.Linear(width, inner), nn.BatchNorm2d(inner)
         self.expand, self.expand_norm = nn.Linear(inner, width), nn.BatchNorm2d(width)

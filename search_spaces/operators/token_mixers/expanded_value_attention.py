@@ -1,4 +1,4 @@
-"""Global attention with few key channels and many value channels, and a bias for each distance."""
+"""Global attention with any number of key and of value channels, and a bias for each distance."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nas.search_spaces.registry import Group, Kind, Setting, flag, one_of, regis
 
 HEADS = Setting((2, 4, 8), rule=lambda v, place: 1 <= int(v) <= 64, because="there are 1 to 64 heads")
 KEY_WIDTH = Setting((16, 32), rule=lambda v, place: 4 <= int(v) <= 128, because="a key has 4 to 128 channels in each head")
-VALUE_RATIO = Setting((2, 4), rule=lambda v, place: 1 <= int(v) <= 16, because="a value is 1 to 16 times as wide as a key")
+VALUE_RATIO = Setting((1, 2, 4), rule=lambda v, place: 1 <= int(v) <= 16, because="a value is 1 to 16 times as wide as a key")
 ACT = one_of("none", "relu", "hardswish", "gelu", "silu", default="none")
 
 
@@ -34,15 +34,17 @@ ACT = one_of("none", "relu", "hardswish", "gelu", "silu", default="none")
         "act": ACT,
         "batch_norm": flag(False),
         "query_conv": flag(False),
+        "distances": flag(True),
     },
 )
 class ExpandedValueAttention(nn.Module):
     """out(act(softmax(q k^T / sqrt(d) + B) v)), with d = key_width in each head and values value_ratio times as wide.
 
     B is read from a table by the distances along rows and columns; beyond those of the map that the operator was built for the
-    last entry serves. `batch_norm` puts one behind each projection instead of a bias (LeViT with hardswish and ratio 2, LSNet
-    with ReLU); `query_conv` a depth-wise 3x3 convolution with batch norm behind q (LSNet). EfficientFormer has neither and
-    ratio 4. With n = heads * key_width and w = n value_ratio: MACs 2 N C (n + w) + N^2 (n + w), and 9 N n of the convolution.
+    last entry serves. Without `distances` there is no B, as in ViT-ResNAS (arXiv:2109.00642, ratio 1). `batch_norm` puts one
+    behind each projection instead of a bias (LeViT with hardswish and ratio 2, LSNet with ReLU); `query_conv` a depth-wise 3x3
+    convolution with batch norm behind q (LSNet). EfficientFormer has neither and ratio 4. With n = heads * key_width and w = n
+    value_ratio: MACs 2 N C (n + w) + N^2 (n + w), and 9 N n of the convolution.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class ExpandedValueAttention(nn.Module):
         act: str = "none",
         batch_norm: bool = False,
         query_conv: bool = False,
+        distances: bool = True,
     ) -> None:
         super().__init__()
         narrow, wide = heads * key_width, heads * key_width * value_ratio
@@ -66,14 +69,14 @@ class ExpandedValueAttention(nn.Module):
         self.v_norm, self.out_norm = own_norm(batch_norm, wide), own_norm(batch_norm, width)
         self.conv = ConvNorm(narrow, 3) if query_conv else None
         self.act = activation(act)
-        self.position = SymmetricTablePosition(width, heads, size, narrow)
+        self.position = SymmetricTablePosition(width, heads, size, narrow) if distances else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
         q, k, v = projected(self.q, self.q_norm, x), projected(self.k, self.k_norm, x), projected(self.v, self.v_norm, x)
         if self.conv is not None:
             q = self.conv(q.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        bias = self.position.bias(everywhere(x.shape[1], x.shape[2], x), x)
+        bias = None if self.position is None else self.position.bias(everywhere(x.shape[1], x.shape[2], x), x)
         y = self.act(attend(q, k, v, bias, self.heads))
         return projected(self.out, self.out_norm, y).view(x.shape)
 
@@ -94,11 +97,11 @@ def projected(layer: nn.Linear, norm: nn.Module, x: Tensor) -> Tensor:
     return F.linear(x, layer.weight * scale[:, None], bias)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, heads: int) -> Tensor:
-    """Maps of queries, keys and values with the bias (1, heads, N, M) of their pairs: (B, N, heads * value channels)."""
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, heads: int) -> Tensor:
+    """Maps of queries, keys and values, and the bias (1, heads, N, M) of their pairs: (B, N, heads * value channels)."""
     q, k, v = (split_heads(part.flatten(1, 2), heads) for part in (q, k, v))
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2) + bias
-    return join_heads(scores.softmax(-1) @ v)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    return join_heads((scores if bias is None else scores + bias).softmax(-1) @ v)
 
 
 def macs(
@@ -111,6 +114,7 @@ def macs(
     act: str = "none",
     batch_norm: bool = False,
     query_conv: bool = False,
+    distances: bool = True,
 ) -> int:
     """Multiply-adds for one image."""
     pixels, narrow = size**2, heads * key_width
@@ -125,7 +129,7 @@ def reference(module: ExpandedValueAttention, x: Tensor) -> Tensor:
     if module.conv is not None:
         q = conv_norm_reference(module.conv, q)
     places = [(i, j) for i in range(x.shape[1]) for j in range(x.shape[2])]
-    tokens = [naive_query(module.position, q[:, i, j], k, v, (i, j)) for i, j in places]
+    tokens = [naive_query(module.position, module.heads, q[:, i, j], k, v, (i, j)) for i, j in places]
     y = naive_activation(module.act, torch.stack(tokens, dim=1)).unflatten(1, x.shape[1:3])
     return naive_projected(module.out, module.out_norm, y)
 
@@ -136,13 +140,14 @@ def naive_projected(layer: nn.Linear, norm: nn.Module, x: Tensor) -> Tensor:
     return naive.batch_norm(norm, y) if isinstance(norm, nn.BatchNorm2d) else y
 
 
-def naive_query(position: SymmetricTablePosition, query: Tensor, k: Tensor, v: Tensor, place: tuple[int, int]) -> Tensor:
+def naive_query(
+    position: SymmetricTablePosition | None, heads: int, query: Tensor, k: Tensor, v: Tensor, place: tuple[int, int]
+) -> Tensor:
     """What one query (B, n) at `place` among the keys takes from the values: (B, w)."""
-    far, heads = position.reach - 1, position.heads
-    keys, values, bias = [], [], []
-    for y in range(k.shape[1]):
-        for z in range(k.shape[2]):
-            keys.append(k[:, y, z].unflatten(-1, (heads, -1)))
-            values.append(v[:, y, z].unflatten(-1, (heads, -1)))
-            bias.append(position.distances[min(abs(y - place[0]), far), min(abs(z - place[1]), far)])
+    places = [(y, z) for y in range(k.shape[1]) for z in range(k.shape[2])]
+    keys, values = ([part[:, y, z].unflatten(-1, (heads, -1)) for y, z in places] for part in (k, v))
+    bias = None
+    if position is not None:
+        far = position.reach - 1
+        bias = [position.distances[min(abs(y - place[0]), far), min(abs(z - place[1]), far)] for y, z in places]
     return naive.attend(query.unflatten(-1, (heads, -1)), keys, values, bias).flatten(1)

@@ -84,15 +84,17 @@ def spaces(
     space: Annotated[str | None, typer.Argument(help="A preset or a YAML file; all presets without one.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List the search spaces, or show one in full."""
+    """List the search spaces, or show one in full, with the exact number of its architectures."""
     from nas.search_spaces.presets import PRESETS, load_space
 
     found = [load_space(name) for name in ([space] if space else PRESETS)]
     if as_json:
-        write_json([{**one.to_mapping(), "size": float(one.size()), "genes": len(one.genes)} for one in found])
+        sizes = {"size": float(found[0].size())} if space else {}
+        write_json([{**one.to_mapping(), **sizes, "genes": len(one.genes)} for one in found])
         return
     for one in found:
-        write(f"{one.name}: {one.size():.3g} architectures, {len(one.genes)} genes")
+        size = f"{one.size():.3g} architectures, " if space else ""
+        write(f"{one.name}: {size}{len(one.genes)} genes")
         summary = (PRESETS[one.name].__doc__ or "") if one.name in PRESETS else ""
         if summary:
             write(f"  {summary}")
