@@ -87,7 +87,7 @@ def pyramid(found: Any, here: Here) -> nn.Module:
 
 def no_reconstruction() -> SimpleNamespace:
     """Sparsifiner's configuration, as far as its attention reads it."""
-    return SimpleNamespace(LOSS=SimpleNamespace(USE_ATTN_RECON=False))
+    return SimpleNamespace(LOSS=SimpleNamespace(USE_ATTN_RECON=False), SPAR=SPARSE)
 
 
 OFFICIAL = (

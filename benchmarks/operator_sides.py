@@ -309,7 +309,7 @@ def _nothing(*arguments: Any, **named: Any) -> None:
 
 def _open_resource(package: str, name: str) -> Any:
     """A file of a package."""
-    return importlib.resources.files(package.rpartition(".")[0]).joinpath(Path(name).name).open("rb")
+    return importlib.resources.files(package.rpartition(".")[0]).joinpath(name).open("rb")
 
 
 STAND_INS: Mapping[str, Mapping[str, Any]] = {

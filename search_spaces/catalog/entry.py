@@ -43,6 +43,20 @@ class Entry:
         """The point of the space."""
         return self.make()
 
+    def to_mapping(self) -> dict[str, str | int | float | None]:
+        """What `nas catalog --json` tells of it."""
+        return {
+            "name": self.name,
+            "params": self.params,
+            "macs": self.macs,
+            "resolution": self.resolution,
+            "top1": self.top1,
+            "citation": self.cite,
+            "source": self.source,
+            "timm": self.timm,
+            "note": self.note,
+        }
+
 
 _ENTRIES: dict[str, Entry] = {}
 

@@ -81,17 +81,17 @@ def attention_rules(block: str, mixer: str) -> Rules:
 B0, WIDTHS = (32, 64, 160, 256), (64, 128, 320, 512)
 WIDE, NARROW = (8, 8, 4, 4), (4, 4, 4, 4)
 SIZES = {
-    "pvt_v2_b0": (B0, (2, 2, 2, 2), WIDE, 3666760, 566065664, 70.7),
-    "pvt_v2_b1": (WIDTHS, (2, 2, 2, 2), WIDE, 14009000, 2108355584, 78.7),
-    "pvt_v2_b2": (WIDTHS, (3, 4, 6, 3), WIDE, 25362856, 4026734592, 82.1),
-    "pvt_v2_b3": (WIDTHS, (3, 4, 18, 3), WIDE, 45238696, 6897303552, 83.1),
-    "pvt_v2_b4": (WIDTHS, (3, 8, 27, 3), WIDE, 62556072, 10101116416, 83.7),
-    "pvt_v2_b5": (WIDTHS, (3, 6, 40, 3), NARROW, 81956008, 11717260288, 83.8),
+    "pvt_v2_b0": (partial(architecture, B0, (2, 2, 2, 2), WIDE), 3666760, 566065664, 70.7),
+    "pvt_v2_b1": (partial(architecture, WIDTHS, (2, 2, 2, 2), WIDE), 14009000, 2108355584, 78.7),
+    "pvt_v2_b2": (partial(architecture, WIDTHS, (3, 4, 6, 3), WIDE), 25362856, 4026734592, 82.1),
+    "pvt_v2_b3": (partial(architecture, WIDTHS, (3, 4, 18, 3), WIDE), 45238696, 6897303552, 83.1),
+    "pvt_v2_b4": (partial(architecture, WIDTHS, (3, 8, 27, 3), WIDE), 62556072, 10101116416, 83.7),
+    "pvt_v2_b5": (partial(architecture, WIDTHS, (3, 6, 40, 3), NARROW), 81956008, 11717260288, 83.8),
 }
-"""Widths, depths, expansions, parameters, MACs, top-1."""
+"""Network (widths, depths, expansions), parameters, MACs, top-1."""
 
-for _name, (*_how, _params, _macs, _top1) in SIZES.items():
-    add(Entry(_name, partial(architecture, *_how), _params, _macs, 224, _top1, CITE, SOURCE, _name, rules))
+for _name, (_make, _params, _macs, _top1) in SIZES.items():
+    add(Entry(_name, _make, _params, _macs, 224, _top1, CITE, SOURCE, _name, rules))
 
 LINEAR = partial(architecture, WIDTHS, (3, 4, 6, 3), WIDE, True)
 add(Entry("pvt_v2_b2_li", LINEAR, 22553512, 3888850944, 224, 82.2, CITE, SOURCE, "pvt_v2_b2_li", rules_pooled))

@@ -27,12 +27,15 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
 
 
 def join_heads(x: Tensor) -> Tensor:
-    """(..., heads, N, d) -> (..., N, heads * d).
+    """(..., heads, N, d) -> (..., N, heads * d), contiguous.
 
-    Always a copy: whether the heads lie side by side depends on the attention kernel, which may differ between the tracing of
-    an export and its later passes, and a traced view would then be impossible.
+    No copy where the attention kernel has laid the heads side by side. Whether it does may differ between the tracing of an
+    export and its later passes, and a traced view would then be impossible: traced, it is always a copy.
     """
-    return x.transpose(-2, -3).clone(memory_format=torch.contiguous_format).flatten(-2)
+    x = x.transpose(-2, -3)
+    if torch.compiler.is_compiling():
+        x = x.clone(memory_format=torch.contiguous_format)
+    return x.flatten(-2).contiguous()
 
 
 def attend_in_tiles(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:

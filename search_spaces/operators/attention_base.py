@@ -190,7 +190,8 @@ class Attention(nn.Module):
             biases = [_sum(_of(one, part), query) for one in (bias if isinstance(bias, tuple) else (bias,))]
             stretch = _of(self.position.stretch(layout), part)
         if seen is not None:
-            biases = [torch.where(seen[..., None, :, :], q.new_zeros(()) if b is None else b, HIDDEN) for b in biases]
+            visible, nothing = seen[..., None, :, :], q.new_zeros(())
+            biases = [torch.where(visible, nothing if bias is None else bias, HIDDEN) for bias in biases]
         return biases, stretch
 
     @property

@@ -26,9 +26,10 @@ def passed_shapes(architecture: Architecture, side: int, in_channels: int, num_c
     """The shapes that a forward pass really gives: of every tensor read, by node, and of what comes out."""
     found: dict[str, Any] = {}
 
-    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def hook(module: nn.Module, read: tuple[Tensor, ...], out: Tensor) -> None:
-            found[name] = [tuple(tensor.shape[1:]) for tensor in read], tuple(out.shape[1:])
+    def watch(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, read: tuple[Tensor | None, ...], out: Tensor | tuple[Tensor, ...]) -> None:
+            mixed = out[0] if isinstance(out, tuple) else out
+            found[name] = [tuple(tensor.shape[1:]) for tensor in read if tensor is not None], tuple(mixed.shape[1:])
 
         return hook
 

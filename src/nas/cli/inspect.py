@@ -55,28 +55,15 @@ def catalog(as_json: Json = False) -> None:
     """List the published backbones of the catalogue with parameters, MACs and published accuracy."""
     from nas.search_spaces.catalog.entry import entries
 
-    rows = [
-        {
-            "name": entry.name,
-            "params": entry.params,
-            "macs": entry.macs,
-            "resolution": entry.resolution,
-            "top1": entry.top1,
-            "citation": entry.cite,
-            "source": entry.source,
-            "timm": entry.timm,
-            "note": entry.note,
-        }
-        for entry in entries()
-    ]
+    found = list(entries())
     if as_json:
-        write_json(rows)
+        write_json([entry.to_mapping() for entry in found])
         return
     write(f"{'backbone':<24} {'params':>9} {'MACs':>8} {'pixels':>6} {'top-1':>6}  source")
-    for row in rows:
-        top1 = "" if row["top1"] is None else f"{row['top1']:.1f}"
-        sizes = f"{row['params'] / 1e6:>8.2f}M {row['macs'] / 1e9:>7.2f}G {row['resolution']:>6} {top1:>6}"
-        write(f"{row['name']:<24} {sizes}  {row['citation']}{' [timm weights]' if row['timm'] else ''}")
+    for entry in found:
+        top1 = "" if entry.top1 is None else f"{entry.top1:.1f}"
+        sizes = f"{entry.params / 1e6:>8.2f}M {entry.macs / 1e9:>7.2f}G {entry.resolution:>6} {top1:>6}"
+        write(f"{entry.name:<24} {sizes}  {entry.cite}{' [timm weights]' if entry.timm else ''}")
 
 
 @app.command()
