@@ -20,6 +20,9 @@ SG_FORMER = "OliverRensu/SG-Former:sgformer.py:Attention"
 SPARTAN = "henry-pay/SpaRTAN:src/model/spartan.py:"
 DRSFORMER = "cschenxiang/DRSformer:basicsr/models/archs/DRSformer_arch.py:"
 DHVT = "ArieSeirack/DHVT:vision_transformer.py:"
+LAYOUT = "official maps are NCHW: a kernel for each image needs that layout, and ours are copied to it and back"
+MATRICES = "official: a complex FFT; ours are products with real matrices, which every exported format runs"
+OUTPUTS = ("BASIS", "BASIS_COEF", "ATTN_MASK")
 NATTEN = "SHI-Labs/Neighborhood-Attention-Transformer:classification/nat.py:NeighborhoodAttention"
 
 
@@ -86,8 +89,11 @@ def pyramid(found: Any, here: Here) -> nn.Module:
 
 
 def no_reconstruction() -> SimpleNamespace:
-    """Sparsifiner's configuration, as far as its attention reads it."""
-    return SimpleNamespace(LOSS=SimpleNamespace(USE_ATTN_RECON=False), SPAR=SPARSE)
+    """Sparsifiner's configuration, as far as its attention reads it: the best predicted keys, nothing reported."""
+    off = dict.fromkeys(("PRUNE_ATTN_MATRIX_ROW", *(f"OUT_{name}_SPARSITY" for name in OUTPUTS)), False)
+    parts = {"BASIS_COEF": SimpleNamespace(USE_TOPK=False, THRESHOLD=0.0), "ATTN_SCORE": SimpleNamespace(USE_TOPK=True)}
+    sparse = SimpleNamespace(BASIS_THRESHOLD=0.0, **parts, **off)
+    return SimpleNamespace(LOSS=SimpleNamespace(USE_ATTN_RECON=False), SPAR=sparse)
 
 
 OFFICIAL = (
@@ -135,7 +141,7 @@ OFFICIAL = (
     ),
     Case(
         "dynamic_conv", "dynamic_conv", 64, 56, {"kernel": 7, "mixtures": 2}, TRANSXNET + "DynamicConv2d",
-        lambda C, h: C(h.width, h["kernel"], 4, h["mixtures"]),
+        lambda C, h: C(h.width, h["kernel"], 4, h["mixtures"]), slow=LAYOUT,
     ),
     Case(
         "overlapping_reduction_attention", "overlapping_reduction_attention", 64, 56,
@@ -182,7 +188,7 @@ OFFICIAL = (
     ),
     Case(
         "fourier_transform", "fourier_transform", 256, 14, {"orthonormal": False},
-        "rishikksh20/FNet-pytorch:fnet.py:FNetBlock", lambda C, h: C(), "tokens",
+        "rishikksh20/FNet-pytorch:fnet.py:FNetBlock", lambda C, h: C(), "tokens", slow=MATRICES, heavy=MATRICES,
     ),
     Case(
         "frequency_split", "frequency_split", 96, 56, {"heads": 3, "attending": 1, "pool": 2}, IFORMER + "Mixer",

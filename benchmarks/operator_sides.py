@@ -143,7 +143,7 @@ def theirs(case: Case, here: Here, official: Path | None) -> Side:
             module = case.build(load(case.where, official), here)
     except (ImportError, AttributeError, TypeError, FileNotFoundError) as error:
         raise NotRunnableError(f"{type(error).__name__}: {error}") from error
-    return Side(module, case.layout, here, case.call)
+    return Side(module, case.layout, here, case.call, row=case.row)
 
 
 def load(where: str, official: Path | None) -> Any:
@@ -184,6 +184,9 @@ def import_file(file: Path, depth: int) -> types.ModuleType:
     module = types.ModuleType(".".join(file.relative_to(package).with_suffix("").parts))
     module.__file__, module.__package__ = str(file), module.__name__.rpartition(".")[0]
     roots = [str(file.parent), str(package), str(file.parents[depth - 1])]
+    for name in ("timm.models.layers", "timm.models.vision_transformer", "torchvision", "einops", "scipy"):
+        with contextlib.suppress(ImportError):  # before what they try to import is absent instead of missing
+            importlib.import_module(name)
     before = set(sys.modules)
     with absent_packages(), on_path(roots):
         sys.modules[module.__name__] = module
@@ -309,7 +312,7 @@ def _nothing(*arguments: Any, **named: Any) -> None:
 
 def _open_resource(package: str, name: str) -> Any:
     """A file of a package."""
-    return importlib.resources.files(package.rpartition(".")[0]).joinpath(name).open("rb")
+    return importlib.resources.files(package).joinpath(name).open("rb")
 
 
 STAND_INS: Mapping[str, Mapping[str, Any]] = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -18,6 +19,7 @@ from nas.search_spaces import listing
 from nas.search_spaces.catalog.entry import entries
 from nas.search_spaces.presets import PRESETS, load_space
 from nas.search_spaces.registry import Kind, Operator, operators
+from nas.search_spaces.space import SearchSpace
 
 ROOT = Path(__file__).parent.parent
 FIXTURES = ROOT / "tests" / "operators" / "fixtures"
@@ -52,11 +54,16 @@ def short(source: str) -> str:
     return f"{repository.removeprefix('https://github.com/')}@{commit[:7]}"
 
 
+@cache
+def presets() -> dict[str, SearchSpace]:
+    """All presets by name; each takes a while to validate."""
+    return {name: load_space(name) for name in PRESETS}
+
+
 def users(op: Operator) -> list[str]:
     """The presets that may choose an operator."""
     found = []
-    for name in PRESETS:
-        space = load_space(name)
+    for name, space in presets().items():
         names = {
             Kind.TOKEN_MIXER: {n for stage in space.mixers for n in stage} | set(space.partners),
             Kind.CHANNEL_MIXER: set(space.channel_mixers),

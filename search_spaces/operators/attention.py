@@ -33,7 +33,7 @@ def join_heads(x: Tensor) -> Tensor:
     export and its later passes, and a traced view would then be impossible: traced, it is always a copy.
     """
     x = x.transpose(-2, -3)
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_exporting():
         x = x.clone(memory_format=torch.contiguous_format)
     return x.flatten(-2).contiguous()
 

@@ -126,10 +126,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
         x = self.position.before(x)
-        z = self.sources(x)
-        q, k, v = self.position.turn(self.scaled(self.q(x))), self.position.turn(self.scaled(self.k(z))), self.v(z)
-        if self.score == "cosine":
-            q = (split_last(q, self.heads) * self.temperature.clamp(max=LOG_100).exp()[:, None]).flatten(-2)
+        q, k, v = self.projected(x, self.sources(x))
         y = self.attend(x, q, k, v)
         if self.lepe is not None:
             y = y + self.enhance(v, self.lepe)
@@ -138,6 +135,13 @@ class Attention(nn.Module):
             y = y * (F.silu(opening) if self.gate_kind == "silu" else opening.sigmoid())
         out: Tensor = self.out(y)
         return out
+
+    def projected(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of x, keys and values of z, ready for `attend`."""
+        q, k, v = self.position.turn(self.scaled(self.q(x))), self.position.turn(self.scaled(self.k(z))), self.v(z)
+        if self.score == "cosine":
+            q = (split_last(q, self.heads) * self.temperature.clamp(max=LOG_100).exp()[:, None]).flatten(-2)
+        return q, k, v
 
     def sources(self, x: Tensor) -> Tensor:
         """The map that keys and values are made of: the input itself, unless the pattern makes another."""

@@ -57,18 +57,17 @@ def recurrence(log_decay: Tensor, inputs: Tensor) -> Tensor:
     length = inputs.shape[2]
     steps = math.ceil(math.sqrt(length))
     log_decay, inputs = (in_chunks(part, steps) for part in (log_decay, inputs))
-    decay = log_decay.exp()
-    state = inputs[:, :, :, 0]
+    state, *rest = inputs.unbind(3)  # selecting step by step would make a gradient of the whole map for each step
     states = [state]
-    for t in range(1, steps):
-        state = decay[:, :, :, t] * state + inputs[:, :, :, t]
+    for factor, part in zip(log_decay.exp().unbind(3)[1:], rest, strict=True):
+        state = factor * state + part
         states.append(state)
     local = torch.stack(states, dim=3)
     left = log_decay.cumsum(3).exp()
     carried = torch.zeros_like(state[:, :, 0])
     firsts = [carried]
-    for chunk in range(inputs.shape[2] - 1):
-        carried = left[:, :, chunk, -1] * carried + local[:, :, chunk, -1]
+    for factor, part in zip(left[:, :, :, -1].unbind(2)[:-1], state.unbind(2)[:-1], strict=True):
+        carried = factor * carried + part
         firsts.append(carried)
     return (local + left * torch.stack(firsts, dim=2).unsqueeze(3)).flatten(2, 3)[:, :, :length]
 

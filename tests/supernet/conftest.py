@@ -43,19 +43,21 @@ def regular(space: SearchSpace, kind: Kind) -> tuple[str, ...]:
 
 def widened(name: str, **fields: Any) -> Supernet:
     """The supernet of `tiny` with three blocks a stage, free placement, and other fields changed."""
-    space = dataclasses.replace(nas.load_space("tiny"), name=name, depths=((1, 2, 3),) * 3, placements=("free",), **fields)
+    stems = fields.pop("stems", ("patchify", "conv"))
+    tiny = nas.load_space("tiny")
+    space = dataclasses.replace(tiny, name=name, depths=((1, 2, 3),) * 3, placements=("free",), stems=stems, **fields)
     return scattered(Supernet(space, 10, 1))
 
 
 @pytest.fixture(scope="session")
 def everything() -> Supernet:
-    """The mixers of `tiny`, every sixth of the others, and all channel mixers, in all stages.
+    """The mixers of `tiny`, every twelfth of the others, and all channel mixers, in all stages.
 
     All token mixers in one supernet would take minutes to build: each has one of its own in `test_exactness`.
     """
     usual = {name for stage in nas.load_space("tiny").mixers for name in stage}
     others = [name for name in names(Kind.TOKEN_MIXER) if name not in usual]
-    mixers = (*sorted(usual), *others[::6])
+    mixers = (*sorted(usual), *others[::12])
     return widened("everything", mixers=(mixers,) * 3, partners=mixers, channel_mixers=tuple(names(Kind.CHANNEL_MIXER)))
 
 

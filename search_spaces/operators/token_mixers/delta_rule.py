@@ -105,12 +105,12 @@ def delta_scan(q: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
     scores = (q @ k.transpose(-1, -2)).tril()
     state = q.new_zeros(*q.shape[:2], q.shape[-1], v.shape[-1])
     out = []
-    for chunk in range(q.shape[2]):
-        seen, known = (torch.cat((q[:, :, chunk], forgotten[:, :, chunk]), dim=2) @ state).split(steps, dim=2)
-        new = values[:, :, chunk] - known
-        out.append(seen + scores[:, :, chunk] @ new)
-        if chunk + 1 < q.shape[2]:
-            state = state + k[:, :, chunk].transpose(-1, -2) @ new
+    for query, key, value, forget, score in zip(*(part.unbind(2) for part in (q, k, values, forgotten, scores)), strict=True):
+        seen, known = (torch.cat((query, forget), dim=2) @ state).split(steps, dim=2)
+        new = value - known
+        out.append(seen + score @ new)
+        if len(out) < q.shape[2]:
+            state = state + key.transpose(-1, -2) @ new
     return torch.cat(out, dim=2)[:, :, :length]
 
 

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from nas.search_spaces.operators import attention_naive
 from nas.search_spaces.operators.attention import HEADS
-from nas.search_spaces.operators.attention_base import Attention, Modifiers, attention_macs, modifiers
+from nas.search_spaces.operators.attention_base import Modifiers, attention_macs, modifiers
+from nas.search_spaces.operators.attention_windows import WindowedAttention
 from nas.search_spaces.operators.positions.base import Pair
-from nas.search_spaces.operators.windows import Windows, cut, uncut
+from nas.search_spaces.operators.windows import Windows
 from nas.search_spaces.registry import Group, Kind, Setting, register
 
 
@@ -30,7 +31,7 @@ from nas.search_spaces.registry import Group, Kind, Setting, register
         **modifiers("table", own_map=True),
     },
 )
-class GridAttention(Attention):
+class GridAttention(WindowedAttention):
     """softmax(q k^T / sqrt(d) + B) v among the grid x grid pixels that are size / grid apart; B by offset in such strides.
 
     Maps that are no multiple of the grid are padded at the bottom and right; padded keys are masked (the official code
@@ -40,13 +41,6 @@ class GridAttention(Attention):
     def __init__(self, width: int, size: int, *, heads: int, grid: int, **chosen: Unpack[Modifiers]) -> None:
         super().__init__(width, grid, heads=heads, usual="table", **chosen)
         self.windows = Windows(size, grid, spread=True)
-
-    def attend(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Each set of pixels a stride apart is a tile."""
-        plan = self.windows.plan(x.shape[1], x.shape[2])
-        layout = self.windows.layout(plan) if self.position.places else None
-        tiles = self.mix(x, cut(q, plan), cut(k, plan), cut(v, plan), layout, plan.seen)
-        return uncut(tiles, plan, x.shape[1], x.shape[2])
 
 
 def reference(module: GridAttention, x: Tensor) -> Tensor:

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from nas.search_spaces.operators import attention_naive
 from nas.search_spaces.operators.attention import HEADS
-from nas.search_spaces.operators.attention_base import Attention, Modifiers, attention_macs, modifiers
+from nas.search_spaces.operators.attention_base import Modifiers, attention_macs, modifiers
+from nas.search_spaces.operators.attention_windows import WindowedAttention
 from nas.search_spaces.operators.positions.base import Pair
-from nas.search_spaces.operators.windows import Windows, cut, uncut
+from nas.search_spaces.operators.windows import Windows
 from nas.search_spaces.registry import Group, Kind, Setting, register
 
 WINDOW = Setting(
@@ -37,7 +38,7 @@ WINDOW = Setting(
         **modifiers("table", own_map=True),
     },
 )
-class WindowAttention(Attention):
+class WindowAttention(WindowedAttention):
     """softmax(q k^T / sqrt(d) + B) v among the tokens of each window; B is read from a table by relative position.
 
     With `shift` the windows move by window // 2 and tokens that were not neighbours before the cyclic roll do not see each
@@ -52,13 +53,6 @@ class WindowAttention(Attention):
     ) -> None:  # fmt: skip
         super().__init__(width, window, heads=heads, usual="table", **chosen)
         self.windows = Windows(size, window, shift=window // 2 if shift else 0)
-
-    def attend(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Each window is a tile."""
-        plan = self.windows.plan(x.shape[1], x.shape[2])
-        layout = self.windows.layout(plan) if self.position.places else None
-        tiles = self.mix(x, cut(q, plan), cut(k, plan), cut(v, plan), layout, plan.seen)
-        return uncut(tiles, plan, x.shape[1], x.shape[2])
 
 
 def reference(module: WindowAttention, x: Tensor) -> Tensor:
