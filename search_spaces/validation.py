@@ -144,6 +144,10 @@ def _settings(space: SearchSpace) -> None:
     for name, choices in space.settings.items():
         if name not in known:
             raise UnknownNameError("operator setting", name, known)
+        texts = {str(one) for op in operators() if name in op.settings for one in op.settings[name].choices if type(one) is str}
+        for choice in choices:
+            if isinstance(choice, str) and texts and choice not in texts:
+                raise UnknownNameError(f"{name} in the settings of space {space.name!r}", choice, texts)
         if not choices or len(set(choices)) != len(choices):
             raise SpaceError(f"settings.{name} of space {space.name!r} must be distinct choices, got {list(choices)}")
         kinds = {type(choice) for op in operators() if name in op.settings for choice in op.settings[name].choices}

@@ -39,7 +39,7 @@ HEADER = "<!-- Written by tools/write_docs.py from the registry: do not edit. --
 def sources() -> dict[tuple[str, str], list[str]]:
     """For each operator, the implementations whose recorded outputs it reproduces."""
     found: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
-    for path in sorted(FIXTURES.glob("*.safetensors")):
+    for path in sorted(FIXTURES.rglob("*.safetensors")):
         with safe_open(path, framework="np") as file:
             about = file.metadata()
         found[about["kind"], about["operator"]].append(about["source"])

@@ -21,8 +21,9 @@ class Entry:
     """A published backbone.
 
     `params` and `macs` are ours at `resolution` with `num_classes` outputs; `source` is the implementation whose parameters
-    they equal to the last one. `top1` is the published ImageNet-1k accuracy in percent without extra data, None where there is
-    none that compares; `note` says what it hides. `timm` names the timm model whose weights `rules` translate.
+    they equal to the last one unless `note` says otherwise. `top1` is the published ImageNet-1k accuracy in percent without
+    extra data, None where there is none that compares; `note` says what it hides. `timm` names the timm model whose weights
+    `rules` translate.
     """
 
     name: str

@@ -14,7 +14,7 @@ from nas.search_spaces.catalog.weights import Parts, Rule, Rules, rename, split_
 if TYPE_CHECKING:
     from torch import Tensor
 
-CITE = "Han et al. 2021 (TNT), arXiv:2103.00112, tables 1 and 3"
+CITE = "Han et al. 2021 (TNT), arXiv:2103.00112, table 1"
 SOURCE = "timm 1.0.31 tnt.py"
 DEPTH, PIXELS, INNER_HEADS = 12, 4, 4
 
@@ -47,7 +47,7 @@ def rules(legacy: bool) -> Rules:
 
 def _block(theirs: str, ours: str, legacy: bool) -> Rules:
     name, to = re.escape(theirs), f"nodes.{ours}"
-    found = (
+    found: Rules = (
         rename(name + r"proj\.weight", to + "project.weight", _as_convolution),
         rename(name + r"proj\.bias", to + "project.bias"),
         rename(name + r"norm2_proj\.(\w+)", to + r"after_norm.\1"),

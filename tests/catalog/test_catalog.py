@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import functools
+import csv
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +16,6 @@ import nas
 from nas.errors import FileError, UnknownNameError, UsageError
 from nas.search_spaces.catalog.entry import Entry, entries
 from nas.search_spaces.catalog.weights import fill, translate
-from nas.supernet.skeleton import parameters_on_meta
 
 EVERY = list(entries())
 IN_TIMM = [entry for entry in EVERY if entry.timm]
@@ -26,26 +26,41 @@ def label(entry: Entry) -> str:
     return entry.name
 
 
-def families() -> list[Entry]:
-    """The cheapest backbone of each kind that timm has, by the first word of its name there."""
-    found: dict[str, Entry] = {}
+def families() -> dict[str, list[Entry]]:
+    """The backbones that timm has too, cheapest first, by the first word of their name there."""
+    found: dict[str, list[Entry]] = {}
     for entry in sorted(IN_TIMM, key=lambda entry: entry.macs):
-        found.setdefault(str(entry.timm).split("_")[0], entry)
-    return list(found.values())
+        found.setdefault(str(entry.timm).split("_")[0], []).append(entry)
+    return found
 
 
-@functools.cache
-def network(name: str) -> nn.Module:
-    """The backbone without memory for its parameters."""
-    with parameters_on_meta():
-        return nas.build(nas.catalog.get(name), nas.catalog.about(name).num_classes)
+CHEAPEST = list(
+    {getattr(entry.rules, "func", entry.rules): entry for found in families().values() for entry in found[::-1]}.values()
+)
+"""One backbone for each set of rules, the cheapest."""
+OUTERMOST = list({entry.name: entry for found in families().values() for entry in (found[0], found[-1])}.values())
+"""The cheapest and the dearest of each family: those between differ from them in numbers only."""
 
 
 @pytest.mark.parametrize("entry", EVERY, ids=label)
 def test_parameters_and_macs_are_what_the_catalogue_says(entry: Entry) -> None:
-    assert sum(p.numel() for p in network(entry.name).parameters()) == entry.params
-    assert nas.cost(entry.architecture, num_classes=entry.num_classes).macs == entry.macs
+    cost = nas.cost(entry.architecture, num_classes=entry.num_classes)
+    assert (cost.params, cost.macs) == (entry.params, entry.macs)
     assert entry.architecture.resolution == entry.resolution
+
+
+with (Path(__file__).parent / "published.csv").open(encoding="utf-8") as file:
+    PUBLISHED = list(csv.DictReader(file))
+"""Counts of the official implementations, made apart from this package: convolutions and matrix products."""
+
+
+@pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: row["name"])
+def test_parameters_and_macs_are_those_counted_on_the_official_code(row: dict[str, str]) -> None:
+    entry = nas.catalog.about(row["name"])
+    assert round(entry.params / 1e6, 2) == pytest.approx(float(row["params_M"]), abs=0.0051)
+    if row["macs_G"]:
+        off = entry.macs / 1e9 / float(row["macs_G"]) - 1
+        assert 0.02 < off < 0.09 if row["why_macs_differ"] else abs(off) <= 0.02, f"{off:+.1%}"
 
 
 @pytest.mark.parametrize("entry", EVERY, ids=label)
@@ -67,7 +82,7 @@ def without_counters(model: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
 
 
-@pytest.mark.parametrize("entry", IN_TIMM, ids=label)
+@pytest.mark.parametrize("entry", OUTERMOST, ids=label)
 def test_the_parameters_are_timms_one_by_one(entry: Entry) -> None:
     assert entry.rules is not None
     with torch.device("meta"):
@@ -90,7 +105,7 @@ def scattered(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
-@pytest.mark.parametrize("entry", families(), ids=label)
+@pytest.mark.parametrize("entry", CHEAPEST, ids=label)
 def test_logits_agree_with_timm_after_loading_its_weights(entry: Entry) -> None:
     torch.manual_seed(0)
     theirs = scattered(timm.create_model(entry.timm))
@@ -99,20 +114,15 @@ def test_logits_agree_with_timm_after_loading_its_weights(entry: Entry) -> None:
     with torch.no_grad():
         expected = theirs(image)
         found = ours(image)
-    scale = expected.abs().max()
     assert expected.std() > 1e-3
-    assert (found - expected).abs().max() <= TOLERANCE * max(1.0, float(scale))
+    assert (found - expected).abs().max() <= TOLERANCE
 
 
 def test_the_number_of_classes_and_of_image_channels_is_the_checkpoints() -> None:
-    model = timm.create_model(
-        "convnext_atto" if "convnext_atto" in nas.catalog.names() else "swin_tiny_patch4_window7_224", num_classes=7, in_chans=1
-    )
-    name = next(entry.name for entry in IN_TIMM if entry.timm == model.default_cfg["architecture"])
-    network = nas.catalog.load_timm(name, model.state_dict())
-    side = nas.catalog.about(name).resolution
+    model = timm.create_model("convnext_atto", num_classes=7, in_chans=1)
+    network = nas.catalog.load_timm("convnext_atto", model.state_dict())
     with torch.no_grad():
-        assert network(torch.zeros(1, 1, side, side)).shape == (1, 7)
+        assert network(torch.zeros(1, 1, 224, 224)).shape == (1, 7)
 
 
 def broken(state: Mapping[str, Tensor]) -> Iterator[tuple[dict[str, Tensor], str]]:
@@ -134,7 +144,5 @@ def test_a_foreign_or_damaged_checkpoint_is_refused_with_the_tensor_at_fault() -
 def test_a_wrong_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="swin_t"):
         nas.catalog.get("swin_tt")
-    official = next((entry.name for entry in EVERY if entry.timm is None), None)
-    if official is not None:
-        with pytest.raises(UsageError, match=official):
-            nas.catalog.load_timm(official, {})
+    with pytest.raises(UsageError, match="timm has no 'cswin_t'"):
+        nas.catalog.load_timm("cswin_t", {})

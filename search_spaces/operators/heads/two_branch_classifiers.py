@@ -13,7 +13,7 @@ from nas.search_spaces.registry import Kind, register
 @register(
     "two_branch_classifiers",
     Kind.HEAD,
-    cite="Chen et al. 2021 (CrossViT), arXiv:2103.14899, section 3.2; timm crossvit.py CrossVit.forward_head",
+    cite="Chen et al. 2021 (CrossViT), arXiv:2103.14899, section 3; timm crossvit.py CrossVit.forward_head",
 )
 class TwoBranchClassifiersHead(nn.Module):
     """(linear(norm(a)) + second(second_norm(b))) / 2 of the first position, a a third of its channels and b the rest.

@@ -13,6 +13,7 @@ from nas.search_spaces.operators import naive
 from nas.search_spaces.operators.attention import join_heads, split_heads
 from nas.search_spaces.operators.convolution import expansions
 from nas.search_spaces.operators.downsamples.position_table import fitted, stretch
+from nas.search_spaces.operators.token_mixers.conv_transformer import resized
 from nas.search_spaces.operators.transformer import TransformerLayer, layer_reference
 from nas.search_spaces.registry import Kind, Setting, Value, register
 
@@ -26,16 +27,16 @@ def scaled(length: int) -> int:
     return length * 14 // 15
 
 
-def _last(height: int, width: int, settings: Mapping[str, Value]) -> tuple[int, int]:
-    patch = int(settings["patch"])
-    smallest = min(min(length // patch, scaled(length) // (4 * patch // 3)) for length in (height, width))
-    return (1, 1) if smallest else (0, 0)
+def _row(height: int, width: int, settings: Mapping[str, Value]) -> tuple[int, int]:
+    patch = int(settings["patch"]) // 3 * 4
+    count = (scaled(height) // patch) * (scaled(width) // patch)
+    return (1, count + 1) if count else (0, 0)
 
 
 @register(
     "two_branch_trunk",
     Kind.STEM,
-    cite="Chen et al. 2021 (CrossViT), arXiv:2103.14899, equations 1 to 5; timm crossvit.py MultiScaleBlock, CrossVit",
+    cite="Chen et al. 2021 (CrossViT), arXiv:2103.14899, section 3; timm crossvit.py MultiScaleBlock, CrossVit",
     settings={
         "patch": Setting(
             (3, 6, 12),
@@ -51,16 +52,17 @@ def _last(height: int, width: int, settings: Mapping[str, Value]) -> tuple[int, 
         "layers": Setting((4, 1), lambda v, place: 1 <= int(v) <= 12, "the large branch has 1 to 12 layers a block", 4),
         "expansion": expansions(3, 4, default=4),
     },
-    out_map=_last,
+    out_map=_row,
     sized=True,
 )
 class TwoBranchTrunk(nn.Module):
-    """[small class token, large class token], a third of the channels and the rest, as a map of one position.
+    """The rows of both branches side by side, class tokens first: a third of the channels and the rest.
 
     Each branch is a row of patches behind a class token, with learned positions that are resized bilinearly. The large patches
     are cut from the image made smaller by 14 / 15, bicubically. A block is a transformer layer in the small branch, `layers`
-    in the large one, and in both at once the class token's visit to the other branch's patches. It is a whole network: behind
-    it stand a stage without work and the head `two_branch_classifiers`. Norms have eps 1e-6.
+    in the large one, and in both at once the class token's visit to the other branch's patches. Norms have eps 1e-6. Last
+    the small branch's patches are resized bilinearly to the map of the large ones: for what reads more than the class tokens.
+    It is a whole network: as published a stage without work and the head `two_branch_classifiers` stand behind it.
     """
 
     def __init__(
@@ -74,12 +76,14 @@ class TwoBranchTrunk(nn.Module):
         self.blocks = nn.ModuleList(TwoBranchBlock(small, large, heads, layers, expansion) for _ in range(blocks))
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, in_channels, H, W) -> (B, 1, 1, width)."""
+        """(B, in_channels, H, W) -> (B, 1, N + 1, width) with N large patches."""
         size = (scaled(image.shape[2]), scaled(image.shape[3]))
         x, y = self.small(image), self.large(F.interpolate(image, size=size, mode="bicubic"))
         for block in self.blocks:
             x, y = block(x, y)
-        return torch.cat((x[:, :1], y[:, :1]), dim=-1)[:, None]
+        maps = x[:, 1:].unflatten(1, self.small.cut(image.shape[2], image.shape[3]))
+        fine = resized(maps, *self.large.cut(*size)).flatten(1, 2)
+        return torch.cat((torch.cat((x[:, :1], fine), dim=1), y), dim=-1)[:, None]
 
 
 class PatchRow(nn.Module):
@@ -89,6 +93,7 @@ class PatchRow(nn.Module):
 
     def __init__(self, in_channels: int, width: int, patch: int, side: int) -> None:
         super().__init__()
+        self.patch = patch
         self.conv = nn.Conv2d(in_channels, width, patch, patch)
         self.token, self.token_position = (nn.Parameter(torch.randn(width) * 0.02) for _ in range(2))
         self.table = nn.Parameter(torch.randn(max(side, 1), max(side, 1), width) * 0.02)
@@ -99,6 +104,10 @@ class PatchRow(nn.Module):
         maps = maps + fitted(self.table, maps.shape[1], maps.shape[2])
         token = (self.token + self.token_position).expand(maps.shape[0], 1, -1)
         return torch.cat((token, maps.flatten(1, 2)), dim=1)
+
+    def cut(self, height: int, width: int) -> tuple[int, int]:
+        """The rows and columns of patches of an image."""
+        return height // self.patch, width // self.patch
 
 
 class TwoBranchBlock(nn.Module):
@@ -143,8 +152,8 @@ def reference(module: TwoBranchTrunk, image: Tensor) -> Tensor:
     """Layer by layer, key by key."""
     upright = image.permute(0, 2, 3, 1)
     down, across = (_cubic(length, scaled(length)).to(image) for length in image.shape[2:])
-    x = _row(module.small, upright)
-    y = _row(module.large, torch.einsum("ih,jw,bhwc->bijc", down, across, upright))
+    x = _embedded(module.small, upright)
+    y = _embedded(module.large, torch.einsum("ih,jw,bhwc->bijc", down, across, upright))
     for block in module.blocks:
         assert isinstance(block, TwoBranchBlock)
         x = layer_reference(block.small, x)
@@ -153,10 +162,15 @@ def reference(module: TwoBranchTrunk, image: Tensor) -> Tensor:
             y = layer_reference(layer, y)
         first, second = _visited(block.to_large, x[:, 0], y[:, 1:]), _visited(block.to_small, y[:, 0], x[:, 1:])
         x, y = (torch.cat((token[:, None], row[:, 1:]), dim=1) for token, row in ((first, x), (second, y)))
-    return torch.cat((x[:, 0], y[:, 0]), dim=-1)[:, None, None]
+    shapes = [(n // module.small.patch, scaled(n) // module.large.patch) for n in image.shape[2:]]
+    down, across = (stretch(have, want).to(image) for have, want in shapes)
+    maps = x[:, 1:].unflatten(1, (shapes[0][0], shapes[1][0]))
+    fine = torch.einsum("ih,jw,bhwc->bijc", down, across, maps).flatten(1, 2)
+    pairs = zip((x[:, 0], *fine.unbind(1)), y.unbind(1), strict=True)
+    return torch.stack([torch.cat(pair, dim=-1) for pair in pairs], dim=1)[:, None]
 
 
-def _row(row: PatchRow, image: Tensor) -> Tensor:
+def _embedded(row: PatchRow, image: Tensor) -> Tensor:
     maps = naive.conv2d(row.conv, image)
     shapes = zip(row.table.shape[:2], maps.shape[1:3], strict=True)
     down, across = (stretch(have, want).to(image) for have, want in shapes)

@@ -127,7 +127,7 @@ def fitting(height: int, width: int, kernel: int) -> tuple[int, int]:
     """The size of a map, enlarged where its shorter side is less than the kernel."""
     if min(height, width) >= kernel:
         return height, width
-    return (kernel, int(kernel / height * width)) if height < width else (int(kernel / width * height), kernel)
+    return (kernel, kernel * width // height) if height < width else (kernel * height // width, kernel)
 
 
 def macs(

@@ -36,8 +36,8 @@ class FrequencyBlock(nn.Module):
     """act(BN(F [x, BN(P norm(layers(x)))])), F and P pointwise convolutions without bias to the map's own channels.
 
     A layer is y + filter(norm2(z + MBConv(z))) with z = norm1(y): a 3x3 inverted bottleneck `ratio` times as wide, then a
-    `frequency_filter` in so many `blocks` of channels. The code is followed, where the paper's figure has a residual around
-    each of the two. Norms are over all channels and pixels of a map (GroupNorm of one group), the code's default.
+    `frequency_filter` in so many `blocks` of channels. As in the code one residual goes around both (`double_skip` is
+    off). Norms are over all channels and pixels of a map (GroupNorm of one group), the default of AFFBlock.
 
     It replaces the stream: as published it is used without a norm and with the residual `none`. MACs 3 H W C^2 and for each
     layer those of an `mbconv` and a `frequency_filter`.

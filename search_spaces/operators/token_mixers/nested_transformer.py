@@ -23,7 +23,7 @@ PIXELS = Setting(
     "nested_transformer",
     Kind.TOKEN_MIXER,
     group=Group.ATTENTION,
-    cite="Han et al. 2021 (TNT), arXiv:2103.00112, equations 4 to 8; timm tnt.py Block",
+    cite="Han et al. 2021 (TNT), arXiv:2103.00112, section 2.2; timm tnt.py Block",
     settings={
         "pixels": PIXELS,
         "heads": Setting(
@@ -45,9 +45,9 @@ class NestedTransformer(nn.Module):
 
     The first half of a position's channels is the patch, the second half its pixels x pixels pixels row by row, the channels
     of one pixel side by side, as `nested_tokens` makes them: on any map so divided. With `class_token` the first position has
-    no pixels: it takes part among the patches only, and the second half of its channels stays; a map of one
-    position is a patch. `joint_norm`, timm's form
-    that is not legacy: one norm over all pixels of a patch, P without bias, and a norm behind it.
+    no pixels: it takes part among the patches only, and the second half of its channels stays; a map of one position is a
+    patch. `joint_norm`, timm's form that is not legacy: one norm over all pixels of a patch, P without bias, and a norm
+    behind it.
 
     It replaces the stream: as published it is used without a norm and with the residual `none`. N positions of which M have
     pixels, p^2 pixels of d channels, C = p^2 d: MACs M p^2 (12 d^2 + 2 p^2 d) + M C^2 + N (12 C^2 + 2 N C).
@@ -58,15 +58,15 @@ class NestedTransformer(nn.Module):
         joint_norm: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.half, self.first = width // 2, int(class_token)
-        depth = self.half // pixels**2
+        self.own, self.first = width // 2, int(class_token)
+        depth = self.own // pixels**2
         self.inner = TransformerLayer(depth, inner_heads, EXPANSION)
-        self.outer = TransformerLayer(self.half, heads, EXPANSION)
+        self.outer = TransformerLayer(self.own, heads, EXPANSION)
         # A convolution that sees just one patch: a smaller one's weights are its leading channels, in each pixel.
-        self.project = nn.Conv2d(depth, self.half, pixels, bias=not joint_norm)
+        self.project = nn.Conv2d(depth, self.own, pixels, bias=not joint_norm)
         self.project_norm = None if joint_norm else nn.LayerNorm(depth)
         self.joint_norm = nn.LayerNorm((pixels, pixels, depth)) if joint_norm else None
-        self.after_norm = nn.LayerNorm(self.half) if joint_norm else None
+        self.after_norm = nn.LayerNorm(self.own) if joint_norm else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
@@ -74,12 +74,12 @@ class NestedTransformer(nn.Module):
         first = min(self.first, tokens.shape[1] - 1)
         token, patches = tokens[:, :first], tokens[:, first:]
         depth, pixels = self.project.weight.shape[1:3]
-        inner = self.inner(patches[..., self.half :].reshape(-1, pixels**2, depth)).view(-1, pixels, pixels, depth)
-        outer = patches[..., : self.half] + self._projected(inner).view(*patches.shape[:2], self.half)
-        inner = inner.view(*patches.shape[:2], self.half)
+        inner = self.inner(patches[..., self.own :].reshape(-1, pixels**2, depth)).view(-1, pixels, pixels, depth)
+        outer = patches[..., : self.own] + self._projected(inner).view(*patches.shape[:2], self.own)
+        inner = inner.view(*patches.shape[:2], self.own)
         if first:
-            outer = torch.cat((token[..., : self.half], outer), dim=1)
-            inner = torch.cat((token[..., self.half :], inner), dim=1)
+            outer = torch.cat((token[..., : self.own], outer), dim=1)
+            inner = torch.cat((token[..., self.own :], inner), dim=1)
         return torch.cat((self.outer(outer), inner), dim=-1).view(x.shape)
 
     def _projected(self, inner: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ def reference(module: NestedTransformer, x: Tensor) -> Tensor:
     outer, inner = [], []
     depth, pixels = module.project.weight.shape[1:3]
     for position, token in enumerate(x.flatten(1, 2).unbind(1)):
-        patch, rest = token[:, : module.half], token[:, module.half :]
+        patch, rest = token[:, : module.own], token[:, module.own :]
         if position >= module.first or x.shape[1:3] == (1, 1):
             seen = layer_reference(module.inner, rest.unflatten(1, (pixels**2, depth)))
             patch, rest = patch + _taken_up(module, seen.unflatten(1, (pixels, pixels))), seen.flatten(1)
