@@ -20,7 +20,7 @@ def test_the_catalogue_lists_every_backbone_with_its_figures(nas):
 def test_describe_shows_and_draws_a_published_backbone(nas, tmp_path):
     found = nas("describe", "swin_t", "--svg", "swin.svg")
     assert found.returncode == 0
-    assert "window_attention" in found.stdout
+    assert "window attention" in found.stdout
     assert "28,288,354" in found.stdout or "28.3" in found.stdout or "28.29" in found.stdout
     assert (tmp_path / "swin.svg").read_text().startswith(("<svg", "<?xml"))
     data = json.loads(nas("describe", "swin_t", "--json").stdout)

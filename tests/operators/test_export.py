@@ -76,7 +76,7 @@ def assert_runs_the_same(side: Side, x: Tensor) -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("part", range(PARTS))
-@pytest.mark.parametrize(("share", "batch", "columns"), [(0.0, 1, SIZE), (0.55, 2, COLUMNS), (1.0, 1, SIZE)])
+@pytest.mark.parametrize(("share", "batch", "columns"), [(0.0, 2, COLUMNS), (1.0, 1, SIZE)])
 def test_mixers_run_in_onnxruntime_as_in_torch(share: float, batch: int, columns: int, part: int) -> None:
     torch.manual_seed(0)
     side = Side({f"{op.kind}_{op.name}": build(op, share) for op in MIXERS[part::PARTS]}).eval()

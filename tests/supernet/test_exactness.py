@@ -86,7 +86,7 @@ def chunks(space: SearchSpace, op: Operator, place: int) -> Iterator[list[list[O
         found = settings_of(space, op, stage, space.widths[stage][place])
         stages.append([found[i : i + DEPTH] for i in range(0, len(found), DEPTH)])
     for parts in zip_longest(*stages):
-        yield [part or found[0] for part, found in zip(parts, stages, strict=True)]
+        yield [part or next(iter(found), [PLAIN]) for part, found in zip(parts, stages, strict=True)]
 
 
 @lru_cache(maxsize=1)
@@ -273,7 +273,7 @@ def test_making_a_supernet_leaves_the_random_state_alone(miniature: SearchSpace)
 
 def test_strangers_are_refused(miniature: SearchSpace, everything: Supernet) -> None:
     supernet = Supernet(miniature, 10, 1)
-    with pytest.raises(SpaceError, match="is not in 'miniature'"):
+    with pytest.raises(SpaceError, match="'miniature'"):
         supernet.extract(everything.space.sample(random.Random(0)))
     block = Block((Op.of("depthwise_conv", kernel=3, dilation=1),), MLP)
     wide = Architecture(16, Op.of("patchify", stride=2), (Stage(64, "layer", None, (block,)),))

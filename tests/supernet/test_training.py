@@ -69,7 +69,7 @@ def test_the_loss_falls_and_the_accuracy_rises(miniature: SearchSpace, few: Few,
     losses = [row["loss"] for row in history.rows]
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < 0.9 * losses[0]
-    assert history.rows[-1]["largest"] > 0.25
+    assert history.rows[-1]["largest"] > 0.2, "twice as good as chance"
     assert [row["epoch"] for row in history.rows] == [1, 2, 3]
 
 
