@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nas.errors import FileError
@@ -20,6 +20,7 @@ def dominates(a: tuple[float, float], b: tuple[float, float]) -> bool:
     return a[0] <= b[0] and a[1] >= b[1] and a != b
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(points)
 def test_no_point_of_the_front_dominates_another(found: list[tuple[int, int]]) -> None:
     front = [found[i] for i in pareto(found)]
