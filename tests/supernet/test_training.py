@@ -64,13 +64,13 @@ def whole(miniature: SearchSpace, few: Few, tmp_path_factory: pytest.TempPathFac
 
 
 def test_the_loss_falls_and_the_accuracy_rises(miniature: SearchSpace, few: Few, tmp_path: Path) -> None:
-    recipe = TrainingRecipe(epochs=3, batch=32, random_architectures=1, learning_rate=1e-2)
+    recipe = TrainingRecipe(epochs=4, batch=32, random_architectures=1, learning_rate=1e-2)
     _, history = trained(miniature, few(1150), tmp_path / "checkpoint", recipe)
     losses = [row["loss"] for row in history.rows]
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < 0.9 * losses[0]
-    assert history.rows[-1]["largest"] > 0.2, "twice as good as chance"
-    assert [row["epoch"] for row in history.rows] == [1, 2, 3]
+    assert history.rows[-1]["largest"] > 0.25
+    assert [row["epoch"] for row in history.rows] == [1, 2, 3, 4]
 
 
 def test_training_is_deterministic(

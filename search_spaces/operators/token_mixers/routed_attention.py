@@ -24,9 +24,9 @@ from nas.search_spaces.registry import Group, Kind, Setting, register
     settings={
         "heads": HEADS,
         "regions": Setting(
-            (8, 7, 4),
-            rule=lambda v, place: 1 <= int(v) <= place.size,
-            because="each axis is cut in at least one region, and in no more than it has positions",
+            (8, 7, 4, 2),
+            rule=lambda v, place: 1 <= int(v) <= place.size and -(-place.size // -(-place.size // int(v))) == int(v),
+            because="cells of one size cut each axis in just so many regions, at most one a position",
         ),
         "top_k": Setting(
             (1, 4, 16),
