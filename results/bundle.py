@@ -169,7 +169,8 @@ class _Constructors:
                 assert node.channels is not None
                 return self._call(layers.Branch, self._op(Kind.TOKEN_MIXER, node, in_width, node.size), *node.channels)
             case graph.CONTEXT:
-                return self._call(layers.Context, in_width, width)
+                linear = node.operator == "linear"
+                return self._call(layers.Context, in_width, width) if linear else self._call(layers.Resized)
             case Kind.RESIDUAL:
                 return self._op(Kind.RESIDUAL, node, *self._nothing(), width)
             case Kind.STEM:

@@ -48,10 +48,10 @@ class FeatureInfo:
 class Backbone(nn.Module):
     """The network of an architecture.
 
-    `nodes` maps node names to modules, `plan` lists each node with the nodes it reads. Forward takes (B, in_channels, H, W)
-    of any height and width that the total stride leaves at least one position of, and returns logits (B, num_classes), or
-    with `features_only` the list of stage maps (B, C, H/stride, W/stride) that `feature_info` describes. `make` builds the
-    module of a node (default: `module_of`).
+    `nodes` maps node names to modules, `plan` lists each node with what it reads, `emits` names what nodes give beside their
+    maps. Forward takes (B, in_channels, H, W) of any height and width that the total stride leaves at least one position of,
+    and returns logits (B, num_classes), or with `features_only` the list of stage maps (B, C, H/stride, W/stride) that
+    `feature_info` describes. `make` builds the module of a node (default: `module_of`).
     """
 
     def __init__(
@@ -68,10 +68,13 @@ class Backbone(nn.Module):
         self.feature_info = FeatureInfo(_feature_info(architecture)) if features_only else None
         self.nodes = nn.ModuleDict()
         self.plan: list[tuple[str, tuple[str, ...]]] = []
+        self.emits: dict[str, str] = {}
         for node in nodes(architecture, None, in_channels, num_classes):
             if node.kind != graph.HEAD or not features_only:
                 self.nodes[node.name] = (make or module_of)(node)
                 self.plan.append((node.name, node.inputs))
+                if node.emits:
+                    self.emits[node.name] = f"{node.name}:{node.emits}"
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         """Logits, or the maps of a feature pyramid."""
@@ -86,7 +89,7 @@ class Backbone(nn.Module):
         """Run a node of the plan on the `values` of those before it, and add what it gives."""
         found = self.nodes[name](*(values[source] for source in inputs))
         if isinstance(found, tuple):
-            found, values[f"{name}:{graph.SIGNIFICANCE}"] = found
+            found, values[self.emits[name]] = found
         values[name] = found
 
 
@@ -109,7 +112,7 @@ def module_of(node: Node) -> nn.Module:
             assert node.channels is not None
             return layers.Branch(_operator(Kind.TOKEN_MIXER, node, in_width, node.size), *node.channels)
         case graph.CONTEXT:
-            return layers.Context(in_width, width)
+            return layers.Context(in_width, width) if node.operator == "linear" else layers.Resized()
         case Kind.RESIDUAL:
             return _residual(Op(node.operator, node.settings), nn.Identity(), nn.Identity(), width)
     assert node.norm, f"node {node.name} of kind {node.kind} has no norm"

@@ -4,10 +4,12 @@
 before two parallel mixers), `branch` (a mixer on part of the channels), `concat` (joins the branches and adds the
 residual), `projection` (a change of width inside a stage) and `context` (the overview branch's map for one stage). A node
 of kind `norm` is a norm that stands alone, one of kind `residual` the mixture that ends a stage of attention residuals.
+What an operator emits beside its map may be read by later ones of its stage (`emitted_shape`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,12 +17,13 @@ import networkx as nx
 
 from nas.errors import SpaceError
 from nas.search_spaces.architecture import LAYER_SCALE, Architecture, Block, Op, Stage
-from nas.search_spaces.registry import Kind, Settings, operator
+from nas.search_spaces.registry import Kind, Operator, Settings, Value, operator
 
 IMAGE = "image"
 SPLIT, BRANCH, CONCAT, PROJECTION, CONTEXT = "split", "branch", "concat", "projection", "context"
 HEAD = Kind.HEAD.value
-SIGNIFICANCE = "significance"
+SUMMARY, POSITIONS, OVERVIEW = "summary", "positions", "overview"
+SUMMARY_STRIDE = 4
 Shape = tuple[int, int, int]
 
 
@@ -29,7 +32,7 @@ class Node:
     """One unit of a network, of one example's shapes (height, width, channels).
 
     `slot` is the place whose weights it shares in a supernet, `channels` the part of its input's channels a branch reads,
-    `inputs` the names of what it reads (`NODE:significance` for what NODE returns beside its map), `side` the shapes of the
+    `inputs` the names of what it reads (`NODE:summary` for what NODE returns beside its map), `side` the shapes of the
     inputs behind the first where an operator asks for them, `stage` the index of the stage it belongs to (None for stem,
     head and the overview). `residual` joins a mixer to the stream, `emits` names what it returns beside its map. Nodes with
     equal `key` do the same work and take the same time.
@@ -107,12 +110,27 @@ def to_networkx(
             out_shape=node.out_shape,
         )
         if node.emits:
-            shapes[f"{node.name}:{node.emits}"] = (*node.out_shape[:2], 1)
+            shapes[f"{node.name}:{node.emits}"] = emitted_shape(node.emits, node.out_shape, dict(node.settings))
         for source in node.inputs:
             origin, _, emitted = source.partition(":")
             if not (emitted and graph.has_edge(origin, node.name)):
                 graph.add_edge(origin, node.name, shape=shapes[source])
     return nx.freeze(graph)
+
+
+def emitted_shape(emits: str, shape: Shape, settings: Mapping[str, Value]) -> Shape:
+    """The shape of what is emitted under that name beside a map of `shape`; its readers ask for the same with their settings.
+
+    "summary" is a coarse map, one place for each 4 x 4; "positions" holds a bias for each head and pair of a query and a key,
+    keys lying `reduction` apart; what else there is has one value for each position ("significance").
+    """
+    height, width, channels = shape
+    if emits == SUMMARY:
+        return -(-height // SUMMARY_STRIDE), -(-width // SUMMARY_STRIDE), channels
+    if emits == POSITIONS:
+        reduction = int(settings["reduction"])
+        return int(settings["heads"]), height * width, -(-height // reduction) * -(-width // reduction)
+    return height, width, 1
 
 
 def branch_widths(width: int, split: float) -> tuple[int, int]:
@@ -146,7 +164,9 @@ class _Walk:
         self.shapes: dict[str, Shape] = {}
         self.values: list[str] = []
         self.earlier: list[str] = []
-        self.significance = self.context = self.seen = ""
+        self.emitted: list[str] = []
+        self.context = ""
+        self.seen: dict[str, str] = {}
 
     @property
     def shape(self) -> Shape:
@@ -201,15 +221,16 @@ class _Walk:
         self.at, self.map, self.built, self.width, self.index = kept
 
     def stage(self, name: str, stage: Stage, index: int | None) -> None:
-        self.index, self.significance, self.seen = index, "", ""
+        self.index, self.emitted, self.seen = index, [], {}
         if stage.downsample is not None:
             norm = stage.norm if stage.downsample_norm is None else stage.downsample_norm
             operator(Kind.DOWNSAMPLE, stage.downsample.name).check(
                 dict(stage.downsample.settings), stage.width, _side(self.built)
             )
             self._norm(norm, self.width)
+            side = self._side(operator(Kind.DOWNSAMPLE, stage.downsample.name), stage.downsample, stage.width - self.width)
             after = self._shrink(Kind.DOWNSAMPLE, stage.downsample, f"the downsample before stage {name.lstrip('s')}")
-            self.add(f"{name}_downsample", Kind.DOWNSAMPLE, stage.downsample, norm, after=after, width=stage.width)
+            self.add(f"{name}_downsample", Kind.DOWNSAMPLE, stage.downsample, norm, after=after, width=stage.width, side=side)
         self._norm(stage.norm, self.width)
         self.earlier, self.values = [], []
         for number, block in enumerate(stage.blocks):
@@ -248,11 +269,11 @@ class _Walk:
             if begins:
                 self.values.append(self.at)
         else:
-            side = self._side(known.side, op)
+            side = self._side(known, op, int(dict(op.settings).get("carried", 0)))
         self.add(name, kind, op, norm, residual=residual, side=side, emits=known.emits)
         if known.emits:
-            self.significance = f"{name}:{known.emits}"
-            self.shapes[self.significance] = (*self.map, 1)
+            self.emitted.append(f"{name}:{known.emits}")
+            self.shapes[self.emitted[-1]] = emitted_shape(known.emits, self.shape, known.complete(op.settings))
 
     def parallel(self, name: str, block: Block, norm: str, residual: Op) -> None:
         before, start, width = self.at, 0, self.width
@@ -286,13 +307,21 @@ class _Walk:
             raise SpaceError("no operator reads the overview: leave it out, or choose a mixer that reads a context behind it")
         self.add("head", HEAD, head, norm, after=(1, 1), width=self.num_classes)
 
-    def _side(self, wanted: str, op: Op) -> tuple[str, ...]:
-        """The names of what an operator reads beside the current tensor, as far as there is any."""
+    def _side(self, known: Operator, op: Op, carried: int) -> tuple[str, ...]:
+        """The names of what an operator reads beside the current tensor, as far as there is any.
+
+        `carried` is how many channels of an overview it can take as they are.
+        """
+        wanted = known.side
         if wanted == "history":
             return self._history(self.earlier, op)
-        if wanted == SIGNIFICANCE:
-            return (self.significance,) if self.significance else ()
-        return (self._seen(),) if wanted == CONTEXT and self.context else ()
+        if wanted in (CONTEXT, OVERVIEW):
+            return (self._seen(wanted, op, carried),) if self.context else ()
+        if not wanted:
+            return ()
+        shape = emitted_shape(wanted, self.shape, known.complete(op.settings))
+        found = [name for name in self.emitted if name.endswith(f":{wanted}") and self.shapes[name] == shape]
+        return tuple(found[-int(dict(op.settings).get("depth", 1)) :])
 
     def _history(self, names: list[str], op: Op) -> tuple[str, ...]:
         """The latest of the names that an operator wants, of the current shape."""
@@ -300,29 +329,25 @@ class _Walk:
         found = [name for name in names if self.shapes[name] == self.shape]
         return tuple(found[-int(depth) :] if depth else found)
 
-    def _seen(self) -> str:
-        """The overview's map as the current stage sees it, made where the first of its operators asks for it."""
-        if not self.seen or self.shapes[self.seen] != self.shape:
-            reads, source = self.at, self.shapes[self.context]
-            name = f"{reads}_context"
+    def _seen(self, wanted: str, op: Op, carried: int) -> str:
+        """The overview's map as the current stage sees it, made where the first of its operators asks for it.
+
+        A context has the width of the stream, an overview its own, `carried`.
+        """
+        source = self.shapes[self.context]
+        shape = self.shape if wanted == CONTEXT else (*self.map, source[2])
+        if wanted == OVERVIEW and source[2] != carried:
+            raise SpaceError(f"{op} takes {carried} channels of an overview, which gives {source[2]}")
+        known = self.seen.get(wanted)
+        if known is None or self.shapes[known] != shape:
+            known, how = f"{self.at}_{wanted}", "linear" if wanted == CONTEXT else "resize"
+            inputs, slot = (self.context, self.at), f"s{self.index}_{wanted}"
             self.found.append(
-                Node(
-                    name,
-                    f"s{self.index}_context",
-                    CONTEXT,
-                    "linear",
-                    (),
-                    "",
-                    source,
-                    self.shape,
-                    (self.context, reads),
-                    None,
-                    self.index,
-                    side=(self.shape,),
-                )
+                Node(known, slot, CONTEXT, how, (), "", source, shape, inputs, None, self.index, side=(self.shape,))
             )
-            self.shapes[name], self.seen = self.shape, name
-        return self.seen
+            self.shapes[known] = shape
+            self.seen[wanted] = known
+        return known
 
     def _norm(self, text: str, width: int) -> None:
         norm = Op.parse(text)

@@ -92,15 +92,15 @@ class Stem(nn.Module):
 
 
 class Downsample(nn.Module):
-    """op(norm(x)): to half the height and width and the next stage's width."""
+    """op(norm(x)): to half the height and width and the next stage's width. Further inputs are passed on to the operator."""
 
     def __init__(self, norm: nn.Module, op: nn.Module) -> None:
         super().__init__()
         self.norm, self.op = norm, op
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H/2, W/2, C')."""
-        return self.op(self.norm(x))
+    def forward(self, x: Tensor, *side: Tensor) -> Tensor:
+        """(B, H, W, C) and what the operator reads beside it -> (B, H/2, W/2, C')."""
+        return self.op(self.norm(x), *side)
 
 
 class Projection(nn.Module):
@@ -126,3 +126,13 @@ class Context(nn.Module):
         """(B, h, w, C'), (B, H, W, C) -> (B, H, W, C)."""
         resized = F.interpolate(context.permute(0, 3, 1, 2), size=x.shape[1:3], mode="bilinear")
         return self.linear(resized.permute(0, 2, 3, 1))
+
+
+class Resized(nn.Module):
+    """The overview branch's map for one stage, with its own width: brought to the stage's map bilinearly."""
+
+    def forward(self, overview: Tensor, x: Tensor) -> Tensor:
+        """(B, h, w, C'), (B, H, W, C) -> (B, H, W, C'); itself where that is its size."""
+        if overview.shape[1:3] == x.shape[1:3]:
+            return overview
+        return F.interpolate(overview.permute(0, 3, 1, 2), size=x.shape[1:3], mode="bilinear").permute(0, 2, 3, 1)

@@ -108,11 +108,16 @@ def flag(default: bool) -> Setting:
 class Operator:
     """A registered operator. `family` names the parameters it shares in a supernet with its relatives.
 
-    `side` is what a token mixer, channel mixer or residual reads beside x, where there is any, else it is called as
-    `forward(x)`. "history": `forward(x, *earlier)`, the outputs of the earlier blocks of its stage that have its shape, the
+    `side` is what a token mixer, channel mixer, residual or downsample reads beside x, where there is any, else it is called
+    as `forward(x)`. "history": `forward(x, *earlier)`, the outputs of the earlier blocks of its stage that have its shape, the
     latest last, at most `depth` where it has that setting; for a residual those of the earlier operators and the stage's
-    input, without x. "significance": `forward(x, significance)`, (B, H, W, 1), the latest that a mixer of its stage `emits`
-    by returning (y, significance). "context": `forward(x, context)`, the overview branch's map at the size and width of x.
+    input, without x. "context": `forward(x, context)`, the overview branch's map at the size and width of x. "overview": that
+    map at the size of x with its own width, which is the setting `carried`, or what a downsample adds to the channels.
+
+    Any other is what mixers of its stage `emits` under that name by returning (y, emitted), if it has the shape that the
+    operator's settings ask for (`nas.search_spaces.graph.emitted_shape`): the latest, or with a setting `depth` so many, the
+    latest last. "significance": (B, H, W, 1). "summary": (B, ceil(H / 4), ceil(W / 4), C). "positions": (B, heads, N, M), a
+    bias for each pair of a query and a key.
     """
 
     name: str

@@ -11,11 +11,8 @@ CITE = "Zhang et al. 2022 (FcaFormer), arXiv:2211.07198, table 2"
 SOURCE = (
     "https://github.com/hkzhang-git/FcaFormer@7dcd8e0ed207a6c74708ab10553dcd6a6d4ea2bd image_classification/models/fcaformer.py"
 )
-NOTE = "the reader makes the summaries with one convolution, officially each block makes its own: as many parameters"
 SCALE = Op.of("layer_scale", init=1e-6)
 NORM = "layer(eps=1e-05)"
-PARTS = 4
-"""Blocks here for one official block."""
 LONGEST = 12
 """Summaries that a block reads at most."""
 
@@ -41,32 +38,36 @@ def _convolutions(depth: int) -> tuple[Block, ...]:
 
 
 def _attentions(depth: int, heads: int) -> tuple[Block, ...]:
-    """Attention, then in the place of the stream its convolution and the batch norm of that, then an MLP with two norms."""
+    """Attention, then in the place of the stream its convolution with batch norm, then an MLP with two norms.
+
+    Beside the convolution each block but the last of a stage makes the summary that the later ones read.
+    """
     blocks: list[Block] = []
     for earlier in range(depth):
-        blocks += (
-            Block((_attention(heads, min(earlier, LONGEST)),), None),
-            Block((Op.of("depthwise_conv", kernel=3, dilation=1, bias=False),), None, residual=Op("none"), norm="none"),
-            Block((), None, norm="batch"),
-            Block((), Op.of("mlp", expansion=4, inner_norm="layer")),
-        )
+        blocks.append(Block((_attention(heads, min(earlier, LONGEST)),), None))
+        if earlier < depth - 1:
+            blocks.append(Block((Op.of("summarising_conv", kernel=3),), None, residual=Op("none"), norm="none"))
+        else:
+            conv = Op.of("depthwise_conv", kernel=3, dilation=1, bias=False)
+            blocks += (Block((conv,), None, residual=Op("none"), norm="none"), Block((), None, norm="batch"))
+        blocks.append(Block((), Op.of("mlp", expansion=4, inner_norm="layer")))
     return tuple(blocks)
 
 
 def _attention(heads: int, summaries: int) -> Op:
     if not summaries:
         return Op.of("global_attention", heads=heads, position="symmetric_table")
-    return Op.of("forward_cross_attention", heads=heads, depth=PARTS * summaries, every=PARTS)
+    return Op.of("summary_cross_attention", heads=heads, depth=summaries)
 
 
 SIZES = {
-    "fcaformer_l1": ((64, 128, 192, 320), (2, 2, 6, 2), (6, 10), 6187560, 1366545600, 80.3),
-    "fcaformer_l2": ((96, 192, 320, 480), (2, 2, 7, 2), (10, 15), 16275870, 3570668960, 83.1),
-    "fcaformer_l3": ((96, 192, 320, 512), (3, 6, 12, 3), (10, 16), 27894484, 6553188608, 84.2),
-    "fcaformer_l4": ((128, 256, 512, 768), (3, 6, 12, 3), (16, 24), 65638204, 14230116864, 84.9),
+    "fcaformer_l1": ((64, 128, 192, 320), (2, 2, 6, 2), (6, 10), 6187560, 1365040320, 80.3),
+    "fcaformer_l2": ((96, 192, 320, 480), (2, 2, 7, 2), (10, 15), 16275870, 3566905760, 83.1),
+    "fcaformer_l3": ((96, 192, 320, 512), (3, 6, 12, 3), (10, 16), 27894484, 6539289856, 84.2),
+    "fcaformer_l4": ((128, 256, 512, 768), (3, 6, 12, 3), (16, 24), 65638204, 14207888896, 84.9),
 }
 """Widths, depths, heads, parameters, MACs, top-1."""
 
 for _name, (_widths, _depths, _heads, _params, _macs, _top1) in SIZES.items():
     _make = partial(architecture, _widths, _depths, _heads)
-    add(Entry(_name, _make, _params, _macs, 224, _top1, CITE, SOURCE, note=NOTE))
+    add(Entry(_name, _make, _params, _macs, 224, _top1, CITE, SOURCE))

@@ -1,9 +1,10 @@
-"""What operators read beside the stream: earlier blocks, significance, an overview's context, the values of residuals."""
+"""What operators read beside the stream: earlier blocks, what mixers emit, an overview, the values of residuals."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import networkx as nx
@@ -28,6 +29,12 @@ CROSS = Op.of("forward_cross_attention", heads=2, depth=2)
 EMITS = Op.of("hybrid_scale_attention", heads=2, reduction=2, window=4)
 READS = Op.of("self_guided_attention", heads=2, reduction=2)
 MIXES = Op.of("context_mixing_conv", heads=2, kernel=3, small=3)
+SUMMARISES = Op.of("summarising_conv", kernel=3)
+LOOKS_BACK = Op.of("summary_cross_attention", heads=2, depth=2)
+TABLE = Op.of("pair_positions", heads=2, reduction=2)
+LOOKS_UP = Op.of("dual_mixer", heads=2, reduction=2, kernel=3)
+CARRIES = Op.of("carried_context_conv", carried=4, heads=2, kernel=3, small=3)
+REFRESHES = Op.of("context_refresh", carried=4)
 
 
 def network(*blocks: Block, residual: Op | None = None, **fields: object) -> Architecture:
@@ -42,6 +49,28 @@ def history() -> Architecture:
 
 def significance() -> Architecture:
     return network(*(Block((mixer,), MLP) for mixer in (READS, EMITS, CONV, READS)))
+
+
+def summaries() -> Architecture:
+    return network(*(Block((mixer,), MLP) for mixer in (SUMMARISES, LOOKS_BACK, *[SUMMARISES] * 2, CONV, LOOKS_BACK)))
+
+
+def positions() -> Architecture:
+    stream = Block((TABLE,), None, residual=Op("none"), norm="none")
+    other = Block((Op.of("dual_mixer", heads=1, reduction=2, kernel=3),), MLP)
+    return network(stream, Block((LOOKS_UP,), MLP), other, Block((LOOKS_UP,), MLP))
+
+
+def carried_context() -> Architecture:
+    refreshed = Block((REFRESHES,), None, residual=Op("none"), norm="none")
+    stages = (
+        Stage(16, "layer", None, (Block((CONV,), MLP),)),
+        Stage(20, "layer", Op("join_overview"), (Block((CARRIES,), MLP), refreshed, Block((CARRIES,), None))),
+        Stage(28, "layer", Op.of("carried_overlap", carried=4), (refreshed, Block((CARRIES,), MLP))),
+    )
+    told = Block((), None, width=4, norm="none")
+    branch = (Stage(40, "layer", Op("overlap"), (Block((CONV,), MLP), told)),)
+    return Architecture(16, Op.of("patchify", stride=2), stages, overview=branch, overview_at=1)
 
 
 def overview() -> Architecture:
@@ -62,7 +91,9 @@ def block_residuals() -> Architecture:
     return network(*[Block((CONV,), MLP)] * 3, residual=Op.of("attention_residual", form="block"))
 
 
-EVERY = [history, significance, overview, attention_residuals, block_residuals]
+EVERY = [
+    history, significance, summaries, positions, overview, carried_context, attention_residuals, block_residuals
+]  # fmt: skip
 every = pytest.mark.parametrize("make", EVERY, ids=lambda make: make.__name__)
 
 
@@ -155,6 +186,47 @@ def test_a_mixer_reads_the_latest_significance_of_its_stage() -> None:
     assert by_name["s0b0_mixer"] == ("stem",)
     assert by_name["s0b3_mixer"] == ("s0b2_channel", "s0b1_mixer:significance")
     assert architecture.graph().edges["s0b1_mixer", "s0b3_mixer"]["shape"] == (8, 8, 1)
+
+
+def test_a_mixer_reads_the_latest_summaries_of_its_stage() -> None:
+    by_name = {node.name: node for node in nodes(summaries())}
+    assert by_name["s0b1_mixer"].inputs == ("s0b0_channel", "s0b0_mixer:summary")
+    assert by_name["s0b5_mixer"].inputs == ("s0b4_channel", "s0b2_mixer:summary", "s0b3_mixer:summary")
+    assert by_name["s0b5_mixer"].side == ((2, 2, 16), (2, 2, 16))
+
+
+def test_positions_are_read_where_heads_and_reduction_are_those_of_the_table() -> None:
+    by_name = {node.name: node for node in nodes(positions())}
+    assert by_name["s0b1_mixer"].inputs == ("s0b0_mixer", "s0b0_mixer:positions")
+    assert by_name["s0b1_mixer"].side == ((2, 64, 16),)
+    assert by_name["s0b2_mixer"].inputs == ("s0b1_channel",)
+    assert by_name["s0b3_mixer"].inputs == ("s0b2_channel", "s0b0_mixer:positions")
+
+
+def test_one_table_serves_all_blocks_of_a_stage() -> None:
+    alone = network(Block((LOOKS_UP,), MLP))
+    own = Op.of("dual_mixer", heads=2, reduction=2, kernel=3, position="pairs")
+    table = cost(network(Block((own,), MLP))).params - cost(alone).params
+    shared = Block((TABLE,), None, residual=Op("none"), norm="none")
+    blocks = [Block((LOOKS_UP,), MLP)] * 2
+    assert cost(network(shared, *blocks)).params == cost(network(*blocks)).params + table
+
+
+def test_a_carried_context_is_the_overview_at_its_own_width() -> None:
+    by_name = {node.name: node for node in nodes(carried_context())}
+    seen = by_name["s0b0_channel_overview"]
+    assert (seen.inputs, seen.out_shape) == (("overview0b1_norm", "s0b0_channel"), (8, 8, 4))
+    assert by_name["s1_downsample"].inputs == ("s0b0_channel", "s0b0_channel_overview")
+    assert by_name["s1b1_mixer"].inputs == ("s1b0_channel", "s0b0_channel_overview")
+    assert by_name["s2b0_mixer"].inputs == ("s2_downsample", "s2_downsample_overview")
+    assert by_name["s2_downsample_overview"].out_shape == (4, 4, 4)
+
+
+def test_a_context_of_another_width_than_the_overviews_is_refused() -> None:
+    found = carried_context()
+    wide = replace(found, overview=(Stage(40, "layer", Op("overlap"), (Block((CONV,), MLP),)),))
+    with pytest.raises(SpaceError, match="join_overview takes 4 channels of an overview, which gives 40"):
+        wide.check()
 
 
 def test_operators_behind_the_overview_read_its_map_at_their_size_and_width() -> None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from nas.search_spaces.operators import naive
 from nas.search_spaces.operators.channel_mixers.mlp import EXPANSION
-from nas.search_spaces.registry import Kind, flag, register
+from nas.search_spaces.registry import Kind, Setting, flag, register
 
 
 @register(
@@ -16,19 +16,24 @@ from nas.search_spaces.registry import Kind, flag, register
     family="mlp",
     cite="Woo et al. 2023 (ConvNeXt V2), arXiv:2301.00808, section 3 and algorithm 1; convolution: Lou and Yu 2025 (OverLoCK), "
     "arXiv:2502.20087, official overlock.py RepConvBlock and DynamicConvBlock",
-    settings={"expansion": EXPANSION, "conv": flag(False)},
+    settings={
+        "expansion": EXPANSION,
+        "conv": flag(False),
+        "carried": Setting((0, 4), lambda v, place: 0 <= int(v) < place.width, "less channels are carried than there are", 0),
+    },
 )
 class ResponseMLP(nn.Module):
     """W2 grn(gelu(W1 x)), with grn(h) = h + scale * h * |h| / (mean over channels of |h| + 1e-6) + shift.
 
     |h| is the root of the sum of squares of a channel over the whole map. `conv` adds its depth-wise 3x3 convolution to the
-    hidden layer before the norm (OverLoCK). Scale and shift start at 0. With hidden width E = expansion * C: parameters
-    2 C E + 3 E + C (and 10 E for the convolution), MACs H W (2 C E + 9 E), the last only with the convolution.
+    hidden layer before the norm (OverLoCK), whose focus net does not count the `carried` channels of its context in the width
+    of that layer. Scale and shift start at 0. With hidden width E = expansion * (C - carried): parameters 2 C E + 3 E + C (and
+    10 E for the convolution), MACs H W (2 C E + 9 E), the last only with the convolution.
     """
 
-    def __init__(self, width: int, size: int, *, expansion: int, conv: bool = False) -> None:
+    def __init__(self, width: int, size: int, *, expansion: int, conv: bool = False, carried: int = 0) -> None:
         super().__init__()
-        hidden = expansion * width
+        hidden = expansion * (width - carried)
         self.expand = nn.Linear(width, hidden)
         self.act = nn.GELU()
         self.conv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden) if conv else None
@@ -60,6 +65,6 @@ def reference(module: ResponseMLP, x: Tensor) -> Tensor:
     return naive.linear(module.reduce, torch.stack(normed))
 
 
-def macs(width: int, size: int, *, expansion: int, conv: bool = False) -> int:
+def macs(width: int, size: int, *, expansion: int, conv: bool = False, carried: int = 0) -> int:
     """Multiply-adds on a size x size map: H W (2 C E + 9 E), the last only with the convolution."""
-    return size**2 * expansion * width * (2 * width + (9 if conv else 0))
+    return size**2 * expansion * (width - carried) * (2 * width + (9 if conv else 0))

@@ -18,6 +18,59 @@ from nas.search_spaces.registry import Group, Kind, Setting, flag, register
 KERNELS = (3, *large_kernel_conv.BRANCHES)
 
 
+class ContextMixing(nn.Module):
+    """The layers of context mixing, for values, queries and a context that may come from different maps."""
+
+    def __init__(
+        self,
+        width: int,
+        size: int,
+        *,
+        heads: int,
+        kernel: int,
+        small: int,
+        grid: int = 7,
+        value: bool = False,
+        merged: bool = False,
+    ) -> None:
+        super().__init__()
+        half = width // 2
+        self.heads, self.kernel, self.grid, self.share = heads, kernel, grid, (width // heads) ** -0.5
+        self.query, self.key = nn.Linear(width, half, bias=False), nn.Linear(width, half, bias=False)
+        self.query_norm, self.key_norm = nn.BatchNorm2d(half), nn.BatchNorm2d(half)
+        self.value = nn.Linear(width, width, bias=False) if value else None
+        self.value_norm = nn.BatchNorm2d(width) if value else None
+        self.near, self.far = (ContextKernels(size, heads, k, grid**2) for k in (small, kernel))
+        self.fuse, self.fuse_norm = nn.Linear(width, width, bias=False), nn.BatchNorm2d(width)
+        self.lepe = LargeKernelConv(width, size, kernel=max(kernel, 5), merged=merged)
+        self.lepe_norm = nn.BatchNorm2d(width)
+        self.squeeze = SqueezeExcite(width, max(16, width // 8), act="gelu")
+        self.gate, self.gate_norm = nn.Linear(width, width, bias=False), nn.BatchNorm2d(width)
+        self.norm, self.out = nn.BatchNorm2d(width), nn.Linear(width, width)
+
+    def mixed(self, x: Tensor, asking: Tensor, context: Tensor) -> Tensor:
+        """The output for values, gate and lepe of x, queries of `asking`, which the kernel fits on, and keys of `context`."""
+        mixed = self._under_kernels(resample(x, asking.shape[1], asking.shape[2]), asking, context)
+        if mixed.shape != x.shape:
+            mixed = F.adaptive_avg_pool2d(mixed.permute(0, 3, 1, 2), (x.shape[1], x.shape[2])).permute(0, 2, 3, 1)
+        y = normed(self.fuse_norm, self.fuse(mixed)) + normed(self.lepe_norm, self.lepe(x))
+        y = F.silu(normed(self.gate_norm, self.gate(x))) * self.squeeze(y)
+        z: Tensor = self.out(normed(self.norm, y))
+        return z
+
+    def _under_kernels(self, x: Tensor, asking: Tensor, context: Tensor) -> Tensor:
+        """The values of x under the kernels of each position: (B, H, W, C)."""
+        pooled = F.adaptive_avg_pool2d(context.permute(0, 3, 1, 2), self.grid).permute(0, 2, 3, 1)
+        query = normed(self.query_norm, self.query(asking)) * self.share
+        key = normed(self.key_norm, self.key(pooled))
+        query, key = (part.flatten(1, 2).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key))
+        affinity = query @ key.transpose(-2, -1)
+        if self.value is not None and self.value_norm is not None:
+            x = normed(self.value_norm, self.value(x))
+        first, second = x.chunk(2, dim=-1)
+        return torch.cat((self.near(affinity, first), self.far(affinity, second)), dim=-1)
+
+
 @register(
     "context_mixing_conv",
     Kind.TOKEN_MIXER,
@@ -50,7 +103,7 @@ KERNELS = (3, *large_kernel_conv.BRANCHES)
         "merged": flag(False),
     },
 )
-class ContextMixingConv(nn.Module):
+class ContextMixingConv(ContextMixing):
     """out(norm(gate * S(fuse(k * v) + lepe(x)))), k = the kernels of each position, S squeeze and excitation.
 
     A position's query meets the grid x grid keys that the pooled context gives; `ContextKernels` makes kernels of the
@@ -60,61 +113,16 @@ class ContextMixingConv(nn.Module):
     with one more batch norm; gate = SiLU(linear). A map with a side shorter than the kernel is enlarged for the mixing until it
     fits, and the result averaged back. All linear layers but `out` are without bias, with batch norm.
 
-    Here the context has the width of x; the official blocks carry one of another width beside x, and norms, skips and an MLP,
-    which are a block's own here. With N = H W, G = grid^2, K = max(kernel, 5), MACs in evaluation: those of the kernels
-    (`kernels_macs`) + N (3.5 C^2 + K^2 C + G C / 2) + G C^2 / 2 + 2 C max(16, C // 8), and N C^2 with `value`.
+    Here the context has the width of x; OverLoCK carries one of another width beside x, which is `carried_context_conv`. Norms,
+    skips and the MLP of the official blocks are a block's own here. With N = H W, G = grid^2, K = max(kernel, 5), MACs in
+    evaluation: those of the kernels (`kernels_macs`) + N (3.5 C^2 + K^2 C + G C / 2) + G C^2 / 2 + 2 C max(16, C // 8), and
+    N C^2 with `value`.
     """
-
-    def __init__(
-        self,
-        width: int,
-        size: int,
-        *,
-        heads: int,
-        kernel: int,
-        small: int,
-        grid: int = 7,
-        value: bool = False,
-        merged: bool = False,
-    ) -> None:
-        super().__init__()
-        half = width // 2
-        self.heads, self.kernel, self.grid, self.share = heads, kernel, grid, (width // heads) ** -0.5
-        self.query, self.key = nn.Linear(width, half, bias=False), nn.Linear(width, half, bias=False)
-        self.query_norm, self.key_norm = nn.BatchNorm2d(half), nn.BatchNorm2d(half)
-        self.value = nn.Linear(width, width, bias=False) if value else None
-        self.value_norm = nn.BatchNorm2d(width) if value else None
-        self.near, self.far = (ContextKernels(size, heads, k, grid**2) for k in (small, kernel))
-        self.fuse, self.fuse_norm = nn.Linear(width, width, bias=False), nn.BatchNorm2d(width)
-        self.lepe = LargeKernelConv(width, size, kernel=max(kernel, 5), merged=merged)
-        self.lepe_norm = nn.BatchNorm2d(width)
-        self.squeeze = SqueezeExcite(width, max(16, width // 8), act="gelu")
-        self.gate, self.gate_norm = nn.Linear(width, width, bias=False), nn.BatchNorm2d(width)
-        self.norm, self.out = nn.BatchNorm2d(width), nn.Linear(width, width)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C), with a context (B, h, w, C) or x itself as context."""
-        height, width = fitting(x.shape[1], x.shape[2], self.kernel)
-        enlarged = resample(x, height, width)
-        mixed = self._mixed(enlarged, enlarged if context is None else context)
-        if mixed.shape != x.shape:
-            mixed = F.adaptive_avg_pool2d(mixed.permute(0, 3, 1, 2), (x.shape[1], x.shape[2])).permute(0, 2, 3, 1)
-        y = normed(self.fuse_norm, self.fuse(mixed)) + normed(self.lepe_norm, self.lepe(x))
-        y = F.silu(normed(self.gate_norm, self.gate(x))) * self.squeeze(y)
-        z: Tensor = self.out(normed(self.norm, y))
-        return z
-
-    def _mixed(self, x: Tensor, context: Tensor) -> Tensor:
-        """The values under the kernels of each position: (B, H, W, C)."""
-        pooled = F.adaptive_avg_pool2d(context.permute(0, 3, 1, 2), self.grid).permute(0, 2, 3, 1)
-        query = normed(self.query_norm, self.query(x)) * self.share
-        key = normed(self.key_norm, self.key(pooled))
-        query, key = (part.flatten(1, 2).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key))
-        affinity = query @ key.transpose(-2, -1)
-        if self.value is not None and self.value_norm is not None:
-            x = normed(self.value_norm, self.value(x))
-        first, second = x.chunk(2, dim=-1)
-        return torch.cat((self.near(affinity, first), self.far(affinity, second)), dim=-1)
+        asking = resample(x, *fitting(x.shape[1], x.shape[2], self.kernel))
+        return self.mixed(x, asking, asking if context is None else context)
 
 
 def normed(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
@@ -151,11 +159,20 @@ def macs(
 
 def reference(module: ContextMixingConv, x: Tensor, context: Tensor | None = None) -> Tensor:
     """Step by step, the kernels position by position."""
-    small = min(x.shape[1:3]) < module.kernel
-    size = fitting(x.shape[1], x.shape[2], module.kernel)
-    large = resample_naively(x, *size) if small else x
-    pooled = pool_naively(large if context is None else context, module.grid, module.grid)
-    query = naive.batch_norm(module.query_norm, naive.linear(module.query, large)) / (x.shape[-1] // module.heads) ** 0.5
+    large = enlarged_naively(x, module.kernel)
+    return mixed_reference(module, x, large, large if context is None else context)
+
+
+def enlarged_naively(x: Tensor, kernel: int) -> Tensor:
+    """A map that the kernel fits on."""
+    return resample_naively(x, *fitting(x.shape[1], x.shape[2], kernel)) if min(x.shape[1:3]) < kernel else x
+
+
+def mixed_reference(module: ContextMixing, x: Tensor, asking: Tensor, context: Tensor) -> Tensor:
+    """The output for values, gate and lepe of x, queries of `asking`, keys of `context`."""
+    large, small = enlarged_naively(x, module.kernel), min(x.shape[1:3]) < module.kernel
+    pooled = pool_naively(context, module.grid, module.grid)
+    query = naive.batch_norm(module.query_norm, naive.linear(module.query, asking)) / (x.shape[-1] // module.heads) ** 0.5
     key = naive.batch_norm(module.key_norm, naive.linear(module.key, pooled)).flatten(1, 2)
     value = large
     if module.value is not None and module.value_norm is not None:

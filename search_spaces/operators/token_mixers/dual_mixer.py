@@ -9,10 +9,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.search_spaces.operators import naive
+from nas.search_spaces.operators.attention_base import mix_fast
+from nas.search_spaces.operators.attention_reduced import between
 from nas.search_spaces.operators.channel_mixers.mlp import batch_normed
 from nas.search_spaces.operators.token_mixers import dynamic_conv, overlapping_reduction_attention
 from nas.search_spaces.operators.token_mixers.dynamic_conv import DynamicConv
-from nas.search_spaces.operators.token_mixers.overlapping_reduction_attention import OverlappingReductionAttention
+from nas.search_spaces.operators.token_mixers.overlapping_reduction_attention import (
+    OverlappingReductionAttention,
+    PairPosition,
+    stretched,
+)
 from nas.search_spaces.registry import Group, Kind, Setting, one_of, register
 
 
@@ -20,6 +26,7 @@ from nas.search_spaces.registry import Group, Kind, Setting, one_of, register
     "dual_mixer",
     Kind.TOKEN_MIXER,
     group=Group.ATTENTION,
+    side="positions",
     cite="Lou et al. 2023 (TransXNet), arXiv:2310.19380, section 3.1 (D-Mixer, STE); official transxnet.py HybridTokenMixer",
     settings={
         "heads": Setting(
@@ -45,10 +52,10 @@ class DualMixer(nn.Module):
     """y + STE(y), y = [dynamic_conv(x1), overlapping_reduction_attention(x2)] of the halves of the channels.
 
     STE, the squeezed token enhancer, is BN(P2 BN(gelu(P1 BN(gelu(DW3 y))))), with max(16, C / 8) channels between the
-    pointwise P1 and P2. `position` pairs is the bias that TransXNet has: there one table serves all blocks of a stage, here
-    each has its own. In a supernet of several widths a slice of the halves is not the half of a slice: the halves share their
-    weights by themselves, and STE along the concatenated channels. With h = C / 2 and S = max(16, C / 8), MACs are those of
-    the two operators at width h, and N (9 C + 2 C S).
+    pointwise P1 and P2. The attention adds a table of biases to its scores: its own, with `position` pairs, or, as in
+    TransXNet, one that `pair_positions` emits for all blocks of the stage. In a supernet of several widths a slice of the
+    halves is not the half of a slice: the halves share their weights by themselves, and STE along the concatenated channels.
+    With h = C / 2 and S = max(16, C / 8), MACs are those of the two operators at width h, and N (9 C + 2 C S).
     """
 
     def __init__(
@@ -62,24 +69,55 @@ class DualMixer(nn.Module):
         self.squeeze, self.squeeze_norm = nn.Linear(width, inner), nn.BatchNorm2d(inner)
         self.expand, self.expand_norm = nn.Linear(inner, width), nn.BatchNorm2d(width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C)."""
+    def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
+        """(B, H, W, C), and biases (B, heads, N, M), the same for each image -> (B, H, W, C)."""
         first, second = x.chunk(2, dim=3)
-        y = torch.cat((self.near(first), self.far(second)), dim=3)
+        far = self.far(second) if positions is None else self._attended(second, positions[:1])
+        y = torch.cat((self.near(first), far), dim=3)
         z = self.conv_norm(F.gelu(self.conv(y.permute(0, 3, 1, 2)))).permute(0, 2, 3, 1)
         z = batch_normed(self.squeeze_norm, F.gelu(self.squeeze(z)))
         return y + batch_normed(self.expand_norm, self.expand(z))
 
+    def _attended(self, x: Tensor, positions: Tensor) -> Tensor:
+        """The attention with biases (1, heads, N, M) beside its own."""
+        z = self.far.sources(x)
+        if self.far.position.places:
+            own = self.far.position.bias(between(x.shape[1:3], z.shape[1:3], x), x)
+            positions = positions + own if isinstance(own, Tensor) else positions
+        q, k, v = (part.flatten(1, 2)[:, None] for part in self.far.projected(x, z))
+        return mix_fast(q, k, v, positions, self.far.heads, self.far.scale).view(x.shape)
 
-def reference(module: DualMixer, x: Tensor) -> Tensor:
-    """Half by half with their operators' references, then layer by layer."""
+
+def reference(module: DualMixer, x: Tensor, positions: Tensor | None = None) -> Tensor:
+    """Half by half, the second query by query, then layer by layer."""
     half = x.shape[3] // 2
-    first, second = x[..., :half], x[..., half:]
-    halves = dynamic_conv.reference(module.near, first), overlapping_reduction_attention.reference(module.far, second)
-    y = torch.cat(halves, dim=3)
+    near = dynamic_conv.reference(module.near, x[..., :half])
+    y = torch.cat((near, _far_reference(module.far, x[..., half:], positions)), dim=3)
     z = naive.batch_norm(module.conv_norm, naive.gelu(naive.conv2d(module.conv, y)))
     z = naive.batch_norm(module.squeeze_norm, naive.gelu(naive.linear(module.squeeze, z)))
     return y + naive.batch_norm(module.expand_norm, naive.linear(module.expand, z))
+
+
+def _far_reference(module: OverlappingReductionAttention, x: Tensor, positions: Tensor | None) -> Tensor:
+    """The reference of the attention; with positions, its queries one after the other."""
+    if positions is None:
+        return overlapping_reduction_attention.reference(module, x)
+    z = x
+    if module.reduction > 1:
+        z = naive.gelu(naive.batch_norm(module.shrink_norm, naive.conv2d(module.shrink, x)))
+        z = naive.batch_norm(module.factor_norm, z * module.factor.weight.flatten())
+    z = (z + naive.conv2d(module.local, z)).flatten(1, 2)
+    heads, table = (module.heads, x.shape[3] // module.heads), positions[0]
+    if isinstance(module.position, PairPosition):
+        table = table + stretched(module.position.pairs, *table.shape[1:])[0]
+    keys, values = ([naive.linear(layer, token).unflatten(1, heads) for token in z.unbind(1)] for layer in (module.k, module.v))
+    mixed = [
+        naive.attend(naive.linear(module.q, token).unflatten(1, heads), keys, values, list(table[:, place].unbind(1))).flatten(
+            1
+        )
+        for place, token in enumerate(x.flatten(1, 2).unbind(1))
+    ]
+    return torch.stack(mixed, dim=1).view(x.shape)
 
 
 def macs(width: int, size: int, **settings: Any) -> int:
