@@ -8,21 +8,24 @@ placement forbids gives way to the next one allowed, a setting that is illegal a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nas.errors import SpaceError
 from nas.search_spaces.architecture import LAYER_SCALE, Architecture, Block, Op, Stage
-from nas.search_spaces.graph import branch_widths
+from nas.search_spaces.graph import branch_widths, joins_branches
+from nas.search_spaces.joint import Group, groups
+from nas.search_spaces.maps import Map
 from nas.search_spaces.placement import PLACEMENTS, Placement
 from nas.search_spaces.registry import Kind, Settings, Value, operator
-from nas.search_spaces.surroundings import downsample_of, head_of, stem_of
+from nas.search_spaces.surroundings import downsample_of, head_of, map_behind, needed, stem_map, stem_of
 
 if TYPE_CHECKING:
     from nas.search_spaces.space import SearchSpace
 
 Genotype = dict[str, Value]
+Choices = dict[str, tuple[Value, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ def genes(space: SearchSpace) -> tuple[Gene, ...]:
         found.append(Gene(f"s{stage}.norm", space.norms, False))
         if stage > 0:
             found.append(Gene(f"s{stage}.downsample", space.downsamples, False))
+            wanted = _union(needed(space, Kind.DOWNSAMPLE, name) for name in space.downsamples)
+            found.extend(Gene(f"s{stage}.downsample.{setting}", choices, True) for setting, choices in wanted.items())
         if len(space.residuals) > 1:
             found.append(Gene(f"s{stage}.residual", space.residuals, False))
         for block in range(max(depths)):
@@ -59,21 +64,29 @@ def _block_genes(space: SearchSpace, stage: int, name: str) -> Iterator[Gene]:
     if partners:
         yield Gene(f"{name}.split", space.splits, False)
         yield Gene(f"{name}.partner", partners, False)
-    for setting, choices in _union(space, Kind.TOKEN_MIXER, (*mixers, *partners)).items():
+    for setting, choices in space.setting_genes[stage].items():
         yield Gene(f"{name}.{setting}", choices, True)
     yield Gene(f"{name}.channel_mixer", space.channel_mixers, False)
-    for setting, choices in _union(space, Kind.CHANNEL_MIXER, space.channel_mixers).items():
+    channels = _union(space.choices_of(Kind.CHANNEL_MIXER, channel) for channel in space.channel_mixers)
+    for setting, choices in channels.items():
         yield Gene(f"{name}.channel.{setting}", choices, True)
 
 
-def _union(space: SearchSpace, kind: Kind, names: tuple[str, ...]) -> dict[str, tuple[Value, ...]]:
+def setting_genes(space: SearchSpace, stage: int) -> Choices:
+    """The choices of the settings of a stage's token mixers and their partners."""
+    partners = space.partners if len(space.splits) > 1 else ()
+    names = dict.fromkeys((*space.mixers[stage], *partners))
+    return _union(space.choices_of(Kind.TOKEN_MIXER, name) for name in names)
+
+
+def _union(operators: Iterable[Mapping[str, tuple[Value, ...]]]) -> Choices:
     """The choices of settings that several operators have in common, in the order (rising or falling) of the first.
 
     Where one has numbers and another names for it, the names follow the numbers.
     """
-    found: dict[str, tuple[Value, ...]] = {}
-    for name in dict.fromkeys(names):
-        for setting, choices in space.choices_of(kind, name).items():
+    found: Choices = {}
+    for settings in operators:
+        for setting, choices in settings.items():
             known = found.get(setting, choices)
             merged = dict.fromkeys((*known, *choices))
             words = [value for value in merged if isinstance(value, str)]
@@ -98,6 +111,7 @@ def encode(space: SearchSpace, architecture: Architecture) -> tuple[Genotype, li
     else:
         raise SpaceError(f"architecture {architecture.digest} obeys none of the placement rules {list(space.placements)}")
     _check_surroundings(space, architecture)
+    maps = _maps(space, architecture)
     active: Genotype = {"resolution": architecture.resolution, "placement": placement, "stem": architecture.stem.name}
     active |= {"head": architecture.head.name} if len(space.heads) > 1 else {}
     for index, stage in enumerate(architecture.stages):
@@ -106,7 +120,9 @@ def encode(space: SearchSpace, architecture: Architecture) -> tuple[Genotype, li
             active[f"s{index}.residual"] = str(stage.residual or LAYER_SCALE)
         if stage.downsample is not None:
             active[f"s{index}.downsample"] = stage.downsample.name
-        size = space.stage_size(architecture.resolution, index)
+            searched = needed(space, Kind.DOWNSAMPLE, stage.downsample.name)
+            active |= {f"s{index}.downsample.{key}": value for key, value in stage.downsample.settings if key in searched}
+        size = maps[index].side
         for number, block in enumerate(stage.blocks):
             active |= _encode_block(space, f"s{index}b{number}", block, index, stage.width, size)
     genotype = {gene.name: active.pop(gene.name, gene.choices[0]) for gene in space.genes}
@@ -130,14 +146,29 @@ def _check_surroundings(space: SearchSpace, architecture: Architecture) -> None:
         raise SpaceError(f"architecture {architecture.digest} has what space {space.name!r} lacks: {min(strange)}")
 
 
+def _maps(space: SearchSpace, architecture: Architecture) -> list[Map]:
+    """The maps on which the stages work. Raises SpaceError where these are not what the space's strides ask for."""
+    maps, stages = [stem_map(space, architecture.stem, architecture.resolution)], architecture.stages
+    for index, stage in enumerate(stages[1 : len(space.depths)], 1):
+        before, down = maps[-1], stage.downsample
+        maps.append(None if before is None or down is None else map_behind(down, before, space.stride_of(index)))
+    found = [at for at in maps if at is not None]
+    if not len(found) == len(stages) == len(space.depths):
+        raise SpaceError(f"architecture {architecture.digest} has other maps than those of space {space.name!r}")
+    return found
+
+
 def _names(architecture: Architecture) -> set[str]:
     """The genes that play a part in an architecture."""
     found = {"resolution", "placement", "stem", "head"}
     for index, stage in enumerate(architecture.stages):
         found |= {f"s{index}.{part}" for part in ("depth", "width", "norm", "downsample", "residual")}
+        if stage.downsample is not None:
+            found |= {f"s{index}.downsample.{key}" for key in operator(Kind.DOWNSAMPLE, stage.downsample.name).settings}
+        joins = joins_branches((stage.residual or LAYER_SCALE).name)
         for number, block in enumerate(stage.blocks):
             name = f"s{index}b{number}"
-            found |= {f"{name}.mixer", f"{name}.split", f"{name}.channel_mixer"}
+            found |= {f"{name}.mixer", f"{name}.channel_mixer"} | ({f"{name}.split"} if joins else set())
             found |= {f"{name}.{key}" for op in block.mixers for key in operator(Kind.TOKEN_MIXER, op.name).settings}
             if block.channel_mixer is not None:
                 settings = operator(Kind.CHANNEL_MIXER, block.channel_mixer.name).settings
@@ -183,15 +214,33 @@ def _searched(space: SearchSpace, kind: Kind, op: Op) -> Settings:
 
 def shared_settings(space: SearchSpace, mixers: tuple[Op, ...], widths: tuple[int, ...], stage: int, size: int) -> Genotype:
     """Values of the shared setting genes that repair to the settings of both parallel mixers. Raises SpaceError if none do."""
-    wanted = tuple(op.settings for op in mixers)
-    direct = {key: value for op in reversed(mixers) for key, value in _searched(space, Kind.TOKEN_MIXER, op)}
-    union = _union(space, Kind.TOKEN_MIXER, (*space.mixers[stage], *space.partners))
-    options = [sorted(union[key], key=lambda v, k=key: v != direct[k]) for key in direct if key in union]  # type: ignore[misc]
+    trial = {key: value for op in reversed(mixers) for key, value in _searched(space, Kind.TOKEN_MIXER, op)}
+    if not _gives(space, trial, mixers, widths, size):
+        places = zip(mixers, widths, strict=True)
+        first, second = (space.independence.at(Kind.TOKEN_MIXER, op.name, width, size) for op, width in places)
+        wanted = {op.name: operator(Kind.TOKEN_MIXER, op.name).complete(op.settings) for op in mixers}
+        for group in groups(space, first, second) if first.ways and second.ways else ():
+            trial |= _agreed(space.setting_genes[stage], group, trial, wanted)
+        if not _gives(space, trial, mixers, widths, size):
+            raise SpaceError(f"no settings of space {space.name!r} give {mixers[0]} beside {mixers[1]}")
+    return trial
+
+
+def _gives(space: SearchSpace, genes: Genotype, mixers: tuple[Op, ...], widths: tuple[int, ...], size: int) -> bool:
+    """Whether shared settings repair to those of parallel mixers."""
+    return all(repaired(space, op.name, genes, w, size) == op.settings for op, w in zip(mixers, widths, strict=True))
+
+
+def _agreed(genes: Choices, group: Group, trial: Genotype, wanted: Mapping[str, Genotype]) -> Genotype:
+    """The values nearest to `trial` of a group's shared genes that repair to the wanted ones, or none where none do."""
+    names = [name for name in group.shared if name in trial]
+    options = [sorted(genes[name], key=lambda v, k=name: v != trial[k]) for name in names]  # type: ignore[misc]
     for values in itertools.product(*options):
-        trial = dict(zip(direct, values, strict=False))
-        if tuple(repaired(space, op.name, trial, w, size) for op, w in zip(mixers, widths, strict=True)) == wanted:
-            return trial
-    raise SpaceError(f"no settings of space {space.name!r} give {mixers[0]} beside {mixers[1]}")
+        found = dict(zip(names, values, strict=True))
+        target = ((part, tuple(wanted[part.operator][name] for name in part.names)) for part in group.parts)
+        if all(part.repair({**trial, **found}) == values for part, values in target):
+            return found
+    return {}
 
 
 def repaired(space: SearchSpace, name: str, wanted: Mapping[str, Value], width: int, size: int) -> Settings | None:
@@ -215,27 +264,41 @@ class _Decoder:
     def __init__(self, space: SearchSpace, genotype: Mapping[str, Value]) -> None:
         self.space, self.of = space, genotype
         self.rule = PLACEMENTS[str(genotype["placement"])]
-        self.state = ""
+        self.state, self.joins = "", True
 
     def architecture(self) -> Architecture:
-        resolution = int(self.of["resolution"])
-        stages = tuple(self.stage(i, resolution) for i in range(len(self.space.depths)))
-        stem = stem_of(self.space, str(self.of["stem"]), stages[0].width, resolution)
-        last = self.space.stage_size(resolution, len(stages) - 1)
-        head = head_of(self.space, str(self.of.get("head", self.space.heads[0])), stages[-1].width, last)
+        space, side = self.space, int(self.of["resolution"])
+        stem = stem_of(space, str(self.of["stem"]), int(self.of["s0.width"]), side)
         assert stem is not None, "a space is refused where a stem cannot work"
+        at = stem_map(space, stem, side)
+        assert at is not None, "a stem works where it makes a map"
+        stages = []
+        for index in range(len(space.depths)):
+            downsample, at = self.downsample(index, at) if index else (None, at)
+            stages.append(self.stage(index, downsample, at))
+        head = head_of(space, str(self.of.get("head", space.heads[0])), stages[-1].width, at.side)
         assert head is not None, "a space is refused where a head cannot work"
-        return Architecture(resolution, stem, stages, head)
+        return Architecture(side, stem, tuple(stages), head)
 
-    def stage(self, index: int, resolution: int) -> Stage:
+    def downsample(self, index: int, before: Map) -> tuple[Op, Map]:
+        """The wanted downsample, or the next one that fits, and the map behind it."""
+        names, stride = self.space.downsamples, self.space.stride_of(index)
+        gene, width = f"s{index}.downsample", int(self.of[f"s{index}.width"])
+        start = names.index(str(self.of[gene]))
+        for name in (*names[start:], *names[:start]):
+            wanted = {key: self.of[f"{gene}.{key}"] for key in needed(self.space, Kind.DOWNSAMPLE, name)}
+            found = downsample_of(self.space, name, width, before, stride, wanted)
+            after = None if found is None else map_behind(found, before, stride)
+            if found is not None and after is not None:
+                return found, after
+        raise SpaceError(f"no downsample of space {self.space.name!r} fits before stage {index} at width {width}")
+
+    def stage(self, index: int, downsample: Op | None, at: Map) -> Stage:
         self.state = self.rule.enter_stage(self.state)
-        width, size = int(self.of[f"s{index}.width"]), self.space.stage_size(resolution, index)
-        blocks = tuple(self.block(f"s{index}b{j}", index, width, size) for j in range(int(self.of[f"s{index}.depth"])))
-        downsample = None
-        if index > 0:
-            before = self.space.stage_size(resolution, index - 1)
-            downsample = downsample_of(self.space, str(self.of[f"s{index}.downsample"]), width, before)
+        width = int(self.of[f"s{index}.width"])
         residual = Op.parse(str(self.of.get(f"s{index}.residual", self.space.residuals[0])))
+        self.joins = joins_branches(residual.name)
+        blocks = tuple(self.block(f"s{index}b{j}", index, width, at.side) for j in range(int(self.of[f"s{index}.depth"])))
         return Stage(width, str(self.of[f"s{index}.norm"]), downsample, blocks, residual)
 
     def block(self, name: str, stage: int, width: int, size: int) -> Block:
@@ -253,7 +316,7 @@ class _Decoder:
     def mixers(self, wanted: Mapping[str, Value], stage: int, width: int, size: int) -> tuple[tuple[Op, ...], float]:
         name, settings = self.first_allowed(str(wanted["mixer"]), wanted, stage, width, size)
         split, partner = float(wanted.get("split", 1.0)), str(wanted.get("partner", name))
-        if split < 1.0 and partner != name and width >= 16:
+        if split < 1.0 and partner != name and width >= 16 and self.joins:
             parts = branch_widths(width, split)
             first = repaired(self.space, name, wanted, parts[0], size)
             second = repaired(self.space, partner, wanted, parts[1], size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,10 @@ import yaml
 
 from nas.errors import SpaceError, UnknownNameError
 from nas.files import read_text
-from nas.search_spaces.registry import Kind, names
+from nas.search_spaces.maps import Map
+from nas.search_spaces.registry import Kind, Value, names
 from nas.search_spaces.space import SearchSpace
+from nas.search_spaces.surroundings import downsamples_of, stem_map, stem_of
 
 CORE = (
     "depthwise_conv",
@@ -62,6 +65,25 @@ CHANNEL_MIXERS = ("mlp", "conv_mlp", "gated_mlp")
 PARTNERS = ("depthwise_conv", "pooling", "linear_attention", "spatial_reduction_attention")
 
 
+_MODIFIERS: dict[str, tuple[Value, ...]] = {
+    "dilation": (1, 2, 4, 8),
+    "stripe": (1, 2, 4, 7, 14),
+    "regions": (8, 7, 4, 2),
+    "top_k": (1, 4, 16, 49, 64),
+    "activation": ("gelu", "silu", "relu", "star_relu", "hardswish"),
+    "squeeze": (0, 16, 8, 4),
+    "feature": ("relu", "elu", "cosine"),
+    "position": ("none", "table", "log_cpb", "rope", "decay", "relative_query", "cpe"),
+    "score": ("dot", "cosine"),
+    "normaliser": ("softmax", "clipped_softmax", "relu"),
+    "gate": ("none", "sigmoid", "silu"),
+    "lepe": (0, 3, 5),
+    "qk_ratio": (1.0, 0.5, 0.25),
+}
+"""Settings beside the usual ones. On the four maps of 224 pixels a dilation of 8, 4, 2, 1 is floor(map / 7), the widest that
+a neighbourhood of 7 may have; `top_k` 49 and 64 are all of 7 x 7 and 8 x 8 regions."""
+
+
 def tiny() -> SearchSpace:
     """32-pixel images; supernet and search take CPU minutes."""
     return SearchSpace(
@@ -94,18 +116,31 @@ def mobile() -> SearchSpace:
     return SearchSpace(
         name="mobile",
         resolutions=(160, 192, 224),
-        stems=("patchify", "overlap", "conv"),
+        stems=("patchify", "overlap", "conv", "strided_convs", "double_convs"),
         stem_stride=4,
-        downsamples=("conv", "overlap", "average"),
-        norms=("layer", "batch", "rms"),
+        downsamples=("conv", "overlap", "average", "patch_merging", "depthwise"),
+        norms=("layer", "batch", "rms", "rep_batch"),
         depths=((1, 2), (1, 2, 3), (2, 3, 4, 5, 6), (1, 2, 3)),
         widths=((24, 32), (48, 64), (96, 112, 128), (160, 192, 224)),
         mixers=(_local((*CORE, *MODERN)), _local((*CORE, *MODERN)), (*CORE, *MODERN), (*CORE, *MODERN)),
-        partners=PARTNERS,
+        partners=(*PARTNERS, "identity"),
         splits=(1.0, 0.5, 0.25, 0.75),
-        channel_mixers=CHANNEL_MIXERS,
+        channel_mixers=(*CHANNEL_MIXERS, "grn_mlp"),
         placements=RULES,
-        settings={"kernel": (3, 5, 7), "window": (4, 7, 14), "heads": (2, 4, 8), "reduction": (8, 4, 2)},
+        residuals=("layer_scale", "plain", "residual_scale"),
+        heads=("average_pool", "pool_norm", "pointwise_pool"),
+        settings={
+            "kernel": (3, 5, 7),
+            "window": (4, 7, 14),
+            "heads": (2, 4, 8),
+            "reduction": (8, 4, 2),
+            "dilation": (1, 2, 4, 8),
+            "activation": ("gelu", "silu", "relu", "hardswish"),
+            "squeeze": (0, 16, 8, 4),
+            "position": ("none", "table", "rope", "cpe"),
+            "lepe": (0, 3),
+            "qk_ratio": (1.0, 0.5),
+        },
     )
 
 
@@ -114,31 +149,69 @@ def base() -> SearchSpace:
     return SearchSpace(
         name="base",
         resolutions=(192, 224, 256),
-        stems=("patchify", "overlap", "conv"),
+        stems=("patchify", "overlap", "conv", "strided_convs", "double_convs", "deep_conv", "conv_patch"),
         stem_stride=4,
-        downsamples=("conv", "overlap", "average"),
-        norms=("layer", "batch", "rms"),
+        downsamples=("conv", "overlap", "average", "patch_merging", "depthwise", "residual_reduction", "residual_attention"),
+        norms=("layer", "batch", "rms", "group", "rep_batch"),
         depths=((2, 3), (2, 3, 4), (6, 9, 12, 18), (2, 3)),
         widths=((64, 80, 96), (128, 160, 192), (256, 320, 384), (512, 640, 768)),
         mixers=(_local((*CORE, *MODERN, *LARGE)),) * 2 + ((*CORE, *MODERN, *LARGE),) * 2,
-        partners=PARTNERS,
-        splits=(1.0, 0.5, 0.25, 0.75),
-        channel_mixers=CHANNEL_MIXERS,
+        partners=(*PARTNERS, "identity"),
+        splits=(1.0, 0.5, 0.25, 0.75, 0.125, 0.875),
+        channel_mixers=(*CHANNEL_MIXERS, "grn_mlp", "multi_scale_mlp"),
         placements=RULES,
-        settings={"kernel": (3, 5, 7), "window": (7, 14), "heads": (2, 4, 8), "reduction": (8, 4, 2)},
+        residuals=("layer_scale", "plain", "residual_scale"),
+        heads=("average_pool", "pool_norm", "class_attention"),
+        settings={
+            "kernel": (3, 5, 7),
+            "window": (7, 8, 14),
+            "heads": (2, 4, 8),
+            "reduction": (8, 4, 2),
+            **_MODIFIERS,
+        },
     )
 
 
 def every() -> SearchSpace:
-    """224-pixel images and every registered mixer, norm and channel mixer, for studies of operators."""
-    token_mixers = tuple(names(Kind.TOKEN_MIXER))
+    """224-pixel images and every registered operator that makes or takes the maps of such a space, for studies of operators."""
+    token_mixers, usual = tuple(names(Kind.TOKEN_MIXER)), base()
     return replace(
-        base(),
+        usual,
         name="every",
+        stems=_square_stems(usual),
+        downsamples=_halving(usual),
         norms=tuple(names(Kind.NORM)),
         channel_mixers=tuple(names(Kind.CHANNEL_MIXER)),
         mixers=(_local(token_mixers),) * 2 + (token_mixers,) * 2,
+        residuals=tuple(names(Kind.RESIDUAL)),
+        heads=tuple(names(Kind.HEAD)),
     )
+
+
+_CARRYING = {"carried_overlap"}
+"""Downsamples of a context that only an overview makes, and no space has one."""
+
+
+def _square_stems(space: SearchSpace) -> tuple[str, ...]:
+    """The stems that divide every image of a space by its stride, without a class token."""
+    places = list(itertools.product(space.resolutions, space.widths[0]))
+    stems = {name: [(stem_of(space, name, width, side), side) for side, width in places] for name in names(Kind.STEM)}
+    return tuple(
+        name
+        for name, found in stems.items()
+        if all(
+            stem is not None and stem_map(space, stem, side) == Map.square(side // space.stem_stride) for stem, side in found
+        )
+    )
+
+
+def _halving(space: SearchSpace) -> tuple[str, ...]:
+    """The downsamples that halve the maps of a space somewhere."""
+    places = [
+        (width, at) for stage in range(1, len(space.depths)) for width in space.widths[stage] for at in space.maps_of(stage - 1)
+    ]
+    listed = (name for name in names(Kind.DOWNSAMPLE) if name not in _CARRYING)
+    return tuple(name for name in listed if any(downsamples_of(space, name, *place, 2) for place in places))
 
 
 def _local(mixers: tuple[str, ...]) -> tuple[str, ...]:

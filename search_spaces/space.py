@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +15,10 @@ from nas.errors import SpaceError, UnknownNameError
 from nas.search_spaces import counting, genotype, validation, variation
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.genotype import Gene, Genotype
+from nas.search_spaces.independence import Independence
+from nas.search_spaces.maps import Map
 from nas.search_spaces.registry import Kind, Value, operator
+from nas.search_spaces.surroundings import downsamples_of, stem_map, stem_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +29,11 @@ class SearchSpace:
     1.0 means no partner. `settings` narrows or widens the operators' own choices by name (`{"kernel": (3, 5)}`), cheapest
     first. `placements` are the rules of which an architecture must obey at least one. `norms` and `residuals` may carry
     settings (`layer(eps=1e-05)`). Residuals, one a stage, and heads are searched where more than one is listed.
+
+    `strides` says by what each stage but the first divides the map, 2 or 1; where it is empty, by 2. A stage of stride 1
+    begins with a downsample that keeps the map (`keep`) or leaves fewer tokens (`token_pruning`, `semantic_tokens`). In a
+    stage where a downsample does not fit, the next of the list that does takes its place; so does a single mixer where two in
+    parallel would stand in a residual that cannot join them.
     """
 
     name: str
@@ -42,6 +52,7 @@ class SearchSpace:
     residuals: tuple[str, ...] = ("layer_scale",)
     heads: tuple[str, ...] = ("average_pool",)
     settings: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    strides: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         validation.validate(self)
@@ -144,9 +155,47 @@ class SearchSpace:
                 found[key] = listed or setting.usual
         return found
 
+    def stride_of(self, stage: int) -> int:
+        """By what a stage behind the first divides the map."""
+        return self.strides[stage - 1] if self.strides else 2
+
     def stage_size(self, resolution: int, stage: int) -> int:
-        """Height and width of the map in a stage."""
-        return resolution // self.stem_stride // 2**stage
+        """Height and width of the map in a stage where nothing but the strides changes it."""
+        return resolution // self.stem_stride // math.prod(self.stride_of(before) for before in range(1, stage + 1))
+
+    @cached_property
+    def maps(self) -> dict[int, tuple[tuple[Map, ...], ...]]:
+        """For each resolution, the maps that each stage may work on."""
+        return {side: self._maps(side) for side in self.resolutions}
+
+    def _maps(self, side: int) -> tuple[tuple[Map, ...], ...]:
+        stems = [stem_of(self, name, width, side) for name in self.stems for width in self.widths[0]]
+        maps = [stem_map(self, stem, side) for stem in stems if stem is not None]
+        found = [{at for at in maps if at is not None}]
+        for stage in range(1, len(self.depths)):
+            before = itertools.product(self.downsamples, self.widths[stage], found[-1])
+            fitting = (downsamples_of(self, name, width, at, self.stride_of(stage)) for name, width, at in before)
+            found.append({at for options in fitting for at in options.values()})
+        return tuple(tuple(sorted(maps)) for maps in found)
+
+    def maps_of(self, stage: int) -> tuple[Map, ...]:
+        """The maps that a stage may work on, at any resolution."""
+        return tuple(sorted({at for stages in self.maps.values() for at in stages[stage]}))
+
+    @cached_property
+    def setting_genes(self) -> tuple[dict[str, tuple[Value, ...]], ...]:
+        """For each stage the choices of the settings that its mixers share by name."""
+        return tuple(genotype.setting_genes(self, stage) for stage in range(len(self.depths)))
+
+    @cached_property
+    def genes_like(self) -> tuple[int, ...]:
+        """For each stage the first stage whose mixers share the same settings."""
+        return tuple(self.setting_genes.index(genes) for genes in self.setting_genes)
+
+    @cached_property
+    def independence(self) -> Independence:
+        """Which settings of its operators depend on each other."""
+        return Independence(self)
 
 
 def _tuples(value: Any) -> Any:

@@ -1,45 +1,92 @@
-"""The operators of a space around its blocks, whose settings are not searched: stems, downsamples, heads.
+"""The operators of a space around its blocks: stems, downsamples, heads, and the maps that they make.
 
-Each takes the first legal choice of every setting it needs; a stem takes the space's stride.
+Stems and heads take the first legal choice of every setting they need, a stem the space's stride; the settings that a
+downsample needs are searched. Their optional settings stay at their defaults, but for `class_token`, which says what is true.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from nas.search_spaces.architecture import Op
-from nas.search_spaces.registry import Kind, Value, operator
+from nas.search_spaces.maps import Map
+from nas.search_spaces.registry import Kind, Operator, Settings, Value, operator
 
 if TYPE_CHECKING:
     from nas.search_spaces.space import SearchSpace
 
-Settled = Callable[["SearchSpace", str, int, int], Op | None]
+CLASS_TOKEN = "class_token"
+"""The switch of operators that treat the first position apart."""
+
+
+def needed(space: SearchSpace, kind: Kind, name: str) -> dict[str, tuple[Value, ...]]:
+    """The choices of the settings that an operator cannot do without."""
+    known = operator(kind, name).settings
+    return {key: choices for key, choices in space.choices_of(kind, name).items() if known[key].default is None}
 
 
 def stem_of(space: SearchSpace, name: str, width: int, side: int) -> Op | None:
     """The stem of that name for images of a side, or None where it does not divide them by the space's stride."""
-    return _settled(space, Kind.STEM, name, width, side, side // space.stem_stride)
+    choices = needed(space, Kind.STEM, name)
+    if "stride" in choices:
+        choices["stride"] = (space.stem_stride,)
+    settings = operator(Kind.STEM, name).repair({}, width, side, choices)
+    if settings is None or stem_map(space, Op(name, settings), side) is None:
+        return None
+    return Op(name, settings)
 
 
-def downsample_of(space: SearchSpace, name: str, width: int, size: int) -> Op | None:
-    """The downsample of that name to a width, from a map of a size, or None where it does not halve the map."""
-    return _settled(space, Kind.DOWNSAMPLE, name, width, size, size // 2)
+def stem_map(space: SearchSpace, stem: Op, side: int) -> Map | None:
+    """The map behind a stem: the image divided by the space's stride, or as many tokens behind a class token."""
+    patches = side // space.stem_stride
+    if patches < 1 or side % space.stem_stride:
+        return None
+    maps = {(patches, patches): Map.square(patches), (1, patches**2 + 1): Map(1, patches**2 + 1, True)}
+    return maps.get(operator(Kind.STEM, stem.name).map_after(side, side, stem.settings))
+
+
+def downsample_of(
+    space: SearchSpace, name: str, width: int, before: Map, stride: int, wanted: Mapping[str, Value] | None = None
+) -> Op | None:
+    """The downsample of that name to a width, with the settings nearest to `wanted`, or None where it does not fit.
+
+    It fits where it makes of the map what a stage of that stride takes (`Map.become`).
+    """
+    known, choices = operator(Kind.DOWNSAMPLE, name), _choices(space, name, before)
+    settings = known.repair(wanted or {}, width, before.side, choices)
+    if settings is None:
+        return None
+    if _after(known, settings, before, stride) is not None:
+        return Op(name, settings)
+    return next(iter(downsamples_of(space, name, width, before, stride)), None)
+
+
+def downsamples_of(space: SearchSpace, name: str, width: int, before: Map, stride: int) -> dict[Op, Map]:
+    """Every downsample of that name that fits, and the map behind it."""
+    known = operator(Kind.DOWNSAMPLE, name)
+    legal = known.legal_settings(width, before.side, _choices(space, name, before))
+    found = {Op(name, settings): _after(known, settings, before, stride) for settings in legal}
+    return {op: after for op, after in found.items() if after is not None}
+
+
+def map_behind(downsample: Op, before: Map, stride: int) -> Map | None:
+    """The map behind a downsample, or None where it does not fit."""
+    return _after(operator(Kind.DOWNSAMPLE, downsample.name), downsample.settings, before, stride)
 
 
 def head_of(space: SearchSpace, name: str, width: int, size: int) -> Op | None:
     """The head of that name on a map, or None where it cannot work there."""
-    return _settled(space, Kind.HEAD, name, width, size, size)
+    settings = operator(Kind.HEAD, name).repair({}, width, size, needed(space, Kind.HEAD, name))
+    return None if settings is None else Op(name, settings)
 
 
-def _settled(space: SearchSpace, kind: Kind, name: str, width: int, size: int, after: int) -> Op | None:
-    known = operator(kind, name)
-    choices: dict[str, tuple[Value, ...]] = {
-        key: listed for key, listed in space.choices_of(kind, name).items() if known.settings[key].default is None
-    }
-    if kind == Kind.STEM and "stride" in choices:
-        choices["stride"] = (space.stem_stride,)
-    settings = known.repair({}, width, size, choices)
-    if settings is None or known.map_after(size, size, settings) != (after, after):
-        return None
-    return Op(name, settings)
+def _choices(space: SearchSpace, name: str, before: Map) -> dict[str, tuple[Value, ...]]:
+    choices = needed(space, Kind.DOWNSAMPLE, name)
+    if CLASS_TOKEN in operator(Kind.DOWNSAMPLE, name).settings:
+        choices[CLASS_TOKEN] = (before.token,)
+    return choices
+
+
+def _after(known: Operator, settings: Settings, before: Map, stride: int) -> Map | None:
+    return before.become(*known.map_after(before.height, before.width, settings), stride)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from nas.errors import SpaceError, UnknownNameError
 from nas.search_spaces.architecture import Op
-from nas.search_spaces.graph import joins_branches
 from nas.search_spaces.placement import PLACEMENTS
-from nas.search_spaces.registry import Kind, Value, operator, operators
-from nas.search_spaces.surroundings import Settled, downsample_of, head_of, stem_of
+from nas.search_spaces.registry import Kind, Place, Value, operator, operators
+from nas.search_spaces.surroundings import downsamples_of, head_of, stem_of
 
 if TYPE_CHECKING:
     from nas.search_spaces.space import SearchSpace
+
+_PREFIXES = 1000
+"""So many combinations of settings are followed in search of a rule that breaks them all."""
 
 
 def validate(space: SearchSpace) -> None:
@@ -63,6 +66,8 @@ def _shapes(space: SearchSpace) -> None:
             raise SpaceError(f"{name} of space {space.name!r} must have one list a stage ({stages} stages), got {value!r}")
         for stage, choices in enumerate(value):
             _distinct(space, f"{name}[{stage}]", choices, kind)
+    if space.strides:
+        _strides(space, stages)
     if any(not 0.0 < split <= 1.0 for split in space.splits) or 1.0 not in space.splits:
         raise SpaceError(f"splits {list(space.splits)} of space {space.name!r} must lie in (0, 1] and hold 1.0 (no partner)")
     if len(space.splits) > 1:
@@ -85,6 +90,21 @@ def _distinct(space: SearchSpace, name: str, value: Any, kind: type) -> None:
         raise SpaceError(f"{name} of space {space.name!r} must be above zero, got {min(value)}")
 
 
+def _strides(space: SearchSpace, stages: int) -> None:
+    wrong = not isinstance(space.strides, tuple) or any(
+        type(stride) is not int or stride not in (1, 2) for stride in space.strides
+    )
+    if wrong or len(space.strides) != stages - 1:
+        raise SpaceError(
+            f"strides of space {space.name!r} must have a 1 or a 2 for each of the {stages - 1} stages behind the first, "
+            f"got {_listed(space.strides)!r}"
+        )
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
 def _names(space: SearchSpace) -> None:
     kinds = {Kind.STEM: space.stems, Kind.DOWNSAMPLE: space.downsamples, Kind.HEAD: space.heads}
     kinds[Kind.CHANNEL_MIXER] = space.channel_mixers
@@ -99,44 +119,48 @@ def _names(space: SearchSpace) -> None:
                 raise SpaceError(f"{kind} {text!r} of space {space.name!r} must be written {str(op)!r}")
             for width in {width for widths in space.widths for width in widths}:
                 operator(kind, op.name).check(dict(op.settings), width, 1)
-    _joinable(space)
     for name in space.placements:
         if name not in PLACEMENTS:
             raise UnknownNameError("placement rule", name, PLACEMENTS)
 
 
 def _resolutions(space: SearchSpace) -> None:
-    stride = space.stem_stride * 2 ** (len(space.depths) - 1)
+    stride = space.stem_stride * math.prod(space.stride_of(stage) for stage in range(1, len(space.depths)))
     odd = [side for side in space.resolutions if side % stride]
     if odd:
         raise SpaceError(f"resolutions {odd} of space {space.name!r} are not multiples of the total stride {stride}")
 
 
-def _joinable(space: SearchSpace) -> None:
-    """Two mixers in parallel need residuals that norm before them alone."""
-    for text in space.residuals if len(space.splits) > 1 else ():
-        if not joins_branches(Op.parse(text).name):
-            raise SpaceError(
-                f"residual {text!r} of space {space.name!r} cannot join two parallel mixers: leave splits at [1.0]"
-            )
-
-
 def _surroundings(space: SearchSpace) -> None:
-    """Every stem, downsample and head can work wherever the space may put it, on the maps that its strides give."""
-    for side in space.resolutions:
-        places: list[tuple[Kind, Settled, str, int, int]] = []
-        places += [(Kind.STEM, stem_of, name, width, side) for name in space.stems for width in space.widths[0]]
-        for stage, widths in enumerate(space.widths[1:]):
-            size = space.stage_size(side, stage)
-            places += [(Kind.DOWNSAMPLE, downsample_of, name, width, size) for name in space.downsamples for width in widths]
-        last = space.stage_size(side, len(space.depths) - 1)
-        places += [(Kind.HEAD, head_of, name, width, last) for name in space.heads for width in space.widths[-1]]
-        for kind, settled, name, width, size in places:
-            if settled(space, name, width, size) is None:
+    """Every stem and head works wherever the space may put it, every downsample somewhere, and one of them everywhere."""
+    for side, name, width in itertools.product(space.resolutions, space.stems, space.widths[0]):
+        if stem_of(space, name, width, side) is None:
+            _cannot(space, Kind.STEM, name, width, f"{side}x{side} image")
+    fitting: set[str] = set()
+    for side, stage in itertools.product(space.resolutions, range(1, len(space.depths))):
+        for width, at in itertools.product(space.widths[stage], space.maps[side][stage - 1]):
+            names = {name for name in space.downsamples if downsamples_of(space, name, width, at, space.stride_of(stage))}
+            fitting |= names
+            if not names:
                 raise SpaceError(
-                    f"{kind} {name!r} of space {space.name!r} cannot give {width} channels from a {size}x{size} map of the "
-                    "sizes that its strides ask for: leave it out"
+                    f"no downsample of space {space.name!r} gives stage {stage} {width} channels with stride "
+                    f"{space.stride_of(stage)} from a {at.height}x{at.width} map (downsamples: {', '.join(space.downsamples)})"
                 )
+    for name in space.downsamples:
+        if len(space.depths) > 1 and name not in fitting:
+            at = space.maps[space.resolutions[0]][0][0]
+            _cannot(space, Kind.DOWNSAMPLE, name, space.widths[1][0], f"{at.height}x{at.width} map")
+    for side, name, width in itertools.product(space.resolutions, space.heads, space.widths[-1]):
+        for at in space.maps[side][-1]:
+            if head_of(space, name, width, at.side) is None:
+                _cannot(space, Kind.HEAD, name, width, f"{at.height}x{at.width} map")
+
+
+def _cannot(space: SearchSpace, kind: Kind, name: str, width: int, source: str) -> NoReturn:
+    raise SpaceError(
+        f"{kind} {name!r} of space {space.name!r} cannot give {width} channels from a {source} of the sizes that its strides "
+        "ask for: leave it out"
+    )
 
 
 def _settings(space: SearchSpace) -> None:
@@ -160,28 +184,47 @@ def _settings(space: SearchSpace) -> None:
 def _every_block_has_a_mixer(space: SearchSpace) -> None:
     """Every operator works somewhere in its stage, and no rule of placement runs into a block that nothing may fill."""
     for stage, wanted in enumerate(space.mixers):
+        places = list(itertools.product(space.widths[stage], sorted({at.side for at in space.maps_of(stage)})))
+        working = {name for place in places for name in _legal(space, stage, *place)}
         for name in wanted:
-            if not any(_legal(space, stage, name, width, side) for width in space.widths[stage] for side in space.resolutions):
-                sizes = [space.stage_size(side, stage) for side in space.resolutions]
+            if name not in working:
                 raise SpaceError(
                     f"mixer {name!r} has no legal setting in stage {stage} of space {space.name!r} "
-                    f"(widths {list(space.widths[stage])}, maps {sizes}): leave it out there or widen its settings"
+                    f"(widths {list(space.widths[stage])}, maps {sorted({size for _, size in places})}): "
+                    f"{broken_rule(space, Kind.TOKEN_MIXER, name, *places[-1])}; leave it out there or widen its settings"
                 )
-        for name, width, side in itertools.product(space.channel_mixers, space.widths[stage], space.resolutions):
-            size, choices = space.stage_size(side, stage), space.choices_of(Kind.CHANNEL_MIXER, name)
+        for name, (width, size) in itertools.product(space.channel_mixers, places):
+            choices = space.choices_of(Kind.CHANNEL_MIXER, name)
             if operator(Kind.CHANNEL_MIXER, name).repair({}, width, size, choices) is None:
                 raise SpaceError(
                     f"channel mixer {name!r} of space {space.name!r} has no legal setting at {width} channels on a "
-                    f"{size}x{size} map: leave it out or widen its settings"
+                    f"{size}x{size} map: {broken_rule(space, Kind.CHANNEL_MIXER, name, width, size)}; leave it out or widen "
+                    "its settings"
                 )
     for side in space.resolutions:
         for name in space.placements:
             _no_dead_end(space, side, name)
 
 
-def _legal(space: SearchSpace, stage: int, name: str, width: int, side: int) -> bool:
-    choices = space.choices_of(Kind.TOKEN_MIXER, name)
-    return operator(Kind.TOKEN_MIXER, name).repair({}, width, space.stage_size(side, stage), choices) is not None
+def broken_rule(space: SearchSpace, kind: Kind, name: str, width: int, size: int) -> str:
+    """In words, the rule of the setting at which an operator that cannot work at a place gets stuck, and the values tried."""
+    op, options = operator(kind, name), space.choices_of(kind, name)
+    chosen: list[dict[str, Value]] = [{}]
+    for key, setting in op.settings.items():
+        tried = options.get(key, setting.usual)
+        chosen = [
+            {**before, key: value} for before in chosen for value in tried if setting.rule(value, Place(width, size, before))
+        ]
+        if not chosen:
+            usual = f"; it may be one of {list(setting.choices)}" if set(tried) != set(setting.choices) else ""
+            return f"none of {key} {list(tried)} is legal at {width} channels on a {size}x{size} map: {setting.because}{usual}"
+        chosen = chosen[:_PREFIXES]
+    return f"no combination of {sorted(op.settings)} is legal at {width} channels on a {size}x{size} map"
+
+
+def _legal(space: SearchSpace, stage: int, width: int, size: int) -> list[str]:
+    """The mixers of a stage that can work at a place."""
+    return [name for name in space.mixers[stage] if space.independence.at(Kind.TOKEN_MIXER, name, width, size).ways]
 
 
 def _no_dead_end(space: SearchSpace, side: int, placement: str) -> None:
@@ -190,8 +233,9 @@ def _no_dead_end(space: SearchSpace, side: int, placement: str) -> None:
     for stage, wanted in enumerate(space.mixers):
         entered = {rule.enter_stage(state) for state in reached}
         reached = set()
-        for width in space.widths[stage]:
-            legal = [operator(Kind.TOKEN_MIXER, name) for name in wanted if _legal(space, stage, name, width, side)]
+        sizes = sorted({at.side for at in space.maps[side][stage]})
+        for width, size in itertools.product(space.widths[stage], sizes):
+            legal = [operator(Kind.TOKEN_MIXER, name) for name in _legal(space, stage, width, size)]
             states = entered
             for _ in range(max(space.depths[stage])):
                 steps = {state: {rule.step(state, op) for op in legal} - {None} for state in states}

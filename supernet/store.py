@@ -14,10 +14,11 @@ from nas.search_spaces import graph
 from nas.search_spaces.architecture import Op
 from nas.search_spaces.backbone import module_of
 from nas.search_spaces.graph import Node, branch_widths
-from nas.search_spaces.registry import Kind, operator
+from nas.search_spaces.registry import Kind, Settings, operator
 from nas.search_spaces.space import SearchSpace
-from nas.search_spaces.surroundings import downsample_of, head_of, stem_of
+from nas.search_spaces.surroundings import downsamples_of, head_of, stem_of
 from nas.supernet.skeleton import Share, skeleton_of
+from nas.supernet.variety import Shapes, Variety
 from nas.supernet.views import slices, union
 
 
@@ -54,19 +55,27 @@ def slots(space: SearchSpace, num_classes: int, in_channels: int) -> Iterator[li
         stem = stem_of(space, op, width, side)
         assert stem is not None, "a space is refused where a stem cannot work"
         yield [_tenant(_node("stem", Kind.STEM, stem, norm, (side, side, in_channels), (1, 1, width)))]
+    variety = Variety(space, shapes_of)
     for stage, depths in enumerate(space.depths):
-        yield from _stage(space, stage, max(depths))
-    sizes = {space.stage_size(side, len(space.depths) - 1) for side in space.resolutions}
-    for op, norm, width, size in itertools.product(space.heads, space.norms, space.widths[-1], sizes):
-        head = head_of(space, op, width, size)
+        yield from _stage(space, variety, stage, max(depths))
+    last = space.maps_of(len(space.depths) - 1)
+    for op, norm, width, at in itertools.product(space.heads, space.norms, space.widths[-1], last):
+        head = head_of(space, op, width, at.side)
         assert head is not None, "a space is refused where a head cannot work"
-        yield [_tenant(_node("head", graph.HEAD, head, norm, (size, size, width), (1, 1, num_classes)))]
+        yield [_tenant(_node("head", graph.HEAD, head, norm, (at.height, at.width, width), (1, 1, num_classes)))]
 
 
-def _stage(space: SearchSpace, stage: int, depth: int) -> Iterator[list[Tenant]]:
+def shapes_of(kind: Kind, name: str, settings: Settings, width: int, size: int) -> Shapes:
+    """The names and shapes of a mixer's parameters at a place."""
+    shape = (size, size, width)
+    shares = skeleton_of(_node("block", kind, Op(name, settings), "none", shape, shape, "plain"))[1]
+    return frozenset((share.key, share.shape) for share in shares)
+
+
+def _stage(space: SearchSpace, variety: Variety, stage: int, depth: int) -> Iterator[list[Tenant]]:
     if stage > 0:
         yield from _downsamples(space, stage)
-    template = list(_block_nodes(space, stage))
+    template = list(_block_nodes(space, variety, stage))
     known = {node.key + node.slot: skeleton_of(node)[1] for node in template}
     for block in range(depth):
         prefix = f"s{stage}b{block}"
@@ -86,53 +95,50 @@ def _stage(space: SearchSpace, stage: int, depth: int) -> Iterator[list[Tenant]]
 
 
 def _downsamples(space: SearchSpace, stage: int) -> Iterator[list[Tenant]]:
-    slot, sizes = f"s{stage}_downsample", {space.stage_size(side, stage - 1) for side in space.resolutions}
-    widths = itertools.product(space.widths[stage - 1], space.widths[stage])
-    for (before, after), op, norm, size in itertools.product(widths, space.downsamples, space.norms, sizes):
-        down = downsample_of(space, op, after, size)
-        assert down is not None, "a space is refused where a downsample cannot work"
-        yield [_tenant(_node(slot, Kind.DOWNSAMPLE, down, norm, (size, size, before), (1, 1, after)))]
+    """Every downsample with all its settings, and with the first of them in all norms."""
+    places = itertools.product(space.widths[stage - 1], space.widths[stage], space.downsamples, space.maps_of(stage - 1))
+    for before, after, name, at in places:
+        for index, down in enumerate(downsamples_of(space, name, after, at, space.stride_of(stage))):
+            for norm in space.norms if index == 0 else space.norms[:1]:
+                shape = (at.height, at.width, before)
+                yield [_tenant(_node(f"s{stage}_downsample", Kind.DOWNSAMPLE, down, norm, shape, (1, 1, after)))]
 
 
-def _block_nodes(space: SearchSpace, stage: int) -> Iterator[Node]:
-    """Every distinct node of a block of a stage, at the slots `block_mixer`, `block_partner` and `block_channel`."""
-    sizes = {space.stage_size(side, stage) for side in space.resolutions}
-    for width, size in itertools.product(space.widths[stage], sizes):
+def _block_nodes(space: SearchSpace, variety: Variety, stage: int) -> Iterator[Node]:
+    """The nodes that a block of a stage needs room for, at the slots `block_mixer`, `block_partner` and `block_channel`."""
+    joining = [residual for residual in space.residuals if graph.joins_branches(Op.parse(residual).name)]
+    for width, at in itertools.product(space.widths[stage], space.maps_of(stage)):
+        shape = (at.height, at.width, width)
         for kind, slot, ops in (
             (Kind.TOKEN_MIXER, "block_mixer", space.mixers[stage]),
             (Kind.CHANNEL_MIXER, "block_channel", space.channel_mixers),
         ):
             for op in ops:
-                yield from _operators(space, slot, kind, op, (size, size, width))
-        parts = [branch_widths(width, split) for split in space.splits if split < 1.0 and width >= 16]
+                yield from _operators(space, slot, kind, op, variety.of(kind, op, width, at.side), shape)
+        parts = [branch_widths(width, split) for split in space.splits if split < 1.0 and width >= 16] if joining else []
         firsts, seconds = {first for first, _ in parts}, {second for _, second in parts}
-        for residual in space.residuals if parts else ():
-            shape = (size, size, width)
+        for residual in joining if parts else ():
             yield _node("block_mixer", graph.CONCAT, Op("add"), "", shape, shape, residual)
-        for op, part in itertools.product(space.mixers[stage], firsts):
-            yield from _branches(space, "block_mixer", op, (size, size, part))
-        for op, part in itertools.product(space.partners, seconds):
-            yield from _branches(space, "block_partner", op, (size, size, part))
+        for slot, names, widths in (("block_mixer", space.mixers[stage], firsts), ("block_partner", space.partners, seconds)):
+            for op, part in itertools.product(names, widths):
+                for settings in variety.of(Kind.TOKEN_MIXER, op, part, at.side):
+                    branch = (at.height, at.width, part)
+                    yield _node(slot, graph.BRANCH, Op(op, settings), "", branch, branch)
 
 
-def _operators(space: SearchSpace, slot: str, kind: Kind, name: str, shape: graph.Shape) -> Iterator[Node]:
-    """An operator with all its settings, and with the first of them in all norms and residuals.
+def _operators(
+    space: SearchSpace, slot: str, kind: Kind, name: str, every: tuple[Settings, ...], shape: graph.Shape
+) -> Iterator[Node]:
+    """An operator with the settings that need room, and with the first of them in all norms and residuals.
 
     The parameters of a norm do not depend on the operator behind it, and those of a residual on neither, unless it norms
     what the operator gives.
     """
-    every = operator(kind, name).legal_settings(shape[2], shape[0], space.choices_of(kind, name))
     for settings in every:
         yield _node(slot, kind, Op(name, settings), space.norms[0], shape, shape, space.residuals[0])
     for norm, residual in itertools.product(space.norms, space.residuals if every else ()):
         if residual == space.residuals[0] or norm == space.norms[0] or not graph.joins_branches(Op.parse(residual).name):
             yield _node(slot, kind, Op(name, every[0]), norm, shape, shape, residual)
-
-
-def _branches(space: SearchSpace, slot: str, name: str, shape: graph.Shape) -> Iterator[Node]:
-    known = operator(Kind.TOKEN_MIXER, name)
-    for settings in known.legal_settings(shape[2], shape[0], space.choices_of(known.kind, name)):
-        yield _node(slot, graph.BRANCH, Op(name, settings), "", shape, shape)
 
 
 def _node(slot: str, kind: str, op: Op, norm: str, in_shape: graph.Shape, out_shape: graph.Shape, residual: str = "") -> Node:

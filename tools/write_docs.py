@@ -70,6 +70,8 @@ def users(op: Operator) -> list[str]:
             Kind.STEM: set(space.stems),
             Kind.DOWNSAMPLE: set(space.downsamples),
             Kind.NORM: set(space.norms),
+            Kind.RESIDUAL: {text.partition("(")[0] for text in space.residuals},
+            Kind.HEAD: set(space.heads),
         }.get(op.kind, set())
         found += [name] if op.name in names else []
     return found

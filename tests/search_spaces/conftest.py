@@ -13,7 +13,6 @@ import pytest
 
 from nas.errors import SpaceError
 from nas.search_spaces.architecture import Architecture, Block, Op, Stage
-from nas.search_spaces.graph import joins_branches
 from nas.search_spaces.placement import PLACEMENTS
 from nas.search_spaces.registry import Kind, names, operators
 from nas.search_spaces.space import SearchSpace
@@ -27,14 +26,17 @@ def some(rng: random.Random, choices: Any, least: int = 1, most: int = 3) -> tup
 
 def draw_space(rng: random.Random, stages: int) -> SearchSpace:
     stride = rng.choice((2, 4))
-    total = stride * 2 ** (stages - 1)
+    strides = tuple(rng.choice((1, 2)) for _ in range(stages - 1)) if rng.random() < 0.4 else ()
+    total = stride * math.prod(strides or (2,) * (stages - 1))
+    listed = [name for name in names(Kind.DOWNSAMPLE) if name != "carried_overlap"]
     splits = (1.0, *some(rng, (0.25, 0.5, 0.75), 0))
     fields = {
         "name": "random",
         "resolutions": some(rng, [total * n for n in (2, 3, 4, 7)], 1, 2),
         "stems": some(rng, names(Kind.STEM)),
         "stem_stride": stride,
-        "downsamples": some(rng, names(Kind.DOWNSAMPLE)),
+        "strides": strides,
+        "downsamples": tuple(dict.fromkeys((*some(rng, listed), *(("keep", "token_pruning") if 1 in strides else ())))),
         "norms": some(rng, names(Kind.NORM)),
         "depths": tuple(some(rng, (1, 2, 3)) for _ in range(stages)),
         "widths": tuple(some(rng, (8, 16, 24, 32, 48)) for _ in range(stages)),
@@ -43,7 +45,7 @@ def draw_space(rng: random.Random, stages: int) -> SearchSpace:
         "splits": splits,
         "channel_mixers": some(rng, names(Kind.CHANNEL_MIXER)),
         "placements": some(rng, PLACEMENTS),
-        "residuals": some(rng, [name for name in names(Kind.RESIDUAL) if len(splits) == 1 or joins_branches(name)], 1, 2),
+        "residuals": some(rng, names(Kind.RESIDUAL), 1, 2),
         "heads": some(rng, names(Kind.HEAD), 1, 2),
         "settings": {"kernel": some(rng, (3, 5, 7)), "heads": (1, 2)} if rng.random() < 0.5 else {},
     }
@@ -75,7 +77,11 @@ def countable_space(seed: int) -> SearchSpace:
             fields = ("stems", "downsamples", "norms", "placements", "residuals", "heads")
             two = {name: some(rng, getattr(drawn, name), 1, 2) for name in fields}
             first = {name: getattr(drawn, name)[:1] for name in ("resolutions", "channel_mixers")}
-            few = {name: some(rng, op.settings[name].choices, 1, 2) for op in operators() for name in op.settings}
+            few = {
+                name: some(rng, op.settings[name].choices, 1, rng.choice((1, 1, 2)))
+                for op in operators()
+                for name in op.settings
+            }
             space = dataclasses.replace(drawn, **two, **first, settings=few)
             if 8 <= math.prod(len(gene.choices) for gene in space.genes) <= 1500:
                 return space

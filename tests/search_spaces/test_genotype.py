@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import random
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import nas
 from nas.errors import SpaceError
 from nas.search_spaces import genotype
 from nas.search_spaces.architecture import Architecture
+from nas.search_spaces.independence import Independence
 from nas.search_spaces.placement import PLACEMENTS
 from nas.search_spaces.registry import Group, Kind, Operator, Value, operator, operators
 from nas.search_spaces.space import SearchSpace
@@ -223,6 +225,44 @@ SMALL_SPACES = {
         "norms": ("layer", "batch"),
         "downsamples": ("conv", "average"),
     },
+    "residuals that join no branches": {
+        "depths": ((1,), (1,)),
+        "widths": ((16,), (16,)),
+        "mixers": (("depthwise_conv", "window_attention"),) * 2,
+        "splits": (1.0, 0.5),
+        "partners": ("pooling",),
+        "residuals": ("post_norm", "plain"),
+        "settings": {"kernel": (3,), "dilation": (1,), "window": (4, 8), "shift": (False,), "heads": (2,), "expansion": (2,)},
+    },
+    "attention beside attention": {
+        "depths": ((1,),),
+        "widths": ((32,),),
+        "mixers": (("window_attention", "depthwise_conv"),),
+        "splits": (1.0, 0.25),
+        "partners": ("neighbourhood_attention", "linear_attention"),
+        "settings": {
+            "kernel": (3, 5), "dilation": (1,), "window": (4, 14), "shift": (False,), "heads": (2, 4), "expansion": (2,),
+            "qk_ratio": (1.0, 0.5), "position": ("none", "rope"),
+        },
+    },
+    "tokens": {
+        "resolutions": (16, 32),
+        "stems": ("tokens", "patchify"),
+        "stem_stride": 4,
+        "strides": (1, 1),
+        "depths": ((1,), (1,), (1,)),
+        "widths": ((16,),) * 3,
+        "mixers": (("global_attention",),) * 3,
+        "downsamples": ("keep", "token_pruning", "semantic_tokens", "class_token"),
+        "settings": {"heads": (2,), "keep": (0.5, 0.7), "grid": (2, 3), "expansion": (2,)},
+    },
+    "tokens halved": {
+        "stems": ("tokens", "patchify"),
+        "depths": ((1,), (1,)),
+        "widths": ((16,), (16, 24)),
+        "mixers": (("global_attention", "depthwise_conv"),) * 2,
+        "downsamples": ("token_row_reduction", "conv", "residual_attention"),
+    },
 }  # fmt: skip
 
 
@@ -283,7 +323,30 @@ def test_mutation_and_neighbours_connect_a_whole_space(small: Callable[..., Sear
     assert reached == everyone
 
 
-@pytest.mark.parametrize("preset", ["tiny", "mobile", "base"])
+operators_with_settings = [op for op in operators(Kind.TOKEN_MIXER) if op.settings]
+
+
+@given(st.sampled_from(operators_with_settings), st.sampled_from((8, 16, 24, 32, 96)), st.integers(1, 16), st.data())
+@settings(max_examples=150, deadline=None)
+def test_parts_of_settings_multiply_to_the_legal_ones(
+    small: Callable[..., SearchSpace], op: Operator, width: int, size: int, data: st.DataObject
+) -> None:
+    choices = {}
+    for name, setting in op.settings.items():
+        most = data.draw(st.integers(1, 3))
+        choices[name] = tuple(data.draw(st.lists(st.sampled_from(setting.choices), min_size=1, max_size=most, unique=True)))
+    assume(math.prod(map(len, choices.values())) <= 2000)
+    space = small(settings=choices, mixers=(("global_filter",),), widths=((16,),), channel_mixers=("multi_scale_mlp",))
+    divided = Independence(space).at(op.kind, op.name, width, size)
+    legal = op.legal_settings(width, size, choices)
+    assert divided.ways == len(legal)
+    wanted = {name: data.draw(st.sampled_from(setting.choices)) for name, setting in op.settings.items()}
+    if legal:
+        repaired = {name: v for part in divided.parts for name, v in zip(part.names, part.repair(wanted), strict=True)}
+        assert repaired == op.complete(op.repair(wanted, width, size, choices) or ())
+
+
+@pytest.mark.parametrize("preset", ["tiny", "mobile", "base", "every"])
 def test_presets_encode_what_they_sample(preset: str) -> None:
     space = nas.load_space(preset)
     for seed in range(10):

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nas
 from nas.errors import FileError, SpaceError, UnknownNameError, UsageError
+from nas.search_spaces.maps import Map
 from nas.search_spaces.presets import PRESETS
 from nas.search_spaces.registry import Group, Kind, names, operator
 from nas.search_spaces.space import SearchSpace
+from nas.search_spaces.surroundings import downsamples_of, stem_map, stem_of
 
 
 @pytest.fixture
@@ -45,11 +48,39 @@ def test_presets_have_their_name_and_mixers_of_every_group(preset: str) -> None:
     assert len(set(space.placements)) > 1
 
 
-def test_one_preset_holds_every_token_mixer_channel_mixer_and_norm() -> None:
+def test_one_preset_holds_every_operator_for_maps_that_are_halved() -> None:
     space = nas.load_space("every")
     assert {name for stage in space.mixers for name in stage} == set(names(Kind.TOKEN_MIXER))
     assert set(space.channel_mixers) == set(names(Kind.CHANNEL_MIXER))
     assert set(space.norms) == set(names(Kind.NORM))
+    assert set(space.residuals) == set(names(Kind.RESIDUAL))
+    assert set(space.heads) == set(names(Kind.HEAD))
+    for name in set(names(Kind.STEM)) - set(space.stems):
+        found = [stem_of(space, name, width, 224) for width in space.widths[0]]
+        assert None in found or all(stem_map(space, stem, 224) != Map.square(56) for stem in found), name
+    for name in set(names(Kind.DOWNSAMPLE)) - set(space.downsamples) - {"carried_overlap"}:
+        assert not downsamples_of(space, name, 128, Map.square(56), 2), name
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_listed_setting_is_a_choice_of_some_operator(preset: str) -> None:
+    space = nas.load_space(preset)
+    genes = {gene.name.rsplit(".", 1)[-1]: set(gene.choices) for gene in space.genes}
+    for name, choices in space.settings.items():
+        assert genes[name] >= set(choices), name
+
+
+@pytest.mark.parametrize("preset", ["mobile", "base", "every"])
+def test_larger_presets_search_residuals_heads_and_attention_modifiers(preset: str) -> None:
+    genes = {gene.name.rsplit(".", 1)[-1] for gene in nas.load_space(preset).genes}
+    assert genes >= {"residual", "head", "position", "lepe", "qk_ratio", "activation", "dilation"}
+
+
+def test_counting_the_largest_preset_takes_seconds() -> None:
+    space = nas.load_space("every")
+    before = time.process_time()
+    assert space.size() > 10**200
+    assert time.process_time() - before < 10
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -60,6 +91,7 @@ def test_presets_survive_yaml(preset: str, written: Callable[[object], Path]) ->
 
 
 @given(st.integers(0, 200))
+@settings(deadline=None, max_examples=60)
 def test_random_spaces_survive_a_mapping(spaces: Callable[[int], SearchSpace], seed: int) -> None:
     assert SearchSpace.from_mapping(spaces(seed).to_mapping()) == spaces(seed)
 
@@ -132,6 +164,18 @@ def test_one_list_of_mixers_serves_a_different_number_of_stages(written: Callabl
         ({"settings": {"kernel": []}}, "settings.kernel of space 'mine' must be distinct choices"),
         ({"settings": {"kernel": ["3"]}}, "settings.kernel of space 'mine' must be of type int, got '3'"),
         ({"settings": {"kernel": [4]}}, "has no legal setting in stage 0"),
+        ({"settings": {"kernel": [4]}}, "none of kernel [4] is legal at 32 channels on a 16x16 map: a kernel is odd and"),
+        ({"settings": {"heads": [5]}}, "none of heads [5] is legal at 32 channels on a 16x16 map: heads divide the channels"),
+        ({"settings": {"heads": [5]}}, "it may be one of [1, 2, 4, 8]; leave it out there or widen its settings"),
+        ({"settings": {"expansion": [9]}}, "none of expansion [9] is legal at 16 channels on a 16x16 map: the hidden layer"),
+        ({"strides": [2]}, "strides of space 'mine' must have a 1 or a 2 for each of the 2 stages behind the first, got [2]"),
+        ({"strides": [2, 4]}, "must have a 1 or a 2 for each of the 2 stages behind the first, got [2, 4]"),
+        ({"strides": [True, 2]}, "must have a 1 or a 2 for each"),
+        ({"strides": 2}, "must have a 1 or a 2 for each of the 2 stages behind the first, got 2"),
+        ({"strides": [2, 1]}, "no downsample of space 'mine' gives stage 2 64 channels with stride 1 from a 8x8 map"),
+        ({"downsamples": ["conv", "keep"]}, "downsample 'keep' of space 'mine' cannot give 32 channels from a 16x16 map"),
+        ({"stems": ["tokens"]}, "no downsample of space 'mine' gives stage 1 32 channels with stride 2 from a 1x257 map"),
+        ({"stems": ["two_branch_trunk"]}, "stem 'two_branch_trunk' of space 'mine' cannot give 16 channels from a 32x32 image"),
         ({"mixers": ["pooling"], "placements": ["alternate"]}, "placement rule 'alternate' leaves no mixer for stage 0"),
         ({"name": 3}, "the name of a space must be text, got 3"),
     ],

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import nas
-from nas.search_spaces.graph import joins_branches
+from nas.search_spaces.maps import Map
 from nas.search_spaces.registry import Kind, names
 from nas.search_spaces.space import SearchSpace
-from nas.search_spaces.surroundings import downsample_of, stem_of
+from nas.search_spaces.surroundings import downsample_of, stem_map, stem_of
 from nas.supernet.data import DataSplits, load_data
 from nas.supernet.supernet import Supernet
 
@@ -37,8 +37,10 @@ def scattered(supernet: Supernet) -> Supernet:
 
 def regular(space: SearchSpace, kind: Kind) -> tuple[str, ...]:
     """The stems or downsamples that give the maps of a space's strides; a class token, say, does not."""
-    settled = stem_of if kind == Kind.STEM else downsample_of
-    return tuple(name for name in names(kind) if settled(space, name, 32, 32) is not None)
+    if kind == Kind.DOWNSAMPLE:
+        return tuple(name for name in names(kind) if downsample_of(space, name, 32, Map.square(16), 2) is not None)
+    stems = {name: stem_of(space, name, 32, 32) for name in names(kind)}
+    return tuple(name for name, stem in stems.items() if stem is not None and stem_map(space, stem, 32) == Map.square(16))
 
 
 def widened(name: str, **fields: Any) -> Supernet:
@@ -73,7 +75,7 @@ def surroundings() -> Supernet:
         stems=regular(tiny, Kind.STEM),
         downsamples=regular(tiny, Kind.DOWNSAMPLE),
         heads=tuple(names(Kind.HEAD)),
-        residuals=tuple(name for name in names(Kind.RESIDUAL) if joins_branches(name)),
+        residuals=tuple(names(Kind.RESIDUAL)),
         norms=tuple(names(Kind.NORM)),
     )
 

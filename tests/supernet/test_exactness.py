@@ -17,16 +17,19 @@ import nas
 from nas.errors import SpaceError
 from nas.search_spaces.architecture import Architecture, Block, Op, Stage
 from nas.search_spaces.graph import branch_widths, joins_branches
+from nas.search_spaces.maps import Map
+from nas.search_spaces.presets import PRESETS
 from nas.search_spaces.registry import Kind, Operator, operator, operators
 from nas.search_spaces.space import SearchSpace
-from nas.search_spaces.surroundings import downsample_of, head_of, stem_of
+from nas.search_spaces.surroundings import downsample_of, head_of, stem_map, stem_of
 from nas.supernet.supernet import Supernet
 
 MIXERS, CHANNEL_MIXERS = list(operators(Kind.TOKEN_MIXER)), list(operators(Kind.CHANNEL_MIXER))
 NORMS, RESIDUALS, HEADS = (list(operators(kind)) for kind in (Kind.NORM, Kind.RESIDUAL, Kind.HEAD))
 TINY = nas.load_space("tiny")
-STEMS = [op for op in operators(Kind.STEM) if stem_of(TINY, op.name, 32, 32)]
-DOWNSAMPLES = [op for op in operators(Kind.DOWNSAMPLE) if downsample_of(TINY, op.name, 32, 16)]
+STEMS = [op for op in operators(Kind.STEM) if (stem := stem_of(TINY, op.name, 32, 32)) and not stem_map(TINY, stem, 32).token]
+DOWNSAMPLES = [op for op in operators(Kind.DOWNSAMPLE) if downsample_of(TINY, op.name, 32, Map.square(16), 2)]
+MODIFIERS = {key for preset in PRESETS for key in nas.load_space(preset).settings}
 PLAIN = Op.of("global_filter")
 MLP = Op.of("mlp", expansion=2)
 DEPTH = 3
@@ -68,22 +71,25 @@ def architecture_of(
     stem, head = stem_of(space, kinds.get("stem", "patchify"), widths[0], 32), kinds.get("head", "average_pool")
     stages = []
     for i, found in enumerate(blocks):
-        before = space.stage_size(32, i - 1) if i else 0
-        down = downsample_of(space, kinds.get("downsample", "conv"), widths[i], before) if i else None
+        before = Map.square(space.stage_size(32, i - 1))
+        down = downsample_of(space, kinds.get("downsample", "conv"), widths[i], before, 2) if i else None
         stages.append(Stage(widths[i], norm, down, tuple(found), Op(kinds.get("residual", "layer_scale"))))
     return Architecture(32, stem, tuple(stages), head_of(space, head, widths[-1], space.stage_size(32, len(blocks) - 1)))
 
 
 def settings_of(space: SearchSpace, op: Operator, stage: int, width: int) -> list[Op]:
-    found = op.legal_settings(width, space.stage_size(32, stage), space.choices_of(op.kind, op.name))
-    return [Op(op.name, settings) for settings in found]
+    """Every legal setting, those that may be left out at their defaults."""
+    choices = {key: c for key, c in space.choices_of(op.kind, op.name).items() if op.settings[key].default is None}
+    return [Op(op.name, settings) for settings in op.legal_settings(width, space.stage_size(32, stage), choices)]
 
 
 def chunks(space: SearchSpace, op: Operator, place: int) -> Iterator[list[list[Op]]]:
-    """Every legal setting of every stage, three a stage in one architecture."""
+    """Every legal setting of every stage at its narrowest, the ends of them elsewhere, three a stage in one architecture."""
     stages = []
     for stage in range(3):
-        found = settings_of(space, op, stage, space.widths[stage][place])
+        width = space.widths[stage][place]
+        found = settings_of(space, op, stage, width)
+        found = found if place == 0 else [*found[:1], *found[1:][-1:]]
         stages.append([found[i : i + DEPTH] for i in range(0, len(found), DEPTH)])
     for parts in zip_longest(*stages):
         yield [part or next(iter(found), [PLAIN]) for part, found in zip(parts, stages, strict=True)]
@@ -113,6 +119,28 @@ def test_every_setting_and_split_of_a_token_mixer_is_exact(op: Operator) -> None
     for place, split in ((0, 0.5), (1, 0.25), (1, 0.75), (2, 0.25), (2, 0.5), (2, 0.75)):
         blocks = split_blocks(supernet.space, op, place, split)
         assert_exact(supernet, architecture_of(supernet.space, blocks, place))
+
+
+MODIFIED = [
+    op for op in MIXERS if any(setting.default is not None and key in MODIFIERS for key, setting in op.settings.items())
+]
+
+
+@pytest.mark.parametrize("op", MODIFIED, ids=name_of)
+def test_every_optional_setting_that_a_preset_searches_is_exact(op: Operator) -> None:
+    """In blocks half as wide as the store has room for, each choice of one setting at a time."""
+    optional = {key: s.choices for key, s in op.settings.items() if s.default is not None and key in MODIFIERS}
+    place = {"resolutions": (16,), "depths": ((1, 2, 3),), "widths": ((16, 32),), "mixers": ((op.name,),), "splits": (1.0,)}
+    around = {"stems": ("patchify",), "norms": ("layer",), "channel_mixers": ("mlp",), "placements": ("free",)}
+    settings = {**TINY.settings, **optional}
+    space = dataclasses.replace(TINY, name="modified", **place, **around, settings=settings)
+    supernet, stem = Supernet(space, 10, 1), stem_of(space, "patchify", 16, 16)
+    needed = {key: c for key, c in space.choices_of(op.kind, op.name).items() if key not in optional}
+    tried = (op.repair({}, 16, 8, {**needed, key: (value,)}) for key, choices in optional.items() for value in choices)
+    found = [settings for settings in dict.fromkeys(tried) if settings is not None]
+    for i in range(0, len(found), DEPTH):
+        blocks = tuple(Block((Op(op.name, chosen),), MLP) for chosen in found[i : i + DEPTH])
+        assert_exact(supernet, Architecture(16, stem, (Stage(16, "layer", None, blocks),)))
 
 
 def split_blocks(space: SearchSpace, op: Operator, place: int, split: float) -> list[list[Block]]:
