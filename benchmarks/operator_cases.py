@@ -5,29 +5,18 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import torch
+from operator_calls import FOLDED, MLP, bare, self_attention, with_sides, with_size, without
 from operator_sides import Case, Here
 from torch import Tensor, nn
 
-from nas.search_spaces.registry import Kind
-
 SWIN = "timm.models.swin_transformer:SwinTransformerBlock"
 SWIN_V2 = "timm.models.swin_transformer_v2:SwinTransformerV2Block"
-MLP = Kind.CHANNEL_MIXER
 
 
 def attention_of(module: Any, x: Tensor, here: Here) -> Any:
     """The attention of a Swin block: windows, shift and mask, without norm and residual."""
     return module._attn(x)
-
-
-def with_size(module: Any, x: Tensor, here: Here) -> Any:
-    """module(tokens, [height, width])."""
-    return module(x, [here.size, here.size])
-
-
-def with_sides(module: Any, x: Tensor, here: Here) -> Any:
-    """module(tokens, height, width)."""
-    return module(x, here.size, here.size)
 
 
 def over_tokens(module: Any, x: Tensor, here: Here) -> Any:
@@ -51,32 +40,25 @@ def partitioned(module: Any, x: Tensor, here: Here) -> Any:
     return module._partition_attn(x)
 
 
-def without(module: Any, *names: str) -> nn.Module:
-    """The module with these children replaced by the identity."""
-    for name in names:
-        setattr(module, name, nn.Identity())
-    return module  # type: ignore[no-any-return]
+def conv_transformer(found: Any, here: Here) -> nn.Module:
+    """MobileViT's block with SiLU, on 2 x 2 patches."""
+    layers = found.LayerFn(conv_norm_act=partial(found.LayerFn.conv_norm_act, act_layer=nn.SiLU), act=nn.SiLU)
+    return found.MobileVitBlock(  # type: ignore[no-any-return]
+        here.width, transformer_dim=here["inner"], transformer_depth=here["layers"], patch_size=2, num_heads=here["heads"],
+        layers=layers,
+    )  # fmt: skip
 
 
-def bare(block: Any) -> nn.Module:
-    """A transformer block of which the attention alone is called."""
-    return without(block, "norm1", "norm2", "mlp")
+def nested(module: Any, x: Tensor, here: Here) -> Any:
+    """TNT's block on the patches and, behind the class token, their pixels, which lie side by side in our map."""
+    half, side = here.width // 2, here["pixels"] ** 2
+    pixels, patches = module(x[:, 1:, half:].reshape(-1, side, half // side), x[..., :half])
+    return torch.cat((patches.flatten(1), pixels.view(len(x), -1)), dim=1)
 
 
-class Zero(nn.Module):
-    """0, to which a residual addition comes down where a block's second half is taken out."""
-
-    def forward(self, x: Tensor, *beside: Tensor) -> Tensor:
-        """A scalar."""
-        return x.new_zeros(())
-
-
-class First(nn.Module):
-    """Its first argument."""
-
-    def forward(self, x: Tensor, *beside: Tensor) -> Tensor:
-        """The same x."""
-        return x
+def with_positions(module: Any, x: Tensor, here: Here) -> Any:
+    """XCiT's addition of positions."""
+    return x + module(len(x), here.size, here.size).reshape(len(x), -1, x.shape[1]).permute(0, 2, 1)
 
 
 TIMM = (
@@ -169,6 +151,23 @@ TIMM = (
         lambda C, h: C(h.width, h.width, bottle_ratio=0.25),
     ),
     Case(
+        "halo_bottleneck", "halo_bottleneck", 1024, 16, {"ratio": 4, "heads": 8, "block": 8, "halo": 2},
+        "timm.models.byobnet:", self_attention, at_64={"heads": 4},
+    ),
+    Case(
+        "conv_transformer", "conv_transformer", 96, 32, {"heads": 4, "inner": 144, "layers": 2}, "timm.models.mobilevit:",
+        conv_transformer,
+    ),
+    Case(
+        "nested_transformer", "nested_transformer", 768, 197,
+        {"pixels": 4, "heads": 6, "inner_heads": 4, "class_token": True, "joint_norm": True}, "timm.models.tnt:Block",
+        lambda C, h: C(24, 384, 16, h["inner_heads"], h["heads"]), "tokens", nested, row=True, memory=False,
+    ),
+    Case(
+        "fourier_positions", "fourier_positions", 384, 14, {}, "timm.models.xcit:PositionalEncodingFourier",
+        lambda C, h: C(dim=h.width), "tokens", with_positions,
+    ),
+    Case(
         "dense_conv", "dense_conv", 64, 56, {"kernel": 3}, "timm.layers:ConvNormAct",
         lambda C, h: C(h.width, h.width, 3, act_layer=nn.ReLU),
     ),
@@ -192,6 +191,10 @@ TIMM = (
     Case(
         "repmixer", "repmixer", 64, 56, {"kernel": 3}, "timm.models.fastvit:RepMixer",
         lambda C, h: C(h.width, 3, layer_scale_init_value=None), skips=1,
+    ),
+    Case(
+        "repmixer deployed", "repmixer", 64, 56, {"kernel": 3}, "timm.models.fastvit:RepMixer",
+        lambda C, h: C(h.width, 3, inference_mode=True), skips=1, training=False, memory=False, slow=FOLDED,
     ),
     Case(
         "multi_scale_conv", "multi_scale_conv", 96, 28, {"kernels": "3-5-7", "project": False},
@@ -229,6 +232,10 @@ TIMM = (
     Case(
         "conv_mlp", "conv_mlp", 64, 56, {"expansion": 4}, "timm.models.pvt_v2:MlpWithDepthwiseConv",
         lambda C, h: C(h.width, 4 * h.width), "tokens", with_size, kind=MLP,
+    ),
+    Case(
+        "preceded_mlp", "preceded_mlp", 64, 64, {"expansion": 4}, "timm.models.fastvit:ConvMlp",
+        lambda C, h: C(h.width, 4 * h.width), kind=MLP,
     ),
     Case(
         "gated_mlp", "gated_mlp", 96, 56, {"expansion": 3, "activation": "silu", "hidden": "whole"}, "timm.layers:SwiGLU",

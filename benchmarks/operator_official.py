@@ -6,8 +6,10 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-from operator_cases import MLP, First, Zero, with_sides, without
+from operator_calls import FOLDED, MLP, First, Zero, with_sides, without
+from operator_composed import COMPOSED
 from operator_sides import Case, Here
+from operator_stages import STAGES
 from torch import Tensor, nn
 
 from nas.search_spaces.operators.token_mixers.pyramid_pooled_attention import PYRAMIDS
@@ -20,10 +22,7 @@ SG_FORMER = "OliverRensu/SG-Former:sgformer.py:Attention"
 SPARTAN = "henry-pay/SpaRTAN:src/model/spartan.py:"
 DRSFORMER = "cschenxiang/DRSformer:basicsr/models/archs/DRSformer_arch.py:"
 DHVT = "ArieSeirack/DHVT:vision_transformer.py:"
-LAYOUT = "official maps are NCHW: a kernel for each image needs that layout, and ours are copied to it and back"
-MATRICES = "official: a complex FFT; ours are products with real matrices, which every exported format runs"
 OUTPUTS = ("BASIS", "BASIS_COEF", "ATTN_MASK")
-NATTEN = "SHI-Labs/Neighborhood-Attention-Transformer:classification/nat.py:NeighborhoodAttention"
 
 
 def decayed(name: str, *, chunks: bool) -> Any:
@@ -45,17 +44,25 @@ def with_tables(module: Any, x: Tensor, here: Here) -> Any:
 
 def first_head(found: Any, here: Here) -> nn.Module:
     """StyleSwin's block without what its style does, and without its MLP."""
-    block = found(here.width, (here.size, here.size), here["heads"], window_size=here["window"])
-    block.norm1, block.norm2, block.mlp = First(), First(), Zero()
+    found.AdaptiveInstanceNorm = First
+    block = found.StyleSwinTransformerBlock(here.width, (here.size, here.size), here["heads"], window_size=here["window"])
+    block.mlp = Zero()
     return block  # type: ignore[no-any-return]
 
 
 def mixing_block(found: Any, here: Here) -> nn.Module:
-    """OverLoCK's plug-and-play block without its convolutions, norms and MLP; its plain path, without NATTEN."""
+    """OverLoCK's plug-and-play block, which doubles its heads, without convolutions, norms and MLP; its path without NATTEN."""
     found.has_natten = False
-    block = found.ContMixBlock(here.width, here["kernel"], here["small"], here["heads"])
+    block = found.ContMixBlock(here.width, here["kernel"], here["small"], here["heads"] // 2)
     block.mlp = Zero()
     return without(block, "dwconv1", "norm1", "dwconv2", "norm2")
+
+
+def deployed_mixing_block(found: Any, here: Here) -> nn.Module:
+    """The same with the branches of its large kernel in one."""
+    block = mixing_block(found, here)
+    block.reparm()  # type: ignore[operator]
+    return block
 
 
 def stripes(found: Any, here: Here) -> nn.Module:
@@ -96,7 +103,7 @@ def no_reconstruction() -> SimpleNamespace:
     return SimpleNamespace(LOSS=SimpleNamespace(USE_ATTN_RECON=False), SPAR=sparse)
 
 
-OFFICIAL = (
+ALONE = (
     Case(
         "attentive_conv", "attentive_conv", 64, 56, {"kernel": 3}, "price112/Attentive-Convolution:models/AttNet.py:ATConv",
         lambda C, h: C(h.width, nn.GELU, h["kernel"]),
@@ -122,6 +129,10 @@ OFFICIAL = (
         "LMMMEng/OverLoCK:models/contmix.py:", mixing_block, skips=2,
     ),
     Case(
+        "context_mixing_conv deployed", "context_mixing_conv", 128, 28, {"heads": 4, "kernel": 13, "small": 5, "value": True},
+        "LMMMEng/OverLoCK:models/contmix.py:", deployed_mixing_block, skips=2, training=False, memory=False, slow=FOLDED,
+    ),
+    Case(
         "conv_projection_attention", "conv_projection_attention", 64, 56, {"heads": 1, "kernel": 3, "stride": 2},
         "leoxiaobin/CvT:lib/models/cls_cvt.py:Attention",
         lambda C, h: C(h.width, h.width, h["heads"], qkv_bias=True, stride_kv=2, with_cls_token=False), "tokens", with_sides,
@@ -132,7 +143,7 @@ OFFICIAL = (
     ),
     Case(
         "double_window_attention", "double_window_attention", 128, 56, {"heads": 4, "window": 8},
-        "microsoft/StyleSwin:models/generator.py:StyleSwinTransformerBlock", first_head, "tokens",
+        "microsoft/StyleSwin:models/generator.py:", first_head, "tokens",
         lambda m, x, h: m(x, x), skips=2,
     ),
     Case(
@@ -141,7 +152,7 @@ OFFICIAL = (
     ),
     Case(
         "dynamic_conv", "dynamic_conv", 64, 56, {"kernel": 7, "mixtures": 2}, TRANSXNET + "DynamicConv2d",
-        lambda C, h: C(h.width, h["kernel"], 4, h["mixtures"]), slow=LAYOUT,
+        lambda C, h: C(h.width, h["kernel"], 4, h["mixtures"]),
     ),
     Case(
         "overlapping_reduction_attention", "overlapping_reduction_attention", 64, 56,
@@ -188,7 +199,7 @@ OFFICIAL = (
     ),
     Case(
         "fourier_transform", "fourier_transform", 256, 14, {"orthonormal": False},
-        "rishikksh20/FNet-pytorch:fnet.py:FNetBlock", lambda C, h: C(), "tokens", slow=MATRICES, heavy=MATRICES,
+        "rishikksh20/FNet-pytorch:fnet.py:FNetBlock", lambda C, h: C(), "tokens",
     ),
     Case(
         "frequency_split", "frequency_split", 96, 56, {"heads": 3, "attending": 1, "pool": 2}, IFORMER + "Mixer",
@@ -223,15 +234,27 @@ OFFICIAL = (
     Case(
         "histogram_attention", "histogram_attention", 64, 28, {"heads": 2},
         "sunshangquan/Histoformer:basicsr/models/archs/histoformer_arch.py:Attention_histogram",
-        lambda C, h: C(h.width, h["heads"], False),
+        lambda C, h: C(h.width, h["heads"], False), call=lambda m, x, h: m(x.clone()),  # it sorts what it is given in place
     ),
     Case(
         "large_kernel_conv", "large_kernel_conv", 64, 56, {"kernel": 17}, OVERLOCK + "DilatedReparamBlock",
         lambda C, h: C(h.width, 17, deploy=False, attempt_use_lk_impl=False),
     ),
     Case(
+        "large_kernel_conv deployed", "large_kernel_conv", 64, 56, {"kernel": 17}, OVERLOCK + "DilatedReparamBlock",
+        lambda C, h: C(h.width, 17, deploy=True, attempt_use_lk_impl=False), training=False, memory=False, slow=FOLDED,
+    ),
+    Case(
+        "large_kernel_conv merged", "large_kernel_conv", 64, 56, {"kernel": 17, "merged": True},
+        OVERLOCK + "DilatedReparamBlock", lambda C, h: C(h.width, 17, deploy=True, attempt_use_lk_impl=False),
+    ),
+    Case(
         "large_kernel_block", "large_kernel_block", 64, 56, {"kernel": 17, "expansion": 4}, OVERLOCK + "RepConvBlock",
         lambda C, h: C(h.width, 17).proj[1:],
+    ),
+    Case(
+        "large_kernel_block deployed", "large_kernel_block", 64, 56, {"kernel": 17, "expansion": 4}, OVERLOCK + "RepConvBlock",
+        lambda C, h: C(h.width, 17, deploy=True).proj[1:], training=False, memory=False, slow=FOLDED,
     ),
     Case(
         "linear_attention", "linear_attention", 96, 28, {"heads": 3, "kernel": 5, "position": True},
@@ -262,6 +285,10 @@ OFFICIAL = (
         lambda C, h: C(h.width),
     ),
     Case(
+        "reparam_conv deployed", "reparam_conv", 128, 28, {"kernel": 3}, "jameslahm/lsnet:model/lsnet.py:RepVGGDW",
+        lambda C, h: C(h.width).eval().fuse(), training=False, memory=False, slow=FOLDED,
+    ),
+    Case(
         "scattering", "scattering", 64, 56, {"blocks": 4}, "badripatro/svt:svt.py:SVT_channel_mixing", lambda C, h: C(h.width),
         "tokens", with_sides,
     ),
@@ -290,34 +317,6 @@ OFFICIAL = (
         "tokens", memory=False,
     ),
     Case(
-        "neighbourhood_attention", "neighbourhood_attention", 64, 56, {"heads": 2, "kernel": 7, "dilation": 1}, NATTEN,
-        lambda C, h: C(h.width, 7, num_heads=h["heads"]), "nhwc",
-    ),
-    Case(
-        "large_small_conv", "large_small_conv", 128, 28, {"kernel": 7, "small": 3}, "jameslahm/lsnet:model/lsnet.py:LSConv",
-        lambda C, h: C(h.width),
-    ),
-    Case(
-        "selective_scan", "selective_scan", 96, 28,
-        {"state": 1, "directions": 4, "expansion": 2, "gate": False, "conv_bias": False},
-        "MzeroMiko/VMamba:classification/models/vmamba.py:SS2D",
-        lambda C, h: C(h.width, 1, 2.0, conv_bias=False, forward_type="v05_noz"), "nhwc",
-    ),
-    Case(
-        "delta_rule", "delta_rule", 128, 14, {"heads": 2, "directions": 1},
-        "fla-org/flash-linear-attention:fla/layers/delta_net.py:DeltaNet",
-        lambda C, h: C(hidden_size=h.width, num_heads=h["heads"]), "tokens", memory=False,
-    ),
-    Case(
-        "sliding_attention", "sliding_attention", 64, 28, {"heads": 1, "kernel": 3, "dilation": 1},
-        "zs670980918/MSA-Conv:core/op/Transformer_in_Convolution.py:MSA_Conv_2d", lambda C, h: C(h.width, h.width, 3),
-        memory=False,
-    ),
-    Case(
-        "attention_scan", "attention_scan", 64, 28, {"heads": 2, "kernel": 7}, "LMMMEng/A2Mamba:models/a2mamba.py:Attention",
-        lambda C, h: C(h.width, h["heads"], 7), memory=False,
-    ),
-    Case(
         "activator_mlp", "activator_mlp", 96, 56, {"expansion": 4}, "Abdullah-88/Activator:activator.py:ActivatorGatingUnit",
         lambda C, h: C(h.width, 4 * h.width), "tokens", kind=MLP,
     ),
@@ -334,4 +333,6 @@ OFFICIAL = (
         lambda M, h: M.CMixer(h.width, 2, partial(M.ConvNormAct, groups=h.width)), kind=MLP,
     ),
 )  # fmt: skip
-"""What official repositories have."""
+"""Classes of official repositories, as they are."""
+OFFICIAL = (*ALONE, *COMPOSED, *STAGES)
+"""All that is not of timm, and what stands between blocks."""

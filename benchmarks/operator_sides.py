@@ -14,13 +14,17 @@ import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nas.search_spaces.registry import Kind, Value, operator
+from nas.search_spaces.registry import Kind, Operator, Value, operator
+
+CLASSES = 1000
+"""Of heads."""
 
 
 class NotRunnableError(Exception):
@@ -29,11 +33,19 @@ class NotRunnableError(Exception):
 
 @dataclass(frozen=True)
 class Here:
-    """Where a case is built: channels, side of the map, and our settings, which are read as `here["heads"]`."""
+    """Where a case is built: channels, side of the map, our settings, which are read as `here["heads"]`, and, of a stem or
+    downsample, the channels that come in.
+    """
 
     width: int
     size: int
     settings: Mapping[str, Value]
+    in_width: int = 0
+
+    @property
+    def channels(self) -> int:
+        """Those of the map that is read."""
+        return self.in_width or self.width
 
     def __getitem__(self, name: str) -> Any:
         return self.settings[name]
@@ -52,11 +64,13 @@ def plainly(module: Any, x: Tensor, here: Here) -> Any:
 class Case:
     """One operator at a published place, and the module it is compared with.
 
-    `where` is `package.module:Class` or `owner/name:path/to/file.py:Class`; without a class, `build` gets the module. `layout`
+    `where` is `package.module:Class` or `owner/name:path/to/file.py:Class`; without a class, `build` gets the module. What
+    stands behind " with " is for readers: the official forms that `build` puts in the place of kernels for GPUs. `layout`
     is how the other side holds a map: nhwc, nchw or tokens. `skips` residual additions that cannot be taken out of the other
     side are done on our side too. `row`: the map is a row of `size` tokens, a class token first. `at_64` are settings that
-    the memory measurement needs changed for 64 channels on a 56x56 map. `training`: the other side does the same in training
-    as in inference. `slow` and `heavy` say why a ratio is above its limit.
+    the memory measurement needs changed for 64 channels on a 56x56 map; stems, downsamples and heads are measured at their
+    published places. `in_width`: the channels that a stem or downsample reads, `size` being the side of the map that it reads.
+    `training`: the other side does the same in training as in inference. `slow` and `heavy` say why a ratio is above its limit.
     """
 
     name: str
@@ -70,6 +84,7 @@ class Case:
     call: Call = plainly
     skips: int = 0
     kind: Kind = Kind.TOKEN_MIXER
+    in_width: int = 0
     row: bool = False
     at_64: Mapping[str, Value] = field(default_factory=dict)
     memory: bool = True
@@ -79,10 +94,12 @@ class Case:
 
     def here(self) -> Here:
         """The published place."""
-        return Here(self.width, self.size, self.settings)
+        return Here(self.width, self.size, self.settings, self.in_width)
 
     def small(self) -> Here:
         """The place of the memory measurement: 64 channels, 56 x 56 pixels."""
+        if self.in_width or self.kind == Kind.HEAD:
+            return self.here()
         settings = {**self.settings, **self.at_64}
         if 64 % int(settings.get("heads", 1)):
             settings["heads"] = 2
@@ -90,7 +107,10 @@ class Case:
 
 
 class Side(nn.Module):
-    """A module behind forward(x) with x in its own layout; `skips` times x is added to what it gives."""
+    """A module behind forward(x) with x in its own layout; `skips` times x is added to what it gives.
+
+    In training what has another shape than x is summed up, so that a block can add it to x.
+    """
 
     def __init__(
         self, module: nn.Module, layout: str, here: Here, call: Call = plainly, skips: int = 0, *, row: bool = False
@@ -104,12 +124,12 @@ class Side(nn.Module):
         y = y[0] if isinstance(y, tuple | list) else y
         for _ in range(self.skips):
             y = x + y
-        out: Tensor = y
+        out: Tensor = y.sum() if self.training and y.shape != x.shape else y
         return out
 
     def input(self, batch: int) -> Tensor:
         """A random map of the side's layout."""
-        width, rows, columns = self.here.width, 1 if self.row else self.here.size, self.here.size
+        width, rows, columns = self.here.channels, 1 if self.row else self.here.size, self.here.size
         shapes = {
             "nhwc": (batch, rows, columns, width),
             "nchw": (batch, width, rows, columns),
@@ -119,7 +139,8 @@ class Side(nn.Module):
 
     def norm(self) -> nn.Module:
         """The norm that a block would have before it: over channels, or the one that keeps as much in the NCHW layout."""
-        return nn.GroupNorm(1, self.here.width) if self.layout == "nchw" else nn.LayerNorm(self.here.width)
+        width = self.here.channels
+        return nn.GroupNorm(1, width) if self.layout == "nchw" else nn.LayerNorm(width)
 
 
 def ours(kind: Kind, name: str, here: Here, skips: int = 0, *, row: bool = False) -> Side:
@@ -131,14 +152,27 @@ def ours(kind: Kind, name: str, here: Here, skips: int = 0, *, row: bool = False
         beside = {"significance": lambda: (x[..., :1],), "context": lambda: (x,), "history": lambda: (x,)}.get(found.side)
         return module(x, *(beside() if beside else ()))
 
-    return Side(found.module(here.width, here.size, **here.settings), "nhwc", here, call, skips, row=row)
+    layout = "nchw" if kind == Kind.STEM else "nhwc"
+    return Side(constructed(found, here), layout, here, call, skips, row=row)
+
+
+def constructed(found: Operator, here: Here) -> nn.Module:
+    """Our operator of any kind but a residual."""
+    size = (here.size,) if found.sized or found.kind in (Kind.TOKEN_MIXER, Kind.CHANNEL_MIXER, Kind.HEAD) else ()
+    places = {
+        Kind.NORM: (here.width,),
+        Kind.STEM: (here.in_width, here.width, *size),
+        Kind.DOWNSAMPLE: (here.in_width, here.width, *size),
+        Kind.HEAD: (partial(nn.LayerNorm, eps=1e-6), here.width, *size, CLASSES),
+    }
+    return found.module(*places.get(found.kind, (here.width, *size)), **here.settings)
 
 
 def theirs(case: Case, here: Here, official: Path | None) -> Side:
     """The other side. Raises NotRunnableError with what is missing."""
-    silence = contextlib.redirect_stdout(io.StringIO())
+    silence = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
     try:
-        with silence, warnings.catch_warnings():
+        with silence[0], silence[1], warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module = case.build(load(case.where, official), here)
     except (ImportError, AttributeError, TypeError, FileNotFoundError) as error:
@@ -148,7 +182,7 @@ def theirs(case: Case, here: Here, official: Path | None) -> Side:
 
 def load(where: str, official: Path | None) -> Any:
     """The class or module that `where` names, of an installed package or of a checkout under `official`."""
-    source, _, rest = where.partition(":")
+    source, _, rest = where.partition(" with ")[0].partition(":")
     if "/" not in source:
         declare_torchvision()
         module = importlib.import_module(source)
@@ -184,27 +218,34 @@ def import_file(file: Path, depth: int) -> types.ModuleType:
     module = types.ModuleType(".".join(file.relative_to(package).with_suffix("").parts))
     module.__file__, module.__package__ = str(file), module.__name__.rpartition(".")[0]
     roots = [str(file.parent), str(package), str(file.parents[depth - 1])]
-    for name in ("timm.models.layers", "timm.models.vision_transformer", "torchvision", "einops", "scipy"):
+    for name in KNOWN:
         with contextlib.suppress(ImportError):  # before what they try to import is absent instead of missing
             importlib.import_module(name)
     before = set(sys.modules)
     with absent_packages(), on_path(roots):
         sys.modules[module.__name__] = module
-        for statement in ast.parse(file.read_text(encoding="utf-8", errors="replace")).body:
+        body = ast.parse(file.read_text(encoding="utf-8", errors="replace")).body
+        for statement in body:
             _execute(statement, module)
-    for name in set(sys.modules) - before:
-        folders = getattr(sys.modules[name], "__path__", ())
-        path = getattr(sys.modules[name], "__file__", None) or next(iter(folders), "")
-        if path.startswith(roots[-1]) or isinstance(sys.modules[name], Absent):
-            del sys.modules[name]
+        for statement in body:  # imports that go in a circle, now that the rest is there
+            if isinstance(statement, ast.ImportFrom) and statement.level:
+                _execute(statement, module)
+    for name in [each for each in sys.modules if each not in before and _foreign(sys.modules[each], roots[-1])]:
+        del sys.modules[name]
     return module
+
+
+def _foreign(module: types.ModuleType, root: str) -> bool:
+    """Whether a module is of a checkout, or absent."""
+    folder = next(iter(getattr(module, "__path__", ())), "")
+    return isinstance(module, Absent) or (getattr(module, "__file__", None) or folder).startswith(root)
 
 
 def _execute(statement: ast.stmt, module: types.ModuleType) -> None:
     """One statement of a module; the names of an import that fails become absent."""
     try:
         exec(compile(ast.Module([statement], []), str(module.__file__), "exec"), vars(module))
-    except Exception:  # whatever foreign code raises: the class that is wanted may do without this statement
+    except (Exception, SystemExit):  # whatever foreign code raises: the class that is wanted may do without this statement
         if not isinstance(statement, ast.Import | ast.ImportFrom):
             return
         for alias in statement.names:
@@ -249,7 +290,8 @@ class Absent(types.ModuleType):
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """What was decorated with it; the same again while importing."""
         if not Absent.importing:
-            raise NotRunnableError(f"needs {self.__name__.split('.')[0]}")
+            package = self.__name__.split(".")[0]
+            raise NotRunnableError(f"needs {WANTED.get(package, package)}")
         decorated = len(arguments) == 1 and not named and isinstance(arguments[0], type | types.FunctionType)
         return arguments[0] if decorated else self
 
@@ -325,3 +367,9 @@ STAND_INS: Mapping[str, Mapping[str, Any]] = {
     },
     "pkg_resources": {"resource_stream": _open_resource},
 }
+KNOWN = (
+    "timm.models.layers", "timm.models.vision_transformer", "torchvision", "einops", "scipy.stats", "requests", "tabulate",
+)  # fmt: skip
+"""What official code imports of packages that may be there."""
+WANTED = {"natten": "natten up to 0.17.5, the last with kernels for CPUs, built from source"}
+"""What is said of an absent package, where its name is not enough."""

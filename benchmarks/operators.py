@@ -117,12 +117,17 @@ def forward_only(side: Side, x: Tensor) -> None:
 
 
 def step(side: Side, x: Tensor) -> None:
-    """Forward and backward, with the gradient of the input, as inside a network."""
+    """Forward and backward, with the gradient of the input, as inside a network.
+
+    The gradient that comes from behind is a whole map: an expanded scalar, which `sum().backward()` hands over, takes other
+    paths through some kernels.
+    """
     side.train()
     x.requires_grad_(True)
     x.grad = None
     side.zero_grad(set_to_none=True)
-    side(x).sum().backward()
+    y = side(x)
+    y.backward(torch.ones_like(y))
 
 
 def compare(run: Callable[[Side, Tensor], None], mine: Side, its: Side, batch: int, least: int) -> dict[str, Any]:
