@@ -22,7 +22,7 @@ from nas.search_spaces.operators.positions.gaussian import GaussianPosition
 from nas.search_spaces.operators.positions.log_cpb import LogCpbPosition
 from nas.search_spaces.operators.positions.polyline import PolylinePosition
 from nas.search_spaces.operators.positions.relative_query import RelativeQueryPosition
-from nas.search_spaces.operators.positions.rope import RopePosition
+from nas.search_spaces.operators.positions.rope import RopePosition, rotate
 from nas.search_spaces.operators.positions.symmetric_table import SymmetricTablePosition
 from nas.search_spaces.operators.positions.table import TablePosition
 from nas.search_spaces.registry import Place, Setting, Value, flag, one_of
@@ -44,7 +44,7 @@ POSITIONS: dict[str, type[Position]] = {
 }
 NORMALISERS = ("softmax", "clipped_softmax", "relu")
 HIDDEN = -1e4
-"""The score of a key that a query may not see."""
+"""What is added to the score of a key that a query may not see."""
 LOG_100 = 4.605170185988092
 """The largest logarithm of a cosine score's factor."""
 
@@ -138,7 +138,10 @@ class Attention(nn.Module):
 
     def projected(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries of x, keys and values of z, ready for `attend`."""
-        q, k, v = self.position.turn(self.scaled(self.q(x))), self.position.turn(self.scaled(self.k(z))), self.v(z)
+        q, k, v = self.scaled(self.q(x)), self.scaled(self.k(z)), self.v(z)
+        turns = self.position.turns(x)
+        if turns is not None:
+            q, k = (rotate(each, *turns, self.heads) for each in (q, k))
         if self.score == "cosine":
             q = (split_last(q, self.heads) * self.temperature.clamp(max=LOG_100).exp()[:, None]).flatten(-2)
         return q, k, v
@@ -194,8 +197,8 @@ class Attention(nn.Module):
             biases = [_sum(_of(one, part), query) for one in (bias if isinstance(bias, tuple) else (bias,))]
             stretch = _of(self.position.stretch(layout), part)
         if seen is not None:
-            visible, nothing = seen[..., None, :, :], q.new_zeros(())
-            biases = [torch.where(visible, nothing if bias is None else bias, HIDDEN) for bias in biases]
+            hidden = (~seen[..., None, :, :]).to(q.dtype) * HIDDEN
+            biases = [_sum(bias, hidden) for bias in biases]
         return biases, stretch
 
     @property

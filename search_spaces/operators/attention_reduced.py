@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.search_spaces.operators import attention_naive, naive
@@ -59,6 +59,18 @@ def between(queries: tuple[int, ...], keys: tuple[int, ...], like: Tensor) -> La
     ]
     places = [torch.arange(n[0] * n[1], device=like.device)[None] for n in (queries, keys)]
     return Layout(apart[0], apart[1], places[0], places[1])
+
+
+def strided(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """A convolution whose kernel is its stride, on a map filled with zeros at the bottom and right: (B, H, W, C) alike.
+
+    Kernels for channels-last maps first bring the weights into the same order. Where these are larger than all maps, the maps
+    are copied instead.
+    """
+    down, right = (-length % stride for length, stride in zip(x.shape[1:3], conv.stride, strict=True))
+    padded = (F.pad(x, (0, 0, 0, right, 0, down)) if down or right else x).permute(0, 3, 1, 2)
+    y: Tensor = conv(padded.contiguous() if x.numel() < conv.weight.numel() else padded)
+    return y.permute(0, 2, 3, 1)
 
 
 def cell_means(x: Tensor, cell: int) -> Tensor:

@@ -22,7 +22,7 @@ class WindowedAttention(Attention):
         """
         height, width = x.shape[1:3]
         plan = self.windows.plan(height, width)
-        placed = type(self.position).turn is not Position.turn or self.lepe is not None or self.gate is not None
+        placed = type(self.position).turns is not Position.turns or self.lepe is not None or self.gate is not None
         if placed or plan.places.numel() != height * width:
             return super().forward(x)
         x = self.position.before(x)

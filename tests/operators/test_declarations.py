@@ -199,11 +199,24 @@ def test_centred_names_existing_parameters_and_dimensions(op: Operator) -> None:
 
 @pytest.mark.parametrize("op", [op for op in MIXERS if op.family == "attention"], ids=name_of)
 def test_attention_has_separate_square_projections(op: Operator) -> None:
-    module = construct(op, 32, 9, op.legal_settings(32, 9)[-1])
-    for name in ("q", "k", "v", "out"):
+    """Square, but for the queries and keys of an operator that is about their width."""
+    settings = op.legal_settings(32, 9)[-1]
+    module, chosen = construct(op, 32, 9, settings), dict(settings)
+    narrow = int(chosen["heads"]) * int(chosen["strip"]) if "strip" in chosen else 32
+    for name, rows in (("q", narrow), ("k", narrow), ("v", 32), ("out", 32)):
         layer = getattr(module, name)
         assert isinstance(layer, nn.Linear)
-        assert layer.weight.shape == (32, 32)
+        assert layer.weight.shape == (rows, 32)
+
+
+def test_a_strip_is_narrower_than_a_head() -> None:
+    """One that is not would be spatial_reduction_attention by another name."""
+    strip = operator(Kind.TOKEN_MIXER, "strip_attention")
+    for width, heads in ((16, 4), (32, 8), (64, 8)):
+        for chosen in strip.legal_settings(width, 16, {"heads": (heads,), "strip": (1, 4, 8, 16)}):
+            assert int(dict(chosen)["strip"]) < width // heads
+        with pytest.raises(SpaceError, match="spatial_reduction_attention"):
+            strip.check({"heads": heads, "reduction": 2, "strip": width // heads}, width, 16)
 
 
 @given(width=widths)

@@ -22,7 +22,7 @@ OTHERS = [op for op in operators() if op not in MIXERS]
 
 
 def whole(out: Tensor | tuple[Tensor, ...]) -> Tensor:
-    return torch.cat(out, dim=-1) if isinstance(out, tuple) else out
+    return torch.cat([part.flatten(1) for part in out], dim=1) if isinstance(out, tuple) else out
 
 
 class Side(nn.Module):

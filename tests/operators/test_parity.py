@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from nas.search_spaces.graph import emitted_shape
 from nas.search_spaces.registry import Kind, Operator, Settings, operators
 
 WIDTH, SIZES = 16, (4, 9)
@@ -61,14 +62,19 @@ def unit(op: Operator, settings: Settings) -> int:
 
 
 def whole(out: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """What an operator returns, with what it emits beside its map behind the channels."""
-    return torch.cat(out, dim=-1) if isinstance(out, tuple) else out
+    """What an operator returns, with what it emits beside its map behind that."""
+    return torch.cat([part.flatten(1) for part in out], dim=1) if isinstance(out, tuple) else out
 
 
-def beside(op: Operator, x: Tensor) -> tuple[Tensor, ...]:
+def beside(op: Operator, x: Tensor, settings: Settings) -> tuple[Tensor, ...]:
     """What an operator may read beside x."""
-    shapes = {"history": [x.shape] * 3, "significance": [(*x.shape[:3], 1)], "context": [x.shape]}
-    return tuple(torch.randn(shape) for shape in shapes.get(op.side, []))
+    given = op.complete(settings)
+    shapes = {"history": [tuple(x.shape)] * 3, "context": [tuple(x.shape)]}
+    if op.side == "overview":
+        shapes["overview"] = [(*x.shape[:3], int(given.get("carried", WIDTH - x.shape[3])))]
+    elif op.side not in shapes:
+        shapes[op.side] = [(len(x), *emitted_shape(op.side, tuple(x.shape[1:]), given))] * int(given.get("depth", 1))
+    return tuple(torch.randn(shape) for shape in shapes[op.side])
 
 
 def sample(op: Operator, height: int, width: int, channels: int = WIDTH, batch: int = 2) -> Tensor:
@@ -131,7 +137,7 @@ def test_output_and_all_gradients_equal_the_reference(
 def test_what_is_read_beside_the_map_is_used_as_in_the_reference(op: Operator) -> None:
     for settings in (*covering(op.legal_settings(WIDTH, 6)), *op.variants(WIDTH, 6)):
         module, x = build(op, settings, size=6).eval(), sample(op, 6, 5)
-        side = beside(op, x)
+        side = beside(op, x, settings)
         assert_same(op, module, x, side)
         with torch.no_grad():
             assert not torch.allclose(whole(module(x, *side)), whole(module(x)))
@@ -161,11 +167,14 @@ def test_every_legal_setting_gives_the_declared_shape_on_any_map(op: Operator) -
             for height, columns in ((size, size), (7, 10), (2, 3), (1, 1)):
                 rows, cells = height * unit(op, settings), columns * unit(op, settings)
                 with torch.no_grad():
-                    out = whole(module(sample(op, rows, cells, channels=width)))
-                declared = (2, *op.map_after(rows, cells, settings), width + bool(op.emits))
-                shape = (2, 5) if op.kind == Kind.HEAD else declared
-                assert out.shape == shape, f"{op.name} {settings} on {height}x{columns}"
-                assert out.isfinite().all()
+                    out = module(sample(op, rows, cells, channels=width))
+                declared = (*op.map_after(rows, cells, settings), width)
+                shapes = [(2, 5) if op.kind == Kind.HEAD else (2, *declared)]
+                if op.emits:
+                    shapes.append((2, *emitted_shape(op.emits, declared, op.complete(settings))))
+                found = out if isinstance(out, tuple) else (out,)
+                assert [part.shape for part in found] == shapes, f"{op.name} {settings} on {height}x{columns}"
+                assert whole(out).isfinite().all()
 
 
 def resolution_free(op: Operator) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from nas.search_spaces.operators.norms.layer_norm import epsilon
 from nas.search_spaces.registry import Kind, flag, register
@@ -27,10 +28,8 @@ class GroupNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
-        variance, mean = torch.var_mean(x, (1, 2, 3), correction=0, keepdim=True)
-        gain = self.weight * (variance + self.eps).rsqrt()
-        y = (x - mean) * gain
-        return y if self.bias is None else y + self.bias
+        y = F.group_norm(x.permute(0, 3, 1, 2), 1, self.weight, self.bias, self.eps)
+        return y.permute(0, 2, 3, 1)
 
 
 def reference(module: GroupNorm, x: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ class Layout:
     (pixels, or pixels over the dilation, or coarse cells). `query`, `key`: (P, N) and (P, M), the places of the tokens in the
     flattened map of queries and in that of keys; only priors that look at the tokens' content need them. `tiles` says what
     the tiles are if they are all rows of the map, "rows", its "columns", or one tile is the whole "map", in raster order.
+    `axes`: where tiles of n x m queries see all of N x M keys, the offsets along both axes by themselves, (n, N) and (m, M).
     """
 
     rows: Tensor
@@ -23,6 +24,7 @@ class Layout:
     query: Tensor | None = None
     key: Tensor | None = None
     tiles: str = ""
+    axes: tuple[Tensor, Tensor] | None = None
 
 
 class Position(nn.Module):
@@ -44,9 +46,12 @@ class Position(nn.Module):
         """The input map before the projections: (B, H, W, C) -> (B, H, W, C)."""
         return x
 
-    def turn(self, x: Tensor) -> Tensor:
-        """Queries or keys before they are compared: (B, H, W, C) -> (B, H, W, C)."""
-        return x
+    def turns(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Cosines and sines of the angles by which queries and keys of a map are turned before they are compared.
+
+        Both (H, W, pairs) for a map (B, H, W, C), the same for all heads, a pair being two neighbouring channels of a head.
+        """
+        return None
 
     def bias(self, layout: Layout, x: Tensor) -> Tensor | tuple[Tensor, Tensor] | None:
         """What is added to the scores, (P or 1, heads, N, M), or (B, P, heads, N, M) where it depends on the input map x.
@@ -75,7 +80,7 @@ class Position(nn.Module):
         return 0
 
     def map_macs(self, pixels: int) -> int:
-        """MACs of the hooks `before` and `turn` for one image of `pixels` tokens."""
+        """MACs of the hook `before` for one image of `pixels` tokens."""
         return 0
 
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from nas.search_spaces.operators.positions.base import Layout, Pair, Position
-from nas.search_spaces.operators.positions.rope import rotate
 
 FIRST = 2.0
 BASE = 10000.0
@@ -35,14 +34,17 @@ class DecayPosition(Position):
 
     fade: Tensor
 
-    def turn(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C)."""
-        return turn_in_raster_order(x, self.heads)
+    def turns(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Twice (H, W, pairs)."""
+        return turns_in_raster_order(x, self.narrow // self.heads // 2)
 
     def bias(self, layout: Layout, x: Tensor) -> Tensor:
         """(P or 1, heads, N, M)."""
-        distance = (layout.rows.abs() + layout.columns.abs()).to(x.dtype)
-        return distance[:, None] * self.fade[:, None, None]
+        if layout.axes is None:
+            distance = (layout.rows.abs() + layout.columns.abs()).to(x.dtype)
+            return distance[:, None] * self.fade[:, None, None]
+        down, right = (axis.abs().to(x.dtype) * self.fade[:, None, None] for axis in layout.axes)
+        return (down[:, :, None, :, None] + right[:, None, :, None]).flatten(3).flatten(1, 2)[None]
 
 
 class DecayPosition5(DecayPosition):
@@ -57,15 +59,15 @@ class DecayPosition6(DecayPosition):
     span = 6.0
 
 
-def turn_in_raster_order(x: Tensor, heads: int) -> Tensor:
-    """(B, H, W, C) -> (B, H, W, C). The angles of a row's start and of a column are added by their sines and cosines."""
-    height, width, pairs = x.shape[1], x.shape[2], x.shape[3] // heads // 2
+def turns_in_raster_order(x: Tensor, pairs: int) -> tuple[Tensor, Tensor]:
+    """Twice (H, W, pairs). The angles of a row's start and of a column are added by their sines and cosines."""
+    height, width = x.shape[1:3]
     along = torch.arange(pairs, device=x.device, dtype=x.dtype) * (-math.log(BASE) / max(pairs - 1, 1))
     columns = torch.arange(width, device=x.device, dtype=x.dtype)[:, None] * along.exp()
     rows = (torch.arange(height, device=x.device, dtype=x.dtype) * width)[:, None, None] * along.exp()
     cos = rows.cos() * columns.cos() - rows.sin() * columns.sin()
     sin = rows.sin() * columns.cos() + rows.cos() * columns.sin()
-    return rotate(x, cos, sin, heads)
+    return cos, sin
 
 
 def turn_reference(module: Position, x: Tensor) -> Tensor:

@@ -35,12 +35,12 @@ class GatedPosition(Position):
 
     def blend(self, weights: Tensor, layout: Layout, part: slice, seen: Tensor | None) -> Tensor:
         """(B, P, h, N, M) -> (B, P, h, N, M)."""
-        rows, columns = layout.rows.to(weights.dtype), layout.columns.to(weights.dtype)
-        scores = self.place(torch.stack((columns, rows, rows**2 + columns**2), dim=-1))[..., part].permute(0, 3, 1, 2)
+        shape, (rows, columns) = layout.rows.shape, (each.to(weights.dtype).flatten() for each in (layout.rows, layout.columns))
+        near = torch.stack((columns, rows, rows**2 + columns**2))
+        scores = torch.addmm(self.place.bias[:, None], self.place.weight, near).unflatten(1, shape).transpose(0, 1)[:, part]
         if seen is not None:
             scores = torch.where(seen[..., None, :, :], scores, HIDDEN)
-        gate = self.opening[part].sigmoid()[:, None, None]
-        return (1 - gate) * weights + gate * scores.softmax(-1)
+        return torch.lerp(weights, scores.softmax(-1), self.opening[part].sigmoid()[:, None, None])
 
     def macs(self, queries: int, keys: int, layouts: int, tiles: int, pixels: int, parts: int = 1) -> int:
         """3 MACs for each head and pair."""

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from nas.search_spaces.operators import naive
 from nas.search_spaces.operators.positions import decay
 from nas.search_spaces.operators.positions.base import Layout, Pair, Position
-from nas.search_spaces.operators.positions.decay import turn_in_raster_order
+from nas.search_spaces.operators.positions.decay import turns_in_raster_order
 
 
 class PolylinePosition(Position):
@@ -35,9 +35,9 @@ class PolylinePosition(Position):
         self.shift = nn.Parameter(first + torch.log(-torch.expm1(-first)))
         self.rate = nn.Parameter(torch.empty(heads).uniform_(1, 1.1).log())
 
-    def turn(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C)."""
-        return turn_in_raster_order(x, self.heads)
+    def turns(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Twice (H, W, pairs)."""
+        return turns_in_raster_order(x, self.narrow // self.heads // 2)
 
     def bias(self, layout: Layout, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """(B, P, heads, N, M), twice; once where the tiles are rows or columns, in which the paths are the same."""

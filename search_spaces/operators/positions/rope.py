@@ -22,15 +22,16 @@ class RopePosition(Position):
     share the speeds.
     """
 
-    def turn(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C)."""
-        depth = x.shape[3] // self.heads
+    def turns(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Twice (H, W, pairs)."""
+        depth = self.narrow // self.heads
         height, width, pairs = x.shape[1], x.shape[2], depth // 2
         along = speeds(depth, pairs - pairs // 2, x)
         columns = torch.arange(width, device=x.device, dtype=x.dtype)[:, None] * along
         rows = torch.arange(height, device=x.device, dtype=x.dtype)[:, None] * along[: pairs // 2]
         angles = [columns[None].expand(height, -1, -1), rows[:, None].expand(-1, width, -1)]
-        return rotate(x, torch.cat([a.cos() for a in angles], -1), torch.cat([a.sin() for a in angles], -1), self.heads)
+        every = torch.cat(angles, dim=-1)
+        return every.cos(), every.sin()
 
 
 def speeds(depth: int, count: int, like: Tensor) -> Tensor:
@@ -39,7 +40,21 @@ def speeds(depth: int, count: int, like: Tensor) -> Tensor:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, heads: int) -> Tensor:
-    """Each pair of neighbouring channels of each head turned: (B, H, W, C), twice (H, W, pairs) -> (B, H, W, C)."""
+    """Each pair of neighbouring channels of each head turned: (B, H, W, C), twice (H, W, pairs) -> (B, H, W, C).
+
+    In eager mode by one complex product, for every second channel is slow to read and to write. Exported formats know no
+    complex numbers, nor do halved precisions, and compilers fuse the real form.
+    """
+    depth = x.shape[3] // heads
+    real = torch.compiler.is_compiling() or x.dtype not in (torch.float32, torch.float64)
+    if real or depth % 2:
+        return _rotated(x, cos, sin, heads)
+    pairs = torch.view_as_complex(x.contiguous().view(*x.shape[:3], heads, depth // 2, 2))
+    return torch.view_as_real(pairs * torch.complex(cos, sin)[:, :, None]).flatten(3)
+
+
+def _rotated(x: Tensor, cos: Tensor, sin: Tensor, heads: int) -> Tensor:
+    """As `rotate`, in real numbers."""
     by_head = x.unflatten(3, (heads, x.shape[3] // heads))
     turned = 2 * cos.shape[2]
     even, odd = by_head[..., :turned].unflatten(4, (-1, 2)).unbind(5) if turned else (by_head[..., :0],) * 2

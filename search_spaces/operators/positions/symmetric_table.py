@@ -29,8 +29,7 @@ class SymmetricTablePosition(Position):
         """(P or 1, heads, N, M)."""
         far = self.reach - 1
         index = layout.rows.abs().clamp(max=far) * self.reach + layout.columns.abs().clamp(max=far)
-        rows = self.distances.flatten(0, 1).index_select(0, index.flatten())
-        return rows.view(*index.shape, self.heads).permute(0, 3, 1, 2)
+        return self.distances.flatten(0, 1).t().index_select(1, index.flatten()).unflatten(1, index.shape).transpose(0, 1)
 
 
 def bias_reference(module: SymmetricTablePosition, pairs: Sequence[Pair], head: int, read: Tensor) -> Tensor:

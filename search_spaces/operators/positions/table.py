@@ -35,8 +35,7 @@ def look_up(table: Tensor, layout: Layout) -> Tensor:
     """The entries of a table (2 reach - 1, 2 reach - 1, heads) for each pair: (P or 1, heads, N, M)."""
     far = table.shape[0] // 2
     index = (layout.rows.clamp(-far, far) + far) * (2 * far + 1) + layout.columns.clamp(-far, far) + far
-    rows = table.flatten(0, 1).index_select(0, index.flatten())
-    return rows.view(*index.shape, table.shape[2]).permute(0, 3, 1, 2)
+    return table.flatten(0, 1).t().index_select(1, index.flatten()).unflatten(1, index.shape).transpose(0, 1)
 
 
 def bias_reference(module: TablePosition, pairs: Sequence[Pair], head: int, read: Tensor) -> Tensor:

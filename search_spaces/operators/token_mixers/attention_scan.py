@@ -14,7 +14,7 @@ from nas.search_spaces.operators.attention import join_heads, split_heads
 from nas.search_spaces.operators.attention_base import mix_fast
 from nas.search_spaces.operators.scan import recurrence
 from nas.search_spaces.operators.token_mixers.neighbourhood_attention import axis_plan, cut, hidden, uncut
-from nas.search_spaces.operators.token_mixers.overlapping_reduction_attention import stretched
+from nas.search_spaces.operators.token_mixers.overlapping_reduction_attention import stretched, stretched_reference
 from nas.search_spaces.operators.token_mixers.selective_scan import first_steps, naive_softplus
 from nas.search_spaces.registry import Group, Kind, Setting, one_of, register
 
@@ -243,7 +243,7 @@ def reference(module: AttentionScan, x: Tensor) -> Tensor:
 def _everywhere_naively(module: AttentionScan, q: Vectors, k: Vectors, v: Tensor) -> Tensor:
     """Query by query; values (B, N, heads, d) -> (B, N, heads, d)."""
     keys, out = list(k.values()), []
-    biases = None if module.pairs is None else stretched(module.pairs, len(keys), len(keys))[0]
+    biases = None if module.pairs is None else stretched_reference(module.pairs, len(keys), len(keys))
     for number, query in enumerate(q.values()):
         bias = None if biases is None else list(biases[:, number].unbind(1))
         out.append(naive.attend(query, keys, list(v.unbind(1)), bias))

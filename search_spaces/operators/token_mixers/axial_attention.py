@@ -64,11 +64,11 @@ def lines(height: int, width: int, like: Tensor) -> tuple[Layout, Layout]:
     """The layouts of all rows and of all columns."""
     place = torch.arange(height * width, device=like.device).view(height, width)
     steps = [torch.arange(length, device=like.device) for length in (height, width)]
-    down, right = ((step[None] - step[:, None])[None] for step in steps)
-    upright = place.t()
+    down, right = (step - step[:, None] for step in steps)
+    upright, none = place.t(), down.new_zeros(1, 1)
     return (
-        Layout(torch.zeros_like(right), right, place, place, "rows"),
-        Layout(down, torch.zeros_like(down), upright, upright, "columns"),
+        Layout(torch.zeros_like(right)[None], right[None], place, place, "rows", (none, right)),
+        Layout(down[None], torch.zeros_like(down)[None], upright, upright, "columns", (down, none)),
     )
 
 

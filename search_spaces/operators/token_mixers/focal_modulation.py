@@ -67,13 +67,13 @@ class FocalModulation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
         gates = self.gates(x).split(1, dim=-1)
-        context, parts = self.context(x).permute(0, 3, 1, 2), []
+        context, total = self.context(x).permute(0, 3, 1, 2), None
         for conv, gate in zip(self.levels, gates[:-1], strict=True):
             context = F.gelu(conv(context))
-            parts.append(context.permute(0, 2, 3, 1) * gate)
-        total = F.gelu(context.mean((2, 3)))[:, None, None] * gates[-1]
-        for part in parts:
-            total = total + part
+            part = context.permute(0, 2, 3, 1)
+            total = part * gate if total is None else torch.addcmul(total, part, gate)
+        assert total is not None, "no levels"
+        total = torch.addcmul(total, F.gelu(context.mean((2, 3)))[:, None, None], gates[-1])
         y = self.query(x) * self.mix(total / len(gates) if self.normalise else total)
         z: Tensor = self.out(y if self.norm is None else self.norm(y))
         return z

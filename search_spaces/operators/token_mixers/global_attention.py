@@ -37,10 +37,12 @@ class GlobalAttention(Attention):
 
 def everywhere(height: int, width: int, like: Tensor) -> Layout:
     """The layout of one tile that holds the whole map."""
-    place = torch.arange(height * width, device=like.device)
-    rows, columns = place // width, place % width
-    apart = (rows[None] - rows[:, None])[None], (columns[None] - columns[:, None])[None]
-    return Layout(*apart, place[None], place[None], "map")
+    place = torch.arange(height * width, device=like.device)[None]
+    steps = [torch.arange(length, device=like.device) for length in (height, width)]
+    down, right = (step - step[:, None] for step in steps)
+    shape, pairs = (height, width, height, width), (1, height * width, height * width)
+    apart = [each.expand(shape).reshape(pairs) for each in (down[:, None, :, None], right[None, :, None])]
+    return Layout(apart[0], apart[1], place, place, "map", (down, right))
 
 
 def reference(module: GlobalAttention, x: Tensor) -> Tensor:

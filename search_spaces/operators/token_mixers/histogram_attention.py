@@ -51,11 +51,12 @@ class HistogramAttention(nn.Module):
         self.out = nn.Linear(width, width, bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C)."""
+        """(B, H, W, C) -> (B, H, W, C). What is sorted lies in rows of its own, channel by channel."""
         half, (height, width), x = x.shape[3] // 2, x.shape[1:3], x.permute(0, 3, 1, 2)
-        front, down = in_order(x[:, :half], 2)
+        front, down = in_order(x[:, :half].contiguous(), 2)
         front, right = in_order(front, 3)
-        q1, k1, q2, k2, v = self._projected(torch.cat((front, x[:, half:]), dim=1)).flatten(2).chunk(5, dim=1)
+        five = self._projected(torch.cat((front, x[:, half:]), dim=1)).flatten(2).contiguous()
+        q1, k1, q2, k2, v = five.chunk(5, dim=1)
         v, place = in_order(v, 2)
         q1, k1, q2, k2 = (part.gather(2, place) for part in (q1, k1, q2, k2))
         mixed = self._attend(q1, k1, v, together=True) * self._attend(q2, k2, v, together=False)

@@ -47,9 +47,11 @@ class InceptionConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
-        same, square, row, column = x.permute(0, 3, 1, 2).split(self.widths, dim=1)
-        mixed = torch.cat((same, self.square(square), self.row(row), self.column(column)), dim=1)
-        y: Tensor = self.tail(mixed.permute(0, 2, 3, 1))
+        same, *parts = x.split(self.widths, dim=3)
+        branches = zip((self.square, self.row, self.column), parts, strict=True)
+        # Contiguous: a convolution would bring a part of the channels into the other layout.
+        mixed = [conv(part.contiguous().permute(0, 3, 1, 2)).permute(0, 2, 3, 1) for conv, part in branches]
+        y: Tensor = self.tail(torch.cat((same, *mixed), dim=3))
         return y
 
 

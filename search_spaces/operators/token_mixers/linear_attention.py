@@ -85,7 +85,7 @@ class LinearAttention(nn.Module):
         state = k.transpose(-1, -2) @ split_heads(v.flatten(1, 2), self.heads)
         total = q @ k.sum(-2, keepdim=True).transpose(-1, -2)
         total = total.clamp(min=1e-6) if self.feature == "cosine" else total + 1e-6
-        mixed = join_heads(q @ state / total).view(v.shape)
+        mixed = join_heads(q @ state * total.reciprocal()).view(v.shape)
         if self.conv is not None:
             mixed = mixed + self._local(self.conv, v)
         out: Tensor = self.out(uncut(mixed, batch, height, width))
@@ -104,14 +104,15 @@ class LinearAttention(nn.Module):
 
     def _local(self, conv: nn.Conv2d, v: Tensor) -> Tensor:
         """The convolution of each head's channels: (B, H, W, C) -> (B, H, W, C)."""
-        batch, height, width, _ = v.shape
-        parts = v.view(batch, height, width, self.heads, -1).permute(0, 3, 4, 1, 2).flatten(0, 1)
-        local: Tensor = conv(parts).view(batch, self.heads, -1, height, width).permute(0, 3, 4, 1, 2)
-        return local.reshape(v.shape)
+        weight, bias = conv.weight.repeat(self.heads, 1, 1, 1), None if conv.bias is None else conv.bias.repeat(self.heads)
+        local = F.conv2d(v.permute(0, 3, 1, 2), weight, bias, padding=conv.padding, groups=v.shape[3])
+        return local.permute(0, 2, 3, 1)
 
 
 def cut(x: Tensor, rows: int, columns: int) -> Tensor:
     """The map (B, H, W, C) in windows (B * windows, rows, columns, C), the last ones padded with zeros."""
+    if x.shape[1:3] == (rows, columns):
+        return x
     x = F.pad(x, (0, 0, 0, -x.shape[2] % columns, 0, -x.shape[1] % rows))
     x = x.unflatten(2, (-1, columns)).unflatten(1, (-1, rows)).transpose(2, 3)
     return x.reshape(-1, rows, columns, x.shape[-1])
@@ -119,6 +120,8 @@ def cut(x: Tensor, rows: int, columns: int) -> Tensor:
 
 def uncut(x: Tensor, batch: int, height: int, width: int) -> Tensor:
     """The inverse of `cut`: from windows to the map (B, H, W, C)."""
+    if x.shape[:3] == (batch, height, width):
+        return x
     down, right = -(-height // x.shape[1]), -(-width // x.shape[2])
     x = x.view(batch, down, right, *x.shape[1:]).transpose(2, 3).reshape(batch, down * x.shape[1], -1, x.shape[3])
     return x[:, :height, :width]

@@ -51,9 +51,15 @@ class MixerMLP(nn.Module):
         """(B, H, W, C) -> (B, H, W, C)."""
         y = resample(x, self.size, self.size)
         tokens = y.flatten(1, 2)
-        hidden = F.gelu(over_tokens(self.gather.flatten(1), self.gather_bias, tokens))
-        tokens = over_tokens(self.scatter.flatten(0, 1), self.scatter_bias.flatten(), hidden)
-        return resample(tokens.view(y.shape), x.shape[1], x.shape[2])
+        over = transposed if self.training else over_tokens
+        hidden = F.gelu(over(self.gather.flatten(1), self.gather_bias, tokens))
+        tokens = over(self.scatter.flatten(0, 1), self.scatter_bias.flatten(), hidden)
+        return resample(tokens.unflatten(1, y.shape[1:3]), x.shape[1], x.shape[2])
+
+
+def transposed(weight: Tensor, bias: Tensor, tokens: Tensor) -> Tensor:
+    """`over_tokens` with a copy of the tokens, but without a gradient of the weight for each image."""
+    return F.linear(tokens.transpose(1, 2), weight, bias).transpose(1, 2)
 
 
 def over_tokens(weight: Tensor, bias: Tensor, tokens: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Unpack
 
@@ -50,10 +51,30 @@ def stretched(pairs: Tensor, queries: int, keys: int) -> Tensor:
     return F.interpolate(pairs[None], size=(queries, keys), mode="bicubic", align_corners=False)
 
 
+def stretched_reference(pairs: Tensor, queries: int, keys: int) -> Tensor:
+    """The table (heads, queries, keys) with each entry as a weighted sum of the 4 x 4 nearest ones, row by row."""
+    if pairs.shape[1:] == (queries, keys):
+        return pairs
+    rows = torch.stack([_between(pairs, 1, place, queries) for place in range(queries)], dim=1)
+    return torch.stack([_between(rows, 2, place, keys) for place in range(keys)], dim=2)
+
+
+def _between(table: Tensor, dim: int, place: int, count: int) -> Tensor:
+    """What lies at one of `count` places of an axis, by Keys' cubic kernel with a = -3/4, the outermost entries repeated."""
+    length, found = table.shape[dim], torch.zeros_like(table.select(dim, 0))
+    where = (place + 0.5) * length / count - 0.5
+    first = math.floor(where) - 1
+    for tap in range(first, first + 4):
+        far = abs(where - tap)
+        near = (1.25 * far - 2.25) * far**2 + 1 if far <= 1 else -0.75 * (((far - 5) * far + 8) * far - 4)
+        found = found + near * table.select(dim, min(max(tap, 0), length - 1))
+    return found
+
+
 def bias_reference(module: PairPosition, pairs: Sequence[Pair], head: int, read: Tensor) -> Tensor:
     """The bias of each pair: (M,)."""
     rows, columns = (-(-length // module.reduction) for length in read.shape[1:3])
-    table = stretched(module.pairs, read.shape[1] * read.shape[2], rows * columns)[0, head]
+    table = stretched_reference(module.pairs, read.shape[1] * read.shape[2], rows * columns)[head]
     places = [(p.query[0] * read.shape[2] + p.query[1], p.key[0] * columns + p.key[1]) for p in pairs]
     return torch.stack([table[query, key] for query, key in places])
 

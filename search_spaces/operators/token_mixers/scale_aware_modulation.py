@@ -49,7 +49,10 @@ class ScaleAwareModulation(nn.Module):
         """(B, H, W, C) -> (B, H, W, C)."""
         heads = self.spread(x).permute(0, 3, 1, 2).unflatten(1, (-1, len(self.local))).unbind(2)
         local = torch.stack([conv(head) for conv, head in zip(self.local, heads, strict=True)], dim=2).flatten(1, 2)
-        hidden = F.gelu(self.norm(self.mix(local)))
+        mixed = self.mix(local)
+        if self.training:  # the gradient comes with channels last, and mixed layouts make that of the norm slow
+            mixed = mixed.contiguous(memory_format=torch.channels_last)
+        hidden = F.gelu(self.norm(mixed))
         y: Tensor = self.out(self.merge(hidden.permute(0, 2, 3, 1)) * self.value(x))
         return y
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nas.search_spaces.operators import attention_naive, naive
 from nas.search_spaces.operators.attention import HEADS
@@ -15,6 +14,7 @@ from nas.search_spaces.operators.attention_reduced import (
     reduced_macs,
     reduced_modifiers,
     reduced_reference,
+    strided,
 )
 from nas.search_spaces.registry import Group, Kind, Setting, register
 
@@ -34,8 +34,9 @@ from nas.search_spaces.registry import Group, Kind, Setting, register
         ),
         "strip": Setting(
             (1, 4, 8),
-            rule=lambda v, place: 1 <= int(v) <= place.width // int(place.chosen["heads"]),
-            because="queries and keys have at least one channel a head and at most as many as the values",
+            rule=lambda v, place: 1 <= int(v) < place.width // int(place.chosen["heads"]),
+            because="queries and keys have at least one channel a head and fewer than the values (with as many it is "
+            "spatial_reduction_attention)",
         ),
         **{name: setting for name, setting in reduced_modifiers().items() if name != "qk_ratio"},
     },
@@ -58,9 +59,7 @@ class StripAttention(ReducedAttention):
 
     def sources(self, x: Tensor) -> Tensor:
         """(B, ceil(H / reduction), ceil(W / reduction), C)."""
-        down, right = -x.shape[1] % self.reduction, -x.shape[2] % self.reduction
-        padded = F.pad(x, (0, 0, 0, right, 0, down)) if down or right else x
-        coarse: Tensor = self.norm(self.reduce(padded.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        coarse: Tensor = self.norm(strided(self.reduce, x))
         return coarse
 
 
