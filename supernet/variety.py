@@ -2,7 +2,8 @@
 
 All combinations would be too many where attention has its modifiers, and most differ in nothing that is stored. Settings that
 an operator needs are combined in full; those that it may leave out are tried one at a time, beside the cheapest and the dearest
-of the others. What changes no parameter at the first place that is asked for, whatever else is chosen, is left aside.
+of the others. What changes no parameter at the narrowest and the widest places of the space, on its smallest and its largest
+maps, is left aside.
 """
 
 from __future__ import annotations
@@ -33,16 +34,25 @@ class Variety:
             return ()
         idle = self._idle.get((kind, name))
         if idle is None:
-            parts = (part for part in divided.parts if not self._matters(part, divided.parts, width, size))
-            idle = self._idle[kind, name] = frozenset(part.names for part in parts)
+            idle = self._idle[kind, name] = self._left_aside(kind, name)
         choices = _combined([part for part in divided.parts if part.names not in idle])
         rest = {key: value for part in divided.parts if part.names in idle for key, value in _values(part, 0).items()}
         return tuple(dict.fromkeys(_settings(kind, name, {**rest, **chosen}) for chosen in choices))
 
+    def _left_aside(self, kind: Kind, name: str) -> frozenset[tuple[str, ...]]:
+        """The parts that have a choice somewhere, and change no parameter wherever they are looked at."""
+        space, idle, mattering = self._space, set(), set()
+        widths = {width for widths in space.widths for width in widths}
+        sizes = {at.side for stage in range(len(space.depths)) for at in space.maps_of(stage)}
+        for width, size in itertools.product({min(widths), max(widths)}, {min(sizes), max(sizes)}):
+            divided = space.independence.at(kind, name, width, size)
+            parts = divided.parts if divided.ways else ()
+            for part in (part for part in parts if len(part.legal) > 1 and part.names not in mattering):
+                (mattering if self._matters(part, parts, width, size) else idle).add(part.names)
+        return frozenset(idle - mattering)
+
     def _matters(self, part: Part, parts: tuple[Part, ...], width: int, size: int) -> bool:
         """Whether the parameters change with a part, beside the ends of the others or any one choice of one of them."""
-        if len(part.legal) == 1:
-            return False
         others = [other for other in parts if other is not part]
         contexts = [_merged(_values(other, end) for other in others) for end in (0, -1)]
         contexts += [contexts[0] | _values(other, index) for other in others for index in range(1, len(other.legal))]

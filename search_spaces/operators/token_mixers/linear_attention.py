@@ -33,8 +33,8 @@ from nas.search_spaces.registry import Group, Kind, Setting, flag, one_of, regis
         "feature": one_of("relu", "elu", "cosine", default="relu"),
         "window": Setting(
             (0, 7, 14),
-            rule=lambda v, place: v == 0 or 2 <= int(v) <= place.size,
-            because="a window is 0 (the whole map), or at least 2 and not larger than the map",
+            rule=lambda v, place: v == 0 or max(2, int(place.chosen["kernel"]) // 2 + 1) <= int(v) <= place.size,
+            because="a window is 0 (the whole map), or at least 2, reached by the kernel's outermost taps, and on the map",
             default=0,
         ),
         "position": flag(False),
