@@ -22,7 +22,7 @@ from nas.predictors.target import Target
 from nas.search.types import Budgets
 from nas.search_spaces.space import SearchSpace
 from nas.supernet.finetune import FinetuneRecipe
-from nas.supernet.training import TrainingRecipe
+from nas.supernet.recipe import TrainingRecipe
 
 FORMAT = "nas-run"
 VERSION = 1

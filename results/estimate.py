@@ -12,7 +12,8 @@ from nas.quantities import format_duration
 from nas.results.config import SearchConfig
 from nas.search.evaluation import SupernetEvaluator
 from nas.supernet.data import DataSplits
-from nas.supernet.sandwich import Sandwich, step_architectures
+from nas.supernet.step import StepOptions, StepRunner
+from nas.supernet.strategies import Draw, training_strategy
 from nas.supernet.supernet import Supernet
 from nas.supernet.training import one_thread_an_operation
 
@@ -61,11 +62,12 @@ def estimate(
 def _step_seconds(config: SearchConfig, supernet: Supernet, data: DataSplits) -> float:
     batch = data.train.take(torch.arange(min(config.training.batch, len(data.train))))
     supernet.train()
-    drawn = step_architectures(supernet, config.seed, -1, config.training.random_architectures)
-    with one_thread_an_operation(), Sandwich(supernet, data, config.threads) as sandwich:
-        sandwich.backward(drawn, batch.images, batch.labels)
+    draw = Draw(supernet.space, config.seed, -1, 1, config.training.networks)
+    plan = training_strategy(config.training.strategy).plan(draw)
+    with one_thread_an_operation(), StepRunner(supernet, data, StepOptions(threads=config.threads)) as runner:
+        runner.backward(plan, batch.images, batch.labels)
         began = time.perf_counter()
-        sandwich.backward(drawn, batch.images, batch.labels)
+        runner.backward(plan, batch.images, batch.labels)
     for parameter in supernet.parameters():
         parameter.grad = None
     return time.perf_counter() - began

@@ -52,7 +52,7 @@ def finetune(
     steps = max(1, math.ceil(len(data.train) / recipe.batch))
     done, rows = 0, []
     if checkpoint.exists():
-        saved = load_checkpoint(checkpoint, network, optimizer, identity)
+        saved, _ = load_checkpoint(checkpoint, network, optimizer, identity)
         done, rows = int(saved["epoch"]), list(saved["rows"])
     for epoch in range(done, recipe.epochs):
         loss = _epoch(network, data, recipe, optimizer, resolution, epoch, steps, progress)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +27,8 @@ class ResponseMLP(nn.Module):
     hidden layer before the norm (OverLoCK). Scale and shift start at 0. With hidden width E = expansion * C: parameters
     2 C E + 3 E + C (and 10 E for the convolution), MACs H W (2 C E + 9 E), the last only with the convolution.
     """
+
+    symmetries: ClassVar = ((("expand.weight", 0), ("expand.bias", 0), ("conv.weight", 0), ("conv.bias", 0), ("response_scale", 0), ("response_shift", 0), ("reduce.weight", 1)),)
 
     def __init__(self, width: int, size: int, *, expansion: int, conv: bool = False) -> None:
         super().__init__()
