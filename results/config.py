@@ -50,6 +50,7 @@ class SearchConfig:
     profile_held_out: int = 20
     profile_seconds: float | None = None
     latency_table: str | None = None
+    supernet: str | None = None
     ray: str | None = None
     workers: int = 1
     threads: int = 1

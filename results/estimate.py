@@ -51,12 +51,21 @@ def estimate(
 ) -> Estimate:
     """Time a sandwich step and an evaluation on this machine; the supernet's weights stay as they are."""
     step = _step_seconds(config, supernet, data) if epochs_left else 0.0
-    steps = math.ceil(len(data.train) / config.training.batch)
-    training = epochs_left * (steps * step + 2.0)
+    training = epochs_left * _epoch_seconds(config, data, step)
     workers = config.workers if config.ray else 1
     evaluating = evaluations_left * _evaluation_seconds(config, supernet, data) / workers if evaluations_left else 0.0
-    per_image = step / config.training.batch / (config.training.random_architectures + 2)
+    per_image = step / config.training.batch / config.training.networks
     return Estimate(profiling, training, evaluating, config.finetuning.epochs * len(data.train) * per_image)
+
+
+def training_seconds(config: SearchConfig, supernet: Supernet, data: DataSplits, epochs: int) -> float:
+    """Expected seconds of some epochs by one worker."""
+    return epochs * _epoch_seconds(config, data, _step_seconds(config, supernet, data))
+
+
+def _epoch_seconds(config: SearchConfig, data: DataSplits, step: float) -> float:
+    """All steps, and two seconds for the validation of the corners."""
+    return math.ceil(len(data.train) / config.training.batch) * step + 2.0
 
 
 def _step_seconds(config: SearchConfig, supernet: Supernet, data: DataSplits) -> float:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nas.errors import UnknownNameError
+from nas.errors import UnknownNameError, UsageError
 from nas.supernet.data import DataSplits
 
 Labelled = tuple[Tensor, Tensor]
@@ -27,7 +27,7 @@ MAGNITUDE, OPERATIONS = 9, 2
 class Augmentation:
     """The named steps of `text`, `move,randaugment,mixup` say; "" leaves images as they are.
 
-    Raises UnknownNameError for an unknown step.
+    Raises UnknownNameError for an unknown step, UsageError for one that knows no images of so many channels.
     """
 
     def __init__(self, text: str, data: DataSplits) -> None:
@@ -36,6 +36,8 @@ class Augmentation:
         for name in self.names:
             if name not in STEPS:
                 raise UnknownNameError("augmentation", name, STEPS)
+        if "randaugment" in self.names and data.in_channels not in (1, 3):
+            raise UsageError(f"randaugment needs images of 1 or 3 channels, these have {data.in_channels}: leave it away")
 
     def __call__(self, images: Tensor, labels: Tensor, seed: int) -> Labelled:
         """Augmented images, and labels that are probabilities where images were mixed."""
@@ -53,8 +55,11 @@ def move(images: Tensor, labels: Tensor, data: DataSplits) -> Labelled:
 
 
 def randaugment(images: Tensor, labels: Tensor, data: DataSplits) -> Labelled:
-    """Two random operations of colour and geometry, the same for a batch."""
-    return _kornia("randaugment")(images.float() / 255.0).clamp(0.0, 1.0) * 255.0, labels
+    """Two random operations of colour and geometry, the same for a batch; grey images are seen as coloured ones."""
+    channels = images.shape[1]
+    coloured = (images.float() / 255.0).expand(-1, 3, -1, -1)
+    changed = _kornia("randaugment")(coloured).clamp(0.0, 1.0) * 255.0
+    return changed if channels == 3 else changed.mean(1, keepdim=True), labels
 
 
 def erase(images: Tensor, labels: Tensor, data: DataSplits) -> Labelled:
@@ -86,7 +91,8 @@ def _mixed(name: str, images: Tensor, labels: Tensor, data: DataSplits) -> Label
     before = labels if labels.ndim == 2 else F.one_hot(labels, classes).float()
     mixed, triples = _kornia(name)(images.float(), torch.arange(len(images), device=images.device))
     own, other, share = triples.reshape(-1, 3).unbind(1)
-    part = share[:, None].to(before.dtype)
+    # The library gives the other image's share for mixup, the image's own for cutmix.
+    part = (share if name == "mixup" else 1.0 - share)[:, None].to(before.dtype)
     return mixed, (1.0 - part) * before[own.long()] + part * before[other.long()]
 
 

@@ -23,7 +23,7 @@ from nas.supernet.workers import Alone, Workers
 _SWITCH_SECONDS = 5e-4
 """Threads hand the interpreter over this often while they build and call networks; Python's default of 5 ms starves them."""
 Teacher = Callable[[Tensor], Tensor]
-"""Images (B, C, H, W), normalised, at the largest resolution of the space -> probabilities (B, classes)."""
+"""Images (B, C, H, W) from 0 to 255 -> probabilities (B, classes)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ class StepRunner:
         if self.options.teacher is None:
             return None
         with torch.no_grad():
-            return self.options.teacher(self.data.prepare(images, max(self.supernet.space.resolutions)))
+            return self.options.teacher(images)
 
     def _share(self, lesson: Lesson, images: Tensor, labels: Tensor, taught: Tensor | None) -> _Batch:
         """Every `size`-th image of the lesson's rows, counted so that the sum over workers is the mean over the rows."""

@@ -13,12 +13,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from nas.errors import FileError, NasError
+from nas.errors import FileError, NasError, UsageError
 from nas.search_spaces.space import SearchSpace
 from nas.supernet.checkpoint import load_checkpoint, read_progress, save_checkpoint
 from nas.supernet.data import DataSplits
 from nas.supernet.finetune import FinetuneRecipe, finetune
+from nas.supernet.guard import DivergenceGuard
 from nas.supernet.schedule import warm_cosine
+from nas.supernet.step import StepRunner
 from nas.supernet.supernet import Supernet
 from nas.supernet.training import TrainingHistory, TrainingRecipe, train, trained_epochs
 
@@ -179,6 +181,70 @@ def test_a_loss_that_is_not_finite_stops_the_training(miniature: SearchSpace, fe
     assert not (tmp_path / "checkpoint").exists()
 
 
+def test_a_diverging_training_goes_back_to_the_last_checkpoint_and_on(
+    miniature: SearchSpace, few: Few, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = StepRunner.backward, []
+
+    def backward(runner: StepRunner, *arguments: Any) -> float:
+        calls.append(len(calls))
+        return float("inf") if len(calls) in (7, 9) else real(runner, *arguments)
+
+    monkeypatch.setattr(StepRunner, "backward", backward)
+    supernet = Supernet(miniature, 10, 1)
+    history = train(supernet, few(64), RECIPE, tmp_path / "checkpoint")
+    assert [(row["step"], row["to"]) for row in history.rollbacks] == [(6.0, 4.0), (5.0, 4.0)]
+    assert [row["epoch"] for row in history.rows] == [1, 2, 3]
+    assert len(calls) == 12 + 3 + 2
+    assert all(torch.isfinite(tensor).all() for tensor in supernet.parameters())
+    assert read_progress(tmp_path / "checkpoint")["guard"]["rollbacks"] == history.rollbacks
+
+
+def test_a_training_that_diverges_again_and_again_is_given_up(
+    miniature: SearchSpace, few: Few, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = StepRunner.backward, []
+
+    def backward(runner: StepRunner, *arguments: Any) -> float:
+        calls.append(len(calls))
+        return float("nan") if len(calls) > 6 else real(runner, *arguments)
+
+    monkeypatch.setattr(StepRunner, "backward", backward)
+    with pytest.raises(NasError, match="at step 4 after 3 returns to a checkpoint: lower the learning rate"):
+        train(Supernet(miniature, 10, 1), few(64), RECIPE, tmp_path / "checkpoint")
+    assert trained_epochs(tmp_path / "checkpoint") == 1
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), 12.0])
+def test_a_loss_is_lost_when_it_jumps_above_guessing(loss: float) -> None:
+    guard = DivergenceGuard(10)
+    assert not any(guard.diverged(value) for value in (2.3, 2.2, 4.4, 2.0))
+    assert guard.diverged(loss)
+    assert guard.mean < 2.5
+
+
+def test_averaged_weights_follow_and_are_kept_in_the_end(miniature: SearchSpace, few: Few, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, ema=0.8)
+    plain, averaged = Supernet(miniature, 10, 1), Supernet(miniature, 10, 1)
+    train(plain, few(64), RECIPE, tmp_path / "plain")
+    train(averaged, few(64), recipe, tmp_path / "averaged")
+    saved = load_file(tmp_path / "averaged")
+    key = "store.head/linear/weight"
+    assert torch.equal(saved[f"average/{key}"], averaged.store["head/linear/weight"])
+    assert torch.equal(saved[f"weight/{key}"], plain.store["head/linear/weight"])
+    again = Supernet(miniature, 10, 1, seed=3)
+    train(again, few(64), recipe, tmp_path / "averaged")
+    assert equal(again, averaged)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("ema", 1.5), ("batch", 0), ("learning_rate", 0.0), ("precision", "fp8"), ("accumulate", 0)]
+)
+def test_a_recipe_outside_its_range_is_refused(field: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=f"{field} of the training .* got "):
+        TrainingRecipe(**{field: value})
+
+
 def test_checkpoints_give_back_weights_optimiser_and_progress(tmp_path: Path) -> None:
     def made(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
         torch.manual_seed(seed)
@@ -262,5 +328,5 @@ def test_finetuning_stops_at_a_loss_that_is_not_finite(miniature: SearchSpace, f
     network = network_of(miniature)
     with torch.no_grad():
         network.nodes["head"].linear.bias.fill_(float("inf"))
-    with pytest.raises(NasError, match="the loss is nan at step 0, before the first checkpoint: lower the learning rate"):
+    with pytest.raises(NasError, match="the loss is nan at step 0: lower the learning rate"):
         finetuned(network, few(64), tmp_path / "checkpoint")
