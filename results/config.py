@@ -38,6 +38,8 @@ class SearchConfig:
 
     space: Mapping[str, Any]
     data: str = "digits"
+    train_images: int | None = None
+    validation_images: int | None = None
     target: str = "cpu:eager"
     budgets: Mapping[str, float] = field(default_factory=dict)
     strategy: str = "evolution"
@@ -76,6 +78,9 @@ class SearchConfig:
             for name in names:
                 if name not in known:
                     raise UnknownNameError(what, name, known)
+        for name in ("train_images", "validation_images"):
+            if (getattr(self, name) or 1) < 1:
+                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
         Budgets(self.budgets)
         Target.parse(self.target)
         if self.workers > 1 and self.ray is None:

@@ -96,7 +96,8 @@ class SearchRun:
     @cached_property
     def data(self) -> DataSplits:
         """The images, read once."""
-        return load_data(self.config.data, max(self.space.resolutions))
+        config = self.config
+        return load_data(config.data, max(self.space.resolutions), config.train_images, config.validation_images)
 
     @cached_property
     def supernet(self) -> Supernet:

@@ -124,7 +124,8 @@ def _with_supernet(config: SearchConfig, run: Path) -> SearchConfig:
 
     other = Run.open(run).config()
     return replace(
-        config, space=other.space, data=other.data, data_fingerprint=other.data_fingerprint, training=other.training,
+        config, space=other.space, data=other.data, train_images=other.train_images,
+        validation_images=other.validation_images, data_fingerprint=other.data_fingerprint, training=other.training,
         supernet=str(run),
     )  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ import typer
 
 from nas.cli.app import app
 from nas.cli.display import reporter
-from nas.cli.options import Data, Json, Seed, Space, write, write_json
+from nas.cli.options import Data, Json, Seed, Space, TrainImages, ValidationImages, write, write_json
 from nas.errors import NasError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of a worke
 def train(
     space: Space = "tiny",
     data: Data = "digits",
+    train_images: TrainImages = None,
+    validation_images: ValidationImages = None,
     strategy: Annotated[str, typer.Option(help="How networks are drawn and taught: `nas train --strategies` lists all.")] = (
         "sandwich"
     ),
@@ -59,7 +62,9 @@ def train(
     if resume is None:
         given = {"strategy": strategy, "epochs": epochs, "batch": batch, "augment": augment, "teacher": teacher, "seed": seed}
         recipe = _recipe({name: value for name, value in given.items() if value is not None}, fields or [])
-        run = _train(_config(space, data, recipe, ray, workers, threads), out, fresh=True)
+        config = _config(space, data, recipe, ray, workers, threads)
+        config = replace(config, train_images=train_images, validation_images=validation_images)
+        run = _train(config, out, fresh=True)
     else:
         run = _train(Run.open(resume).config(), resume, fresh=False)
     if os.environ.get("RANK", "0") == "0":
