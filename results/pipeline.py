@@ -40,9 +40,10 @@ from nas.search.types import Budgets, Problem, Trial
 from nas.search_spaces.architecture import Architecture
 from nas.supernet.checkpoint import read_progress
 from nas.supernet.data import DataSplits, load_data
+from nas.supernet.step import Teacher
 from nas.supernet.supernet import Supernet
 from nas.supernet.teachers import teacher
-from nas.supernet.training import TrainingHistory, train, trained_epochs
+from nas.supernet.training import TrainingHistory, require_trainable, train, trained_epochs
 from nas.supernet.workers import launched
 
 EXTRA_ROUNDS = 3
@@ -104,6 +105,11 @@ class SearchRun:
         """The shared weights."""
         return Supernet(self.space, len(self.data.classes), self.data.in_channels, seed=self.config.seed)
 
+    @cached_property
+    def teacher(self) -> Teacher | None:
+        """The network from outside that the supernet learns from, if there is one. Raises what `teachers.teacher` raises."""
+        return teacher(self.config.training.teacher, self.data)
+
     @property
     def outputs(self) -> tuple[int, int]:
         """Classes and input channels."""
@@ -112,6 +118,8 @@ class SearchRun:
     def start(self) -> None:
         """Read the data, make the folder, and write down what was asked for."""
         create(self.config.strategy, self.problem_without_latency, self.config.seed)
+        require_trainable(self.config.training, self.data, self.config.workers)
+        _ = self.teacher
         fingerprint = self.data.fingerprint
         if self.config.data_fingerprint and self.config.data_fingerprint != fingerprint:
             raise UsageError(f"data {self.config.data!r} has changed since the run began: start a new run with another --out")
@@ -188,7 +196,7 @@ class SearchRun:
         with self.phase("Supernet") as step, launched() as workers:
             self.history = train(
                 self.supernet, self.data, config.training, self.folder.checkpoint, step, config.threads,
-                teacher=teacher(config.training.teacher, self.data), workers=workers,
+                teacher=self.teacher, workers=workers,
             )  # fmt: skip
         for row in self.history.rollbacks:
             self.reporter.note(f"the loss diverged at step {row['step']:.0f}: went back to step {row['to']:.0f}")

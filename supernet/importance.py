@@ -42,10 +42,11 @@ def reorder(supernet: Supernet, companions: Iterable[Mapping[str, Tensor]] = ())
     Returns how many symmetries were put in order.
     """
     beside, found = list(companions), list(symmetries(supernet))
+    store: Mapping[str, Tensor] = dict(supernet.store.items())
     for symmetry in found:
         order = _order(supernet, symmetry)
         for key, axis in symmetry.places:
-            for tensors in (supernet.store, *beside):
+            for tensors in (store, *beside):
                 if key in tensors:
                     with torch.no_grad():
                         tensors[key].copy_(tensors[key].index_select(axis, _spread(order, tensors[key].shape[axis])))

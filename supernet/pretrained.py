@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from nas.errors import SpaceError
-from nas.search_spaces.architecture import LAYER_SCALE, Architecture
-from nas.search_spaces.space import SearchSpace
+from nas.search_spaces.architecture import Architecture
 from nas.supernet.supernet import Supernet
 
 

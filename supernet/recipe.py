@@ -15,8 +15,8 @@ class TrainingRecipe:
 
     `batch` images a step, of all workers together, in `accumulate` turns; of the networks of a step all but the strategy's
     fixed ones are `random_architectures`. `ema` is the decay of the averaged weights that are kept in the end (0: the last
-    weights). `augment` names what images go through, in order. `teacher` is a network to learn from beside the labels, with the part
-    `teacher_share` (`nas.supernet.teachers`).
+    weights). `augment` names what images go through, in order. `teacher` is a network to learn from beside the labels, with
+    the part `teacher_share` (`nas.supernet.teachers`).
     """
 
     strategy: str = "sandwich"

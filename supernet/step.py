@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -103,7 +103,9 @@ class StepRunner:
             self._project(plan.lessons[0], first)
         return loss
 
-    def _results(self, work: list[Callable[[], tuple[Tensor, dict[str, Tensor]]]]) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    def _results(
+        self, work: Sequence[Callable[[], tuple[Tensor, dict[str, Tensor]]]]
+    ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         """What each piece of work gives, in order; without threads each is done when the one before has been used."""
         if self._pool is None:
             yield from (one() for one in work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -37,8 +38,8 @@ def teacher(text: str, data: DataSplits) -> Teacher | None:
     outputs = found(data.train.images[:1]).shape[1]
     if outputs != len(data.classes):
         raise UsageError(
-            f"teacher {text!r} has {outputs} classes, the data has {len(data.classes)}: fine-tune it on the data first and give "
-            "its weights as FILE"
+            f"teacher {text!r} has {outputs} classes, the data has {len(data.classes)}: fine-tune it on the data first and "
+            "give its weights as FILE"
         )
     return found
 
@@ -68,7 +69,9 @@ def _state(file: str) -> dict[str, Tensor]:
 
 def _catalog(name: str, state: dict[str, Tensor] | None) -> tuple[nn.Module, int]:
     if state is None:
-        raise UsageError(f"teacher 'catalog:{name}' needs weights: write catalog:{name}=FILE, a safetensors state dict of timm's")
+        raise UsageError(
+            f"teacher 'catalog:{name}' needs weights: write catalog:{name}=FILE, a safetensors state dict of timm's"
+        )
     network = load_timm(name, state)
     return network, network.architecture.resolution
 
@@ -81,13 +84,14 @@ def _timm(name: str, state: dict[str, Tensor] | None) -> tuple[nn.Module, int]:
     try:
         classifier = timm.get_pretrained_cfg_value(name, "classifier")
         classes = None if state is None else state.get(f"{classifier}.weight")
-        options = {} if classes is None else {"num_classes": classes.shape[0]}
+        options: dict[str, Any] = {} if classes is None else {"num_classes": classes.shape[0]}
         model = timm.create_model(name, pretrained=state is None, **options)
     except (RuntimeError, OSError) as error:
         raise UsageError(f"timm gives no teacher {name!r}: {' '.join(str(error).split())[:200]}") from error
     if state is not None:
         model.load_state_dict(state)
-    return model, int(model.pretrained_cfg.get("input_size", (3, 224, 224))[-1])
+    about: Any = model.pretrained_cfg
+    return model, int(about.get("input_size", (3, 224, 224))[-1])
 
 
 _KINDS: dict[str, Callable[[str, dict[str, Tensor] | None], tuple[nn.Module, int]]] = {"catalog": _catalog, "timm": _timm}

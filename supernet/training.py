@@ -71,6 +71,13 @@ def train(
         return _Training(supernet, data, recipe, checkpoint, progress, threads, teacher, workers or Alone()).run()
 
 
+def require_trainable(recipe: TrainingRecipe, data: DataSplits, workers: int = 1) -> None:
+    """Raise UsageError or UnknownNameError, before anything is built, for a recipe that cannot be followed on the data."""
+    training_strategy(recipe.strategy)
+    Augmentation(recipe.augment, data)
+    _steps_an_epoch(len(data.train), recipe, workers)
+
+
 def training_identity(supernet: Supernet, data: DataSplits, recipe: TrainingRecipe) -> str:
     """A digest of everything that decides the trained weights."""
     what: dict[str, Any] = {"space": supernet.space.to_mapping(), "data": data.fingerprint, "recipe": asdict(recipe)}
@@ -236,8 +243,8 @@ def _steps_an_epoch(images: int, recipe: TrainingRecipe, workers: int) -> int:
     shared = workers * recipe.accumulate * recipe.networks
     if recipe.batch < shared or images < shared:
         raise UsageError(
-            f"a batch of {min(recipe.batch, images)} images cannot be shared by {workers} workers, {recipe.accumulate} turns and "
-            f"{recipe.networks} networks: raise the batch to at least {shared}"
+            f"a batch of {min(recipe.batch, images)} images cannot be shared by {workers} workers, {recipe.accumulate} turns "
+            f"and {recipe.networks} networks: raise the batch to at least {shared}"
         )
     whole, rest = divmod(images, recipe.batch)
     return whole + (rest >= shared) if whole else 1

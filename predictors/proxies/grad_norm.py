@@ -10,7 +10,7 @@ from nas.predictors.proxies.gradients import loss_gradients
 
 @register_proxy(
     "grad_norm",
-    cite="Abdelfattah et al. 2021, arXiv:2101.08134, section 3.1; official foresight/pruners/measures/grad_norm.py",
+    cite="Abdelfattah et al. 2021, arXiv:2101.08134, section 3; official foresight/pruners/measures/grad_norm.py",
     needs=("images", "labels"),
 )
 def grad_norm(network: nn.Module, images: Tensor, labels: Tensor) -> float:

@@ -13,11 +13,11 @@ EPS = 1e-5
 @register_proxy(
     "jacov",
     cite="Mellor et al. 2020 (first version of Neural Architecture Search without Training), arXiv:2006.04647v1, section 3; "
-    "Abdelfattah et al. 2021, arXiv:2101.08134, eq. 3, official foresight/pruners/measures/jacob_cov.py",
+    "Abdelfattah et al. 2021, arXiv:2101.08134, official foresight/pruners/measures/jacob_cov.py",
     needs=("images",),
 )
 def jacov(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """-sum_i (log(v_i + EPS) + 1 / (v_i + EPS)), v the eigenvalues of the images' correlations, at most 0 -B (1 + small).
+    """-sum_i (log(v_i + EPS) + 1 / (v_i + EPS)), v the eigenvalues of the images' correlations.
 
     Rows of the correlation are the derivatives of the sum of all logits by the pixels of one image. With B images the score
     is highest, about -B, where no two of them correlate, and about -1e5 for each that another can replace. Images are

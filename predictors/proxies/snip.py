@@ -10,7 +10,7 @@ from nas.predictors.proxies.gradients import loss_gradients
 
 @register_proxy(
     "snip",
-    cite="Lee et al. 2019, arXiv:1810.02340, eq. 5 and 6; summed by Abdelfattah et al. 2021, arXiv:2101.08134, eq. 1, "
+    cite="Lee et al. 2019, arXiv:1810.02340, algorithm 1; summed by Abdelfattah et al. 2021, arXiv:2101.08134, "
     "official foresight/pruners/measures/snip.py",
     needs=("images", "labels"),
 )

@@ -17,8 +17,8 @@ from nas.search_spaces.operators.norms.group_norm import GroupNorm
 
 @register_proxy(
     "synflow",
-    cite="Tanaka et al. 2020, arXiv:2006.05467, section 4 and eq. 5; summed by Abdelfattah et al. 2021, arXiv:2101.08134, eq. 2, "
-    "official foresight/pruners/measures/synflow.py (bn=False)",
+    cite="Tanaka et al. 2020, arXiv:2006.05467, algorithm 1; summed by Abdelfattah et al. 2021, arXiv:2101.08134, official "
+    "foresight/pruners/measures/synflow.py (bn=False)",
 )
 def synflow(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     """log sum |w dR/dw| over the weights, R the sum of the outputs for one image of ones, in float64 and evaluation mode.

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy.stats import rankdata
 
 from nas.errors import UsageError
@@ -13,6 +14,7 @@ from nas.predictors.timings import Array
 from nas.search_spaces.architecture import Architecture
 
 _DRAWS, _LEAST = 2000, 3
+Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ def _shares(architecture: Architecture) -> Mapping[str, float]:
     return found
 
 
-def _draws(count: int, seed: int) -> Array:
+def _draws(count: int, seed: int) -> Indices:
     """Bootstrap samples of indices, (draws, count)."""
     return np.random.default_rng(seed).integers(0, count, (_DRAWS, count))
 
@@ -102,7 +104,7 @@ def _interval(values: Array) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _taus(first: Array, second: Array, drawn: Array) -> Array:
+def _taus(first: Array, second: Array, drawn: Indices) -> Array:
     """Kendall's tau-b of each sample of indices (draws, n); 0 where all of a sample's values are the same.
 
     A pair of networks counts as often as both are in a sample, so one matrix of pairs serves all samples.

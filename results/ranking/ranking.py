@@ -32,8 +32,8 @@ _PROXY_IMAGES = 64
 class RankOptions:
     """How many probes, how each is trained, and where: `ray` as in a search, `workers` at once."""
 
+    recipe: FinetuneRecipe
     probes: int = 24
-    recipe: FinetuneRecipe = FinetuneRecipe(epochs=12, batch=64, learning_rate=2e-3)
     seed: int = 0
     ray: str | None = None
     workers: int = 1
@@ -96,7 +96,9 @@ class Ranking:
         outcome = _compared(found, [one["accuracy"] for one in truth], scores, rows)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "ranking.json", {**outcome.to_mapping(), "options": _plain(options)})
-        write_ranking_report(self.folder / "ranking.html", outcome, run.space.name, run.config.data, run.config.training.strategy)
+        write_ranking_report(
+            self.folder / "ranking.html", outcome, run.space.name, run.config.data, run.config.training.strategy
+        )
         return outcome
 
     def identity(self) -> str:
@@ -106,7 +108,7 @@ class Ranking:
 
     def _standalone(self, found: list[Architecture]) -> list[Mapping[str, float]]:
         options, run = self.options, self.run_of
-        folder = self.folder / "probes"
+        folder = self.folder / "probes" / self.identity()
         folder.mkdir(parents=True, exist_ok=True)
         trainer = ProbeTrainer(run.data, options.recipe, folder.absolute(), self.identity(), options.threads)
         texts = [each.to_json() for each in found]

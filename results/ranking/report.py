@@ -30,8 +30,8 @@ def write_ranking_report(path: Path, outcome: RankingOutcome, space: str, data: 
         f"cheapest</p><div class='cards'>{_card('Kendall', first.tau, first.tau_low, first.tau_high)}"
         f"{_card('Spearman', first.rho, first.rho_low, first.rho_high)}</div>"
         f"<figure>{scores_plot(outcome.rows)}</figure><h2>Against other scores</h2>{_agreements(outcome)}"
-        f"<h2>Favoured and punished operators</h2><p class='soft'>Places, as shares of all networks, by which the supernet ranks "
-        f"networks of an operator higher (+) or lower (-) than training alone, with 95 % intervals</p>{_biases(outcome)}"
+        f"<h2>Favoured and punished operators</h2><p class='soft'>Places, as shares of all networks, by which the supernet "
+        f"ranks networks of an operator higher (+) or lower (-) than training alone, with 95 % intervals</p>{_biases(outcome)}"
         f"<h2>Networks</h2>{_networks(outcome.rows)}</html>",
     )
 
@@ -60,7 +60,9 @@ def _card(name: str, value: float, low: float, high: float) -> str:
 
 def _agreements(outcome: RankingOutcome) -> str:
     def cells(found: Agreement) -> str:
-        return f"<td class='n'>{found.tau:.2f} [{found.tau_low:.2f}, {found.tau_high:.2f}]</td><td class='n'>{found.rho:.2f}</td>"
+        return (
+            f"<td class='n'>{found.tau:.2f} [{found.tau_low:.2f}, {found.tau_high:.2f}]</td><td class='n'>{found.rho:.2f}</td>"
+        )
 
     rows = "".join(
         f"<tr><td>{escape(name)}</td>{cells(found)}{cells(outcome.similar[name])}</tr>"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from nas.errors import NasError
@@ -59,11 +58,11 @@ def train_with_tune(
 def _counter(told: Callable[[int], None]) -> Any:
     from ray import tune
 
-    class Counter(tune.Callback):
+    class Counter(tune.Callback):  # type: ignore[misc]
         """Tells how many trials are done."""
 
         def __init__(self) -> None:
-            self.done: set[Path] = set()
+            self.done: set[str] = set()
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             self.done.add(trial.trial_id)

@@ -106,7 +106,18 @@ class Attention(nn.Module):
     only (Swin V2). `out`: the projection of the result with a bias, plain without, or none (HaloNet projects later).
     """
 
-    head_symmetries: ClassVar = ((("q.weight", 0), ("q.bias", 0), ("k.weight", 0), ("k.bias", 0), ("v.weight", 0), ("v.bias", 0), ("position.table", 2), ("out.weight", 1)),)
+    head_symmetries: ClassVar = (
+        (
+            ("q.weight", 0),
+            ("q.bias", 0),
+            ("k.weight", 0),
+            ("k.bias", 0),
+            ("v.weight", 0),
+            ("v.bias", 0),
+            ("position.table", 2),
+            ("out.weight", 1),
+        ),
+    )
 
     def __init__(
         self, width: int, reach: int, *, heads: int, usual: str = "none", usual_lepe: int = 0, **chosen: Unpack[Modifiers]

@@ -130,9 +130,7 @@ def source_names() -> list[str]:
     return sorted(_SOURCES)
 
 
-def load_data(
-    spec: str, side: int, train_images: int | None = None, validation_images: int | None = None
-) -> DataSplits:
+def load_data(spec: str, side: int, train_images: int | None = None, validation_images: int | None = None) -> DataSplits:
     """The splits of `digits`, `folder:PATH`, `parquet:PATH` or `hub:NAME`, at side x side pixels.
 
     Without a test set of its own a source gives a fifth of its images to the test, and a fifth of the rest ranks the

@@ -18,9 +18,7 @@ def complexity(draw: Draw) -> StepPlan:
     turn = draw.step % (2 * LEVELS - 2)
     level = min(turn, 2 * LEVELS - 2 - turn)
     rng = draw.rng("complexity")
-    networks = [
-        sorted((draw.space.sample(rng) for _ in range(LEVELS)), key=block_macs)[level] for _ in range(draw.networks)
-    ]
+    networks = [sorted((draw.space.sample(rng) for _ in range(LEVELS)), key=block_macs)[level] for _ in range(draw.networks)]
     if level in (0, LEVELS - 1):
         networks[0] = draw.space.smallest(rng) if level == 0 else draw.space.largest(rng)
     return StepPlan(tuple(Lesson(architecture=each, weight=1.0 / draw.networks) for each in networks))

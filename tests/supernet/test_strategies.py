@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -99,7 +100,7 @@ def test_nested_networks_are_prefixes_of_each_other(miniature: SearchSpace) -> N
     for step in range(5):
         grains = [supernet.cuts(lesson.architecture) for lesson in plan_of("nested", miniature, step).lessons]
         assert len(grains) == 4
-        for large, small in zip(grains, grains[1:], strict=False):
+        for large, small in itertools.pairwise(grains):
             assert {key for key, _ in small.values()} <= {key for key, _ in large.values()}
         sizes = [sum(supernet.store[key][cut].numel() for key, cut in grain.values()) for grain in grains]
         assert sizes == sorted(sizes, reverse=True)

@@ -176,7 +176,9 @@ def test_a_loss_that_is_not_finite_stops_the_training(miniature: SearchSpace, fe
     supernet = Supernet(miniature, 10, 1)
     with torch.no_grad():
         supernet.store["head/linear/bias"].fill_(float("nan"))
-    with pytest.raises(NasError, match=r"the loss is nan at step 0, before the first checkpoint: lower the learning rate \(now 0\.003"):
+    with pytest.raises(
+        NasError, match=r"the loss is nan at step 0, before the first checkpoint: lower the learning rate \(now 0\.003"
+    ):
         train(supernet, few(64), RECIPE, tmp_path / "checkpoint")
     assert not (tmp_path / "checkpoint").exists()
 

@@ -55,7 +55,7 @@ def test_without_a_launcher_there_is_one_worker(monkeypatch: pytest.MonkeyPatch)
 def test_half_a_launch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("RANK", raising=False)
-    with pytest.raises(UsageError, match="RANK.*torchrun"), launched():
+    with pytest.raises(UsageError, match=r"RANK.*torchrun"), launched():
         pass
 
 
@@ -64,4 +64,10 @@ def test_a_batch_that_cannot_be_shared_is_refused(miniature: SearchSpace, few: F
         size = 8
 
     with pytest.raises(UsageError, match="raise the batch to at least 24"):
-        train(Supernet(miniature, 10, 1), few(64), TrainingRecipe(batch=16, random_architectures=1), tmp_path / "c", workers=Many())
+        train(
+            Supernet(miniature, 10, 1),
+            few(64),
+            TrainingRecipe(batch=16, random_architectures=1),
+            tmp_path / "c",
+            workers=Many(),
+        )

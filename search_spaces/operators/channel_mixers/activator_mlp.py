@@ -25,7 +25,17 @@ class ActivatorMLP(nn.Module):
     With hidden width E = expansion * C: parameters 3 C E + 4 E + C, MACs 3 H W C E.
     """
 
-    symmetries: ClassVar = ((("value.weight", 0), ("value.bias", 0), ("gate.weight", 0), ("gate.bias", 0), ("norm.weight", 0), ("norm.bias", 0), ("reduce.weight", 1)),)
+    symmetries: ClassVar = (
+        (
+            ("value.weight", 0),
+            ("value.bias", 0),
+            ("gate.weight", 0),
+            ("gate.bias", 0),
+            ("norm.weight", 0),
+            ("norm.bias", 0),
+            ("reduce.weight", 1),
+        ),
+    )
 
     def __init__(self, width: int, size: int, *, expansion: int) -> None:
         super().__init__()

@@ -35,7 +35,9 @@ class ConvMLP(nn.Module):
     it is no multiple (A2Mamba): parameters 2 C E + 11 E + C, MACs H W (2 C E + 9 E).
     """
 
-    symmetries: ClassVar = ((("expand.weight", 0), ("expand.bias", 0), ("conv.weight", 0), ("conv.bias", 0), ("reduce.weight", 1)),)
+    symmetries: ClassVar = (
+        (("expand.weight", 0), ("expand.bias", 0), ("conv.weight", 0), ("conv.bias", 0), ("reduce.weight", 1)),
+    )
 
     def __init__(
         self,

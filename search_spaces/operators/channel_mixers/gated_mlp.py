@@ -36,7 +36,19 @@ class GatedMLP(nn.Module):
     H W (3 C E + 9 E), the last only with the convolution.
     """
 
-    symmetries: ClassVar = ((("value.weight", 0), ("value.bias", 0), ("gate.weight", 0), ("gate.bias", 0), ("conv.weight", 0), ("conv.bias", 0), ("norm.weight", 0), ("norm.bias", 0), ("reduce.weight", 1)),)
+    symmetries: ClassVar = (
+        (
+            ("value.weight", 0),
+            ("value.bias", 0),
+            ("gate.weight", 0),
+            ("gate.bias", 0),
+            ("conv.weight", 0),
+            ("conv.bias", 0),
+            ("norm.weight", 0),
+            ("norm.bias", 0),
+            ("reduce.weight", 1),
+        ),
+    )
 
     def __init__(
         self,

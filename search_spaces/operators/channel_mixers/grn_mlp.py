@@ -28,7 +28,17 @@ class ResponseMLP(nn.Module):
     2 C E + 3 E + C (and 10 E for the convolution), MACs H W (2 C E + 9 E), the last only with the convolution.
     """
 
-    symmetries: ClassVar = ((("expand.weight", 0), ("expand.bias", 0), ("conv.weight", 0), ("conv.bias", 0), ("response_scale", 0), ("response_shift", 0), ("reduce.weight", 1)),)
+    symmetries: ClassVar = (
+        (
+            ("expand.weight", 0),
+            ("expand.bias", 0),
+            ("conv.weight", 0),
+            ("conv.bias", 0),
+            ("response_scale", 0),
+            ("response_shift", 0),
+            ("reduce.weight", 1),
+        ),
+    )
 
     def __init__(self, width: int, size: int, *, expansion: int, conv: bool = False) -> None:
         super().__init__()

@@ -51,7 +51,9 @@ class MLP(nn.Module):
     without bias; batch norms add 2 E + 2 C, a layer norm 2 C), MACs 2 H W C E.
     """
 
-    symmetries: ClassVar = ((("expand.weight", 0), ("expand.bias", 0), ("expand_norm.weight", 0), ("expand_norm.bias", 0), ("reduce.weight", 1)),)
+    symmetries: ClassVar = (
+        (("expand.weight", 0), ("expand.bias", 0), ("expand_norm.weight", 0), ("expand_norm.bias", 0), ("reduce.weight", 1)),
+    )
 
     def __init__(
         self,

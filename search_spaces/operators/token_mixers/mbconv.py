@@ -64,7 +64,20 @@ class MBConv(nn.Module):
     hidden width E = ratio * C: MACs H W (2 C E + E kernel^2) + 2 E E / squeeze.
     """
 
-    symmetries: ClassVar = ((("expand.weight", 0), ("expand_norm.weight", 0), ("expand_norm.bias", 0), ("depthwise.weight", 0), ("depthwise_norm.weight", 0), ("depthwise_norm.bias", 0), ("squeeze.reduce.weight", 1), ("squeeze.expand.weight", 0), ("squeeze.expand.bias", 0), ("reduce.weight", 1)),)
+    symmetries: ClassVar = (
+        (
+            ("expand.weight", 0),
+            ("expand_norm.weight", 0),
+            ("expand_norm.bias", 0),
+            ("depthwise.weight", 0),
+            ("depthwise_norm.weight", 0),
+            ("depthwise_norm.bias", 0),
+            ("squeeze.reduce.weight", 1),
+            ("squeeze.expand.weight", 0),
+            ("squeeze.expand.bias", 0),
+            ("reduce.weight", 1),
+        ),
+    )
 
     def __init__(
         self,

@@ -39,7 +39,8 @@ def search(
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.", metavar="RUN")] = None,
     latency_table: Annotated[Path | None, typer.Option(help="A table of `nas profile`, instead of profiling.")] = None,
     supernet: Annotated[
-        Path | None, typer.Option(help="Search the supernet of this run, its space and data, instead of training one.", metavar="RUN")
+        Path | None,
+        typer.Option(help="Search the supernet of this run, its space and data, instead of training one.", metavar="RUN"),
     ] = None,
     ray: Annotated[str | None, typer.Option(help="Evaluate on Ray: local, auto, or an address.", metavar="ADDRESS")] = None,
     workers: Annotated[int, typer.Option(help="Ray workers.")] = 1,

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from nas.supernet.recipe import TrainingRecipe
 
 Ray = Annotated[str | None, typer.Option(help="Work on Ray: local, auto, or an address.", metavar="ADDRESS")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of a worker (default: all cores, shared by the workers).")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads of a worker (default: all cores, shared by the workers).")
+]
 
 
 @app.command()
@@ -97,9 +99,7 @@ def rank(
     if workers > 1 and ray is None:
         raise UsageError(f"{workers} workers need Ray: add --ray local or an address, or leave --workers away")
     recipe = FinetuneRecipe(epochs=epochs, batch=batch, learning_rate=learning_rate, augment=augment, seed=seed)
-    options = RankOptions(
-        probes=probes, recipe=recipe, seed=seed, ray=ray, workers=workers, threads=_threads(threads, workers)
-    )
+    options = RankOptions(probes=probes, recipe=recipe, seed=seed, ray=ray, workers=workers, threads=_threads(threads, workers))
     opened, talk = Run.open(run), reporter()
     try:
         found = Ranking(SearchRun(opened.path, opened.config(), talk), options, talk).run()
@@ -165,9 +165,7 @@ def _value(name: str, text: str, kind: type) -> Any:
         raise UsageError(f"{name} must be a number, got {text!r}") from error
 
 
-def _config(
-    space: str, data: str, recipe: TrainingRecipe, ray: str | None, workers: int, threads: int | None
-) -> SearchConfig:
+def _config(space: str, data: str, recipe: TrainingRecipe, ray: str | None, workers: int, threads: int | None) -> SearchConfig:
     from nas.results.config import SearchConfig, versions
     from nas.search_spaces.presets import load_space
 
