@@ -51,7 +51,6 @@ class Proxy:
                 f"and labels {tuple(labels.shape)}"
             )
         own = copy.deepcopy(network).train().requires_grad_(True)
-        own.zero_grad()
         like = next(own.parameters(), images)
         images = images.detach().to(like.device, like.dtype)
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())), torch.enable_grad():

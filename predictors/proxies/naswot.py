@@ -24,7 +24,8 @@ def naswot(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     (`RECTIFIERS` and `SATURATING`: GELU, SiLU, hard-swish, sigmoid gates and so on), as modules or as calls of functions:
     where the input is positive a rectifier passes it on, and a gate is more open than closed. Softmax is not element-wise
     and has no code. Activations that do not depend on the images, as in position biases, are left out. Batch norm uses the
-    batch's statistics, as in the official code.
+    batch's statistics, as in the official code. An axis that holds the images is taken to run through them slowest; an
+    operator that folds something else before them (scattering) gets the bits of some of its activations swapped.
 
     K holds integers, so that its determinant is an integer too: a regular K has at least log 1 = 0. A singular one, for a
     network without activations or an image that comes twice, counts as 0.
