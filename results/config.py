@@ -22,7 +22,7 @@ from nas.predictors.target import Target
 from nas.search.types import Budgets
 from nas.search_spaces.space import SearchSpace
 from nas.supernet.finetune import FinetuneRecipe
-from nas.supernet.training import TrainingRecipe
+from nas.supernet.recipe import TrainingRecipe
 
 FORMAT = "nas-run"
 VERSION = 1
@@ -38,6 +38,8 @@ class SearchConfig:
 
     space: Mapping[str, Any]
     data: str = "digits"
+    train_images: int | None = None
+    validation_images: int | None = None
     target: str = "cpu:eager"
     budgets: Mapping[str, float] = field(default_factory=dict)
     strategy: str = "evolution"
@@ -50,6 +52,7 @@ class SearchConfig:
     profile_held_out: int = 20
     profile_seconds: float | None = None
     latency_table: str | None = None
+    supernet: str | None = None
     ray: str | None = None
     workers: int = 1
     threads: int = 1
@@ -75,6 +78,9 @@ class SearchConfig:
             for name in names:
                 if name not in known:
                     raise UnknownNameError(what, name, known)
+        for name in ("train_images", "validation_images"):
+            if (getattr(self, name) or 1) < 1:
+                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
         Budgets(self.budgets)
         Target.parse(self.target)
         if self.workers > 1 and self.ray is None:

@@ -12,7 +12,8 @@ from nas.quantities import format_duration
 from nas.results.config import SearchConfig
 from nas.search.evaluation import SupernetEvaluator
 from nas.supernet.data import DataSplits
-from nas.supernet.sandwich import Sandwich, step_architectures
+from nas.supernet.step import StepOptions, StepRunner
+from nas.supernet.strategies import Draw, training_strategy
 from nas.supernet.supernet import Supernet
 from nas.supernet.training import one_thread_an_operation
 
@@ -50,22 +51,32 @@ def estimate(
 ) -> Estimate:
     """Time a sandwich step and an evaluation on this machine; the supernet's weights stay as they are."""
     step = _step_seconds(config, supernet, data) if epochs_left else 0.0
-    steps = math.ceil(len(data.train) / config.training.batch)
-    training = epochs_left * (steps * step + 2.0)
+    training = epochs_left * _epoch_seconds(config, data, step)
     workers = config.workers if config.ray else 1
     evaluating = evaluations_left * _evaluation_seconds(config, supernet, data) / workers if evaluations_left else 0.0
-    per_image = step / config.training.batch / (config.training.random_architectures + 2)
+    per_image = step / config.training.batch / config.training.networks
     return Estimate(profiling, training, evaluating, config.finetuning.epochs * len(data.train) * per_image)
+
+
+def training_seconds(config: SearchConfig, supernet: Supernet, data: DataSplits, epochs: int) -> float:
+    """Expected seconds of some epochs by one worker."""
+    return epochs * _epoch_seconds(config, data, _step_seconds(config, supernet, data))
+
+
+def _epoch_seconds(config: SearchConfig, data: DataSplits, step: float) -> float:
+    """All steps, and two seconds for the validation of the corners."""
+    return math.ceil(len(data.train) / config.training.batch) * step + 2.0
 
 
 def _step_seconds(config: SearchConfig, supernet: Supernet, data: DataSplits) -> float:
     batch = data.train.take(torch.arange(min(config.training.batch, len(data.train))))
     supernet.train()
-    drawn = step_architectures(supernet, config.seed, -1, config.training.random_architectures)
-    with one_thread_an_operation(), Sandwich(supernet, data, config.threads) as sandwich:
-        sandwich.backward(drawn, batch.images, batch.labels)
+    draw = Draw(supernet.space, config.seed, -1, 1, config.training.networks)
+    plan = training_strategy(config.training.strategy).plan(draw)
+    with one_thread_an_operation(), StepRunner(supernet, data, StepOptions(threads=config.threads)) as runner:
+        runner.backward(plan, batch.images, batch.labels)
         began = time.perf_counter()
-        sandwich.backward(drawn, batch.images, batch.labels)
+        runner.backward(plan, batch.images, batch.labels)
     for parameter in supernet.parameters():
         parameter.grad = None
     return time.perf_counter() - began

@@ -14,7 +14,7 @@ from nas.errors import FileError
 from nas.results.sources import BUILTINS, Definition, Import, Reference, Source, is_module, references, resolve, source
 
 REGISTRY = "nas.search_spaces.registry"
-SEARCH_ATTRIBUTES = frozenset({"centred"})
+SEARCH_ATTRIBUTES = frozenset({"centred", "symmetries", "head_symmetries"})
 OPTIONAL = frozenset({"safetensors"})
 _Edit = tuple[int, int, bytes]
 

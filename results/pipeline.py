@@ -16,15 +16,15 @@ from pathlib import Path
 import torch
 
 from nas.errors import FileError, InfeasibleError, NasError, UsageError
-from nas.files import read_json, write_json
+from nas.files import copy_file, read_json, write_json
 from nas.predictors.latency_predictor import LatencyPredictor
 from nas.predictors.latency_profile import profile
 from nas.predictors.latency_table import HELD_OUT, LatencyTable
 from nas.predictors.target import Target
 from nas.progress import Reporter, Silent, Step
-from nas.quantities import format_time
+from nas.quantities import format_duration, format_time
 from nas.results.config import SearchConfig
-from nas.results.estimate import estimate
+from nas.results.estimate import estimate, training_seconds
 from nas.results.feasibility import fastest, require_latency, require_table
 from nas.results.run import Run
 from nas.results.selection import MEASURED_A_ROUND, Selection, Winner
@@ -40,8 +40,11 @@ from nas.search.types import Budgets, Problem, Trial
 from nas.search_spaces.architecture import Architecture
 from nas.supernet.checkpoint import read_progress
 from nas.supernet.data import DataSplits, load_data
+from nas.supernet.step import Teacher
 from nas.supernet.supernet import Supernet
-from nas.supernet.training import TrainingHistory, train, trained_epochs
+from nas.supernet.teachers import teacher
+from nas.supernet.training import TrainingHistory, require_trainable, train, trained_epochs
+from nas.supernet.workers import launched
 
 EXTRA_ROUNDS = 3
 CONFIDENCE = 0.95
@@ -94,12 +97,18 @@ class SearchRun:
     @cached_property
     def data(self) -> DataSplits:
         """The images, read once."""
-        return load_data(self.config.data, max(self.space.resolutions))
+        config = self.config
+        return load_data(config.data, max(self.space.resolutions), config.train_images, config.validation_images)
 
     @cached_property
     def supernet(self) -> Supernet:
         """The shared weights."""
         return Supernet(self.space, len(self.data.classes), self.data.in_channels, seed=self.config.seed)
+
+    @cached_property
+    def teacher(self) -> Teacher | None:
+        """The network from outside that the supernet learns from, if there is one. Raises what `teachers.teacher` raises."""
+        return teacher(self.config.training.teacher, self.data)
 
     @property
     def outputs(self) -> tuple[int, int]:
@@ -109,6 +118,8 @@ class SearchRun:
     def start(self) -> None:
         """Read the data, make the folder, and write down what was asked for."""
         create(self.config.strategy, self.problem_without_latency, self.config.seed)
+        require_trainable(self.config.training, self.data, self.config.workers)
+        _ = self.teacher
         fingerprint = self.data.fingerprint
         if self.config.data_fingerprint and self.config.data_fingerprint != fingerprint:
             raise UsageError(f"data {self.config.data!r} has changed since the run began: start a new run with another --out")
@@ -178,12 +189,49 @@ class SearchRun:
         self.reporter.note(f"the rest takes {estimate(self.config, self.supernet, self.data, 0.0, epochs, evaluations)}")
 
     def train(self) -> None:
-        """Train the supernet, or go on with its checkpoint."""
-        with self.phase("Supernet") as step:
+        """Train the supernet, or go on with its checkpoint; by all workers that `torchrun` or Ray Train has started."""
+        config = self.config
+        if config.supernet is not None and not self.folder.checkpoint.exists():
+            copy_file(Run.open(config.supernet).checkpoint, self.folder.checkpoint)
+        with self.phase("Supernet") as step, launched() as workers:
             self.history = train(
-                self.supernet, self.data, self.config.training, self.folder.checkpoint, step, self.config.threads
-            )
+                self.supernet, self.data, config.training, self.folder.checkpoint, step, config.threads,
+                teacher=self.teacher, workers=workers,
+            )  # fmt: skip
+        for row in self.history.rollbacks:
+            self.reporter.note(f"the loss diverged at step {row['step']:.0f}: went back to step {row['to']:.0f}")
         self.supernet.eval()
+
+    def train_supernet(self) -> TrainingHistory:
+        """The supernet's training alone, as `nas train` does it: one worker, those of `torchrun`, or of Ray Train.
+
+        Under `torchrun` every worker calls this on the same folder. Raises what reading the data and training raise.
+        """
+        config = self.config
+        with _threads(config.threads), launched() as workers:
+            if workers.rank == 0:
+                self.start()
+                left = config.training.epochs - trained_epochs(self.folder.checkpoint)
+                if left:
+                    seconds = training_seconds(config, self.supernet, self.data, left) / max(config.workers, workers.size)
+                    self.reporter.note(f"{left} epochs take about {format_duration(seconds)}")
+            workers.wait()
+            if config.ray is not None and workers.size == 1:
+                from nas.results.ray_training import train_with_ray
+
+                train_with_ray(self.folder.path, config.ray, config.workers, config.threads)
+            self.train()
+        return self.history
+
+    def require_trained(self) -> None:
+        """Read the supernet's weights. Raises FileError where its training is not finished."""
+        done, wanted = trained_epochs(self.folder.checkpoint), self.config.training.epochs
+        if done < wanted:
+            raise FileError(
+                f"the supernet of {self.folder.path} has {done} of {wanted} epochs behind it: "
+                f"`nas train --resume {self.folder.path}` trains it"
+            )
+        self.train()
 
     @cached_property
     def problem_without_latency(self) -> Problem:

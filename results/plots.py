@@ -14,7 +14,7 @@ from nas.results.draw import to_svg
 from nas.results.front import hypervolume, pareto
 from nas.results.report_data import CandidatePoint, TrainingPoint
 
-_DOT, _FAINT, _FRONT, _BUDGET, _STAR = "#4878a8", "#c3c9d1", "#c8553d", "#7a7a7a", "#f2b134"
+DOT, _FAINT, FRONT, _BUDGET, _STAR = "#4878a8", "#c3c9d1", "#c8553d", "#7a7a7a", "#f2b134"
 _CHECKPOINTS = 100
 _STYLE = {
     "svg.fonttype": "path",
@@ -35,15 +35,15 @@ def front_plot(candidates: Sequence[CandidatePoint], budget: float | None, winne
 
     def paint(axes: Axes) -> None:
         scale, unit = time_axis([c.latency for c in candidates] + ([budget] if budget else []))
-        for feasible, colour, label in ((False, _FAINT, "over a budget"), (True, _DOT, "within the budgets")):
+        for feasible, colour, label in ((False, _FAINT, "over a budget"), (True, DOT, "within the budgets")):
             part = [c for c in candidates if c.feasible == feasible]
             xs, ys = [c.latency / scale for c in part], [c.accuracy for c in part]
             if part:
                 axes.scatter(xs, ys, s=14, color=colour, alpha=0.75, linewidths=0, label=f"{label} ({len(part)})")
         front = [candidates[i] for i in pareto([(c.latency, c.accuracy) for c in candidates])]
         xs, ys = [c.latency / scale for c in front], [c.accuracy for c in front]
-        axes.step(xs, ys, where="post", color=_FRONT, linewidth=1.3, label=f"Pareto front ({len(front)})")
-        axes.scatter(xs, ys, s=18, color=_FRONT, linewidths=0, zorder=3)
+        axes.step(xs, ys, where="post", color=FRONT, linewidth=1.3, label=f"Pareto front ({len(front)})")
+        axes.scatter(xs, ys, s=18, color=FRONT, linewidths=0, zorder=3)
         if budget:
             axes.axvline(budget / scale, color=_BUDGET, linestyle="--", linewidth=1.1, label=f"budget {format_time(budget)}")
         for chosen in [c for c in candidates if c.digest == winner][:1]:
@@ -53,7 +53,7 @@ def front_plot(candidates: Sequence[CandidatePoint], budget: float | None, winne
         axes.set_ylabel("accuracy on validation data")
         axes.legend(loc="lower right")
 
-    return _plot(paint, 7.4, 4.2)
+    return plot(paint, 7.4, 4.2)
 
 
 def latency_plot(held_out: Sequence[tuple[float, float]]) -> str:
@@ -66,7 +66,7 @@ def latency_plot(held_out: Sequence[tuple[float, float]]) -> str:
         axes.fill_between([low, high], [0.9 * low, 0.9 * high], [1.1 * low, 1.1 * high], color="#e3ebf3", label="within 10 %")
         axes.plot([low, high], [low, high], color=_BUDGET, linewidth=1)
         axes.scatter(
-            measured, predicted, s=20, color=_DOT, alpha=0.85, linewidths=0, label=f"held-out networks ({len(held_out)})"
+            measured, predicted, s=20, color=DOT, alpha=0.85, linewidths=0, label=f"held-out networks ({len(held_out)})"
         )
         axes.set_xlim(low, high)
         axes.set_ylim(low, high)
@@ -75,7 +75,7 @@ def latency_plot(held_out: Sequence[tuple[float, float]]) -> str:
         axes.set_ylabel(f"predicted ({unit})")
         axes.legend(loc="upper left")
 
-    return _plot(paint, 4.6, 4.4)
+    return plot(paint, 4.6, 4.4)
 
 
 def progress_plot(candidates: Sequence[CandidatePoint], budget: float | None) -> str:
@@ -87,7 +87,7 @@ def progress_plot(candidates: Sequence[CandidatePoint], budget: float | None) ->
     best = [max((c.accuracy for c in ordered[: n + 1] if c.feasible), default=float("nan")) for n in range(len(ordered))]
 
     def paint(axes: Axes) -> None:
-        lines = axes.step(range(1, len(best) + 1), best, where="post", color=_FRONT, label="best accuracy within the budgets")
+        lines = axes.step(range(1, len(best) + 1), best, where="post", color=FRONT, label="best accuracy within the budgets")
         axes.set_xlabel("evaluations")
         axes.set_ylabel("accuracy on validation data")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -95,18 +95,18 @@ def progress_plot(candidates: Sequence[CandidatePoint], budget: float | None) ->
         right.grid(visible=False)
         right.spines["right"].set_visible(True)
         top = max(volumes) or 1.0
-        lines += right.plot(counts, [v / top for v in volumes], color=_DOT, label="hypervolume (of its final value)")
+        lines += right.plot(counts, [v / top for v in volumes], color=DOT, label="hypervolume (of its final value)")
         right.set_ylim(0, 1.05)
         axes.legend(handles=lines, loc="lower right")
 
-    return _plot(paint, 7.4, 3.2)
+    return plot(paint, 7.4, 3.2)
 
 
 def training_plot(rows: Sequence[TrainingPoint]) -> str:
     """Loss and accuracy of the supernet over its epochs."""
 
     def paint(axes: Axes) -> None:
-        lines = axes.plot([r.epoch for r in rows], [r.loss for r in rows], color=_FRONT, label="loss")
+        lines = axes.plot([r.epoch for r in rows], [r.loss for r in rows], color=FRONT, label="loss")
         axes.set_xlabel("epoch")
         axes.set_ylabel("loss")
         known = [(r.epoch, r.accuracy) for r in rows if r.accuracy is not None]
@@ -115,10 +115,10 @@ def training_plot(rows: Sequence[TrainingPoint]) -> str:
             right.grid(visible=False)
             right.spines["right"].set_visible(True)
             right.set_ylabel("accuracy")
-            lines += right.plot(*zip(*known, strict=True), color=_DOT, label="accuracy on validation data")
+            lines += right.plot(*zip(*known, strict=True), color=DOT, label="accuracy on validation data")
         axes.legend(handles=lines, loc="center right")
 
-    return _plot(paint, 7.4, 3.0)
+    return plot(paint, 7.4, 3.0)
 
 
 def time_axis(seconds: Sequence[float]) -> tuple[float, str]:
@@ -127,7 +127,8 @@ def time_axis(seconds: Sequence[float]) -> tuple[float, str]:
     return (1.0, "s") if largest >= 1 else (1e-3, "ms") if largest >= 1e-3 else (1e-6, "µs")
 
 
-def _plot(paint: Callable[[Axes], None], width: float, height: float) -> str:
+def plot(paint: Callable[[Axes], None], width: float, height: float) -> str:
+    """What `paint` draws on axes of so many inches, as SVG."""
     with rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         paint(figure.add_subplot())

@@ -27,7 +27,7 @@ _LABELS = {
 _FRACTIONS = frozenset({"mape", "within_5", "within_10", "coverage_90"})
 _ROWS = 50
 
-_CSS = """
+CSS = """
 :root { color-scheme: light dark; --ink: #22262b; --soft: #5b6470; --line: #dde1e7; --card: #f6f7f9; --page: #fff;
   --good: #1f7a4d; --bad: #b3362b; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e8eaed; --soft: #a5adb8; --line: #3a4048; --card: #262a30;
@@ -73,7 +73,7 @@ def render(data: ReportData) -> str:
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(data.title)}</title>\n'
-        f"<style>{_CSS}</style>\n</head>\n<body>\n{_headline(data)}\n{body}\n</body>\n</html>\n"
+        f"<style>{CSS}</style>\n</head>\n<body>\n{_headline(data)}\n{body}\n</body>\n</html>\n"
     )
 
 

@@ -85,9 +85,11 @@ class Backbone(nn.Module):
             return values[self.plan[-1][0]]
         return [values[name].permute(0, 3, 1, 2) for name in self.feature_info.module_name()]
 
-    def run_node(self, name: str, inputs: tuple[str, ...], values: dict[str, Tensor]) -> None:
-        """Run a node of the plan on the `values` of those before it, and add what it gives."""
-        found = self.nodes[name](*(values[source] for source in inputs))
+    def run_node(
+        self, name: str, inputs: tuple[str, ...], values: dict[str, Tensor], call: Callable[..., Any] | None = None
+    ) -> None:
+        """Run a node of the plan, or `call` in its place, on the `values` of those before it, and add what it gives."""
+        found = (call or self.nodes[name])(*(values[source] for source in inputs))
         if isinstance(found, tuple):
             found, values[self.emits[name]] = found
         values[name] = found

@@ -15,13 +15,20 @@ from nas.errors import FileError
 from nas.files import write_tensors
 
 FORMAT = "nas-checkpoint"
-VERSION = 1
+VERSION = 2
 
 
 def save_checkpoint(
-    path: Path, module: nn.Module, optimizer: torch.optim.Optimizer | None, identity: str, progress: Mapping[str, Any]
+    path: Path,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer | None,
+    identity: str,
+    progress: Mapping[str, Any],
+    averages: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write weights, optimiser state and `progress` (JSON values) atomically; `identity` names the run they belong to.
+    """Write weights, their averages, optimiser state and `progress` (JSON values) atomically.
+
+    `identity` names the run they belong to.
 
     Raises FileError where the disk is full or the folder cannot be written.
     """
@@ -30,12 +37,15 @@ def save_checkpoint(
     for parameter, state in optimizer.state.items() if optimizer is not None else ():
         for key, value in state.items():
             tensors[f"optimizer/{key}/{names[parameter]}"] = value.detach().contiguous()
+    tensors |= {f"average/{name}": tensor.detach().contiguous() for name, tensor in (averages or {}).items()}
     header = {"format": FORMAT, "version": str(VERSION), "identity": identity, "progress": json.dumps(progress)}
     write_tensors(path, tensors, header)
 
 
-def load_checkpoint(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer | None, identity: str) -> dict[str, Any]:
-    """Fill module and optimiser from a checkpoint and return its progress.
+def load_checkpoint(
+    path: Path, module: nn.Module, optimizer: torch.optim.Optimizer | None, identity: str
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Fill module and optimiser from a checkpoint; returns its progress, and the averages of the weights by name.
 
     Raises FileError where the file is truncated, of another program or version, or of another run.
     """
@@ -49,7 +59,8 @@ def load_checkpoint(path: Path, module: nn.Module, optimizer: torch.optim.Optimi
     module.load_state_dict({key[7:]: value for key, value in tensors.items() if key.startswith("weight/")})
     if optimizer is not None:
         _restore(module, optimizer, tensors)
-    return dict(json.loads(header["progress"]))
+    averages = {key.removeprefix("average/"): value for key, value in tensors.items() if key.startswith("average/")}
+    return dict(json.loads(header["progress"])), averages
 
 
 def read_progress(path: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nas.errors import NasError
+from nas.supernet.augmentation import Augmentation
 from nas.supernet.calibration import score
 from nas.supernet.checkpoint import load_checkpoint, save_checkpoint
 from nas.supernet.data import DataSplits
@@ -22,7 +23,7 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneRecipe:
-    """How one network is trained: AdamW, linear warm-up, cosine decay to zero, label smoothing, moved and mirrored images."""
+    """How one network is trained: AdamW, linear warm-up, cosine decay to zero, label smoothing, augmented images."""
 
     epochs: int = 6
     batch: int = 32
@@ -31,6 +32,7 @@ class FinetuneRecipe:
     warmup: float = 0.1
     label_smoothing: float = 0.1
     gradient_clip: float = 5.0
+    augment: str = "move"
     seed: int = 0
 
 
@@ -49,13 +51,14 @@ def finetune(
     NasError where the loss is not finite.
     """
     optimizer = adamw(network, recipe.learning_rate, recipe.weight_decay, (0.9, 0.999))
+    augment = Augmentation(recipe.augment, data)
     steps = max(1, math.ceil(len(data.train) / recipe.batch))
     done, rows = 0, []
     if checkpoint.exists():
-        saved = load_checkpoint(checkpoint, network, optimizer, identity)
+        saved, _ = load_checkpoint(checkpoint, network, optimizer, identity)
         done, rows = int(saved["epoch"]), list(saved["rows"])
     for epoch in range(done, recipe.epochs):
-        loss = _epoch(network, data, recipe, optimizer, resolution, epoch, steps, progress)
+        loss = _epoch(network, data, augment, recipe, optimizer, resolution, epoch, steps, progress)
         accuracy = score(network, data, data.validation, resolution).accuracy
         rows.append({"epoch": float(epoch + 1), "loss": loss, "accuracy": accuracy})
         save_checkpoint(checkpoint, network, optimizer, identity, {"epoch": epoch + 1, "rows": rows})
@@ -66,6 +69,7 @@ def finetune(
 def _epoch(
     network: nn.Module,
     data: DataSplits,
+    augment: Augmentation,
     recipe: FinetuneRecipe,
     optimizer: torch.optim.Optimizer,
     resolution: int,
@@ -82,9 +86,10 @@ def _epoch(
         for group in optimizer.param_groups:
             group["lr"] = warm_cosine(recipe.learning_rate, recipe.warmup, step, steps * recipe.epochs)
         batch = data.train.take(order[index * recipe.batch : (index + 1) * recipe.batch])
-        images = data.prepare(data.augment(batch.images, generator), resolution)
+        images, labels = augment(batch.images, batch.labels, recipe.seed * 1_000_003 + step)
         optimizer.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(network(images), batch.labels, label_smoothing=recipe.label_smoothing)
+        logits = network(data.prepare(images, resolution))
+        loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise NasError(f"the loss is {value} at step {step}: lower the learning rate (now {recipe.learning_rate:g})")

@@ -10,16 +10,18 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
 
 from nas.errors import SpaceError
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import Backbone
-from nas.search_spaces.graph import Node
+from nas.search_spaces.graph import IMAGE, Node
 from nas.search_spaces.space import SearchSpace
 from nas.supernet.skeleton import Skeletons, freeze_statistics
 from nas.supernet.store import parameter_store
@@ -63,6 +65,25 @@ class Supernet(nn.Module):
         network.train(self.training)
         # Copies of one skeleton hold the same `meta` tensors, which does not make them share weights.
         return functional_call(network, parts, (image,), tie_weights=False)
+
+    def run_checkpointed(self, image: Tensor, architecture: Architecture, parts: dict[str, Tensor]) -> Tensor:
+        """As `run`, but of each node only the inputs are kept for the backward pass, which computes the rest again."""
+        network, _ = self._network(architecture)
+        network.train(self.training)
+        owned: dict[str, dict[str, Tensor]] = {name: {} for name, _ in network.plan}
+        for name, part in parts.items():
+            _, node, local = name.split(".", 2)
+            owned[node][local] = part
+
+        values = {IMAGE: image}
+        for name, inputs in network.plan:
+            call = partial(checkpoint, _call, network.nodes[name], owned[name], use_reentrant=False)
+            network.run_node(name, inputs, values, call)
+        return values[network.plan[-1][0]]
+
+    def cuts(self, architecture: Architecture) -> dict[str, tuple[str, Cut]]:
+        """For each parameter of an architecture, the store's tensor and the part of it. Raises SpaceError for a stranger."""
+        return self._network(architecture)[1]
 
     def leaves(self, architecture: Architecture) -> dict[str, Tensor]:
         """The architecture's parameters by name, cut off from the store: what `run` may be differentiated by.
@@ -146,3 +167,7 @@ class Supernet(nn.Module):
                 for name, buffer in module.named_buffers(recurse=False):
                     setattr(module, name, buffer.to(device))
         return network, cuts
+
+
+def _call(module: nn.Module, parts: dict[str, Tensor], *inputs: Tensor) -> Any:
+    return functional_call(module, parts, inputs, tie_weights=False)

@@ -8,44 +8,46 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from nas.errors import NasError
+from nas.errors import UsageError
+from nas.supernet.augmentation import Augmentation
+from nas.supernet.averaging import AveragedWeights
 from nas.supernet.calibration import calibrate, score
 from nas.supernet.checkpoint import load_checkpoint, read_progress, save_checkpoint
 from nas.supernet.data import DataSplits
-from nas.supernet.sandwich import Sandwich, step_architectures
+from nas.supernet.guard import DivergenceGuard
+from nas.supernet.importance import reorder
+from nas.supernet.recipe import TrainingRecipe
 from nas.supernet.schedule import adamw, warm_cosine
+from nas.supernet.step import StepOptions, StepRunner, Teacher
+from nas.supernet.strategies import Draw, training_strategy
 from nas.supernet.supernet import Supernet
+from nas.supernet.workers import Alone, Workers
 
+__all__ = ["Progress", "TrainingHistory", "TrainingRecipe", "train", "trained_epochs"]
+
+SAVE_SECONDS = 60.0
+"""A checkpoint is written at the end of an epoch, and within one where the last is older than this."""
 Progress = Callable[[int, int, str], None]
 """Called with steps done, steps in all, and a word on the state."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingRecipe:
-    """How a supernet is trained: AdamW, linear warm-up, cosine decay to zero."""
-
-    epochs: int = 6
-    batch: int = 32
-    learning_rate: float = 6e-3
-    weight_decay: float = 0.05
-    warmup: float = 0.1
-    gradient_clip: float = 1.0
-    random_architectures: int = 2
-    seed: int = 0
-
-
 @dataclass
 class TrainingHistory:
-    """One row an epoch: epoch, mean loss of the largest, validation accuracy of largest and smallest, seconds."""
+    """One row an epoch: epoch, mean loss of the largest, validation accuracy of largest and smallest, seconds.
+
+    `rollbacks` has a row for each return to a checkpoint: from which step to which, and the loss (-1: not a number).
+    """
 
     rows: list[dict[str, float]]
+    rollbacks: list[dict[str, float]] = field(default_factory=list)
 
 
 def train(
@@ -55,27 +57,25 @@ def train(
     checkpoint: Path,
     progress: Progress | None = None,
     threads: int = 1,
+    *,
+    teacher: Teacher | None = None,
+    workers: Workers | None = None,
 ) -> TrainingHistory:
-    """Train, or go on from `checkpoint`, which is written after every epoch.
+    """Train, or go on from `checkpoint`, which is written after every epoch and every minute.
 
-    The networks of a step run side by side in `threads` threads, which changes no bit of the answer.
-    Raises FileError for a damaged or foreign checkpoint and NasError where the loss is not finite.
+    The result depends on neither `threads` nor on how often the training was interrupted. `teacher` gives probabilities for
+    the images, `workers` share each batch. Raises FileError for a damaged checkpoint or one of another training, NasError
+    where the loss diverges again and again.
     """
-    optimizer = adamw(supernet, recipe.learning_rate, recipe.weight_decay, (0.9, 0.99))
-    identity = training_identity(supernet, data, recipe)
-    steps = max(1, math.ceil(len(data.train) / recipe.batch))
-    done, history = 0, TrainingHistory([])
-    if checkpoint.exists():
-        saved = load_checkpoint(checkpoint, supernet, optimizer, identity)
-        done, history = int(saved["epoch"]), TrainingHistory(saved["history"])
-    with one_thread_an_operation(), Sandwich(supernet, data, threads) as sandwich:
-        for epoch in range(done, recipe.epochs):
-            began = time.perf_counter()
-            loss = _epoch(sandwich, recipe, optimizer, epoch, steps, progress)
-            row = {"epoch": float(epoch + 1), "loss": loss, **_corners(supernet, data)}
-            history.rows.append({**row, "seconds": time.perf_counter() - began})
-            save_checkpoint(checkpoint, supernet, optimizer, identity, {"epoch": epoch + 1, "history": history.rows})
-    return history
+    with one_thread_an_operation():
+        return _Training(supernet, data, recipe, checkpoint, progress, threads, teacher, workers or Alone()).run()
+
+
+def require_trainable(recipe: TrainingRecipe, data: DataSplits, workers: int = 1) -> None:
+    """Raise UsageError or UnknownNameError, before anything is built, for a recipe that cannot be followed on the data."""
+    training_strategy(recipe.strategy)
+    Augmentation(recipe.augment, data)
+    _steps_an_epoch(len(data.train), recipe, workers)
 
 
 def training_identity(supernet: Supernet, data: DataSplits, recipe: TrainingRecipe) -> str:
@@ -87,7 +87,7 @@ def training_identity(supernet: Supernet, data: DataSplits, recipe: TrainingReci
 
 def trained_epochs(checkpoint: Path) -> int:
     """How many epochs a checkpoint has behind it; 0 without one. Raises FileError for a damaged file."""
-    return int(read_progress(checkpoint)["epoch"]) if checkpoint.exists() else 0
+    return len(read_progress(checkpoint)["history"]) if checkpoint.exists() else 0
 
 
 @contextlib.contextmanager
@@ -101,39 +101,153 @@ def one_thread_an_operation() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _epoch(
-    sandwich: Sandwich,
-    recipe: TrainingRecipe,
-    optimizer: torch.optim.Optimizer,
-    epoch: int,
-    steps: int,
-    progress: Progress | None,
-) -> float:
-    supernet, data = sandwich.supernet, sandwich.data
-    supernet.train()
-    generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
-    order = torch.randperm(len(data.train), generator=generator)
-    total = 0.0
-    for index in range(steps):
-        step = epoch * steps + index
-        for group in optimizer.param_groups:
-            group["lr"] = warm_cosine(recipe.learning_rate, recipe.warmup, step, steps * recipe.epochs)
-        batch = data.train.take(order[index * recipe.batch : (index + 1) * recipe.batch])
-        images = data.augment(batch.images, generator)
-        optimizer.zero_grad(set_to_none=True)
-        drawn = step_architectures(supernet, recipe.seed, step, recipe.random_architectures)
-        loss = sandwich.backward(drawn, images, batch.labels)
-        if not math.isfinite(loss):
-            raise NasError(
-                f"the loss is {loss} at step {step}: lower the learning rate (now {recipe.learning_rate:g}; `training` in "
-                "config.yaml) and start anew"
-            )
-        torch.nn.utils.clip_grad_norm_(supernet.parameters(), recipe.gradient_clip)
-        optimizer.step()
-        total += loss
-        if progress is not None:
-            progress(step + 1, steps * recipe.epochs, f"epoch {epoch + 1}/{recipe.epochs}, loss {loss:.2f}")
-    return total / steps
+class _Training:
+    """One training on its way."""
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        data: DataSplits,
+        recipe: TrainingRecipe,
+        checkpoint: Path,
+        progress: Progress | None,
+        threads: int,
+        teacher: Teacher | None,
+        workers: Workers,
+    ) -> None:
+        self.supernet, self.data, self.recipe, self.path = supernet, data, recipe, checkpoint
+        self.progress, self.workers = progress, workers
+        self.strategy = training_strategy(recipe.strategy)
+        self.augment = Augmentation(recipe.augment, data)
+        self.optimizer = adamw(supernet, recipe.learning_rate, recipe.weight_decay, (0.9, 0.99))
+        self.average = AveragedWeights(supernet, recipe.ema)
+        self.guard = DivergenceGuard(len(data.classes))
+        self.identity = training_identity(supernet, data, recipe)
+        self.epoch_steps = _steps_an_epoch(len(data.train), recipe, workers.size)
+        self.steps = self.epoch_steps * recipe.epochs
+        self.done, self.total, self.seconds = 0, 0.0, 0.0
+        self.history = TrainingHistory([])
+        self.options = StepOptions(
+            threads=threads, label_smoothing=recipe.label_smoothing, precision=recipe.precision, workers=workers,
+            checkpointing=recipe.checkpointing, teacher=teacher, teacher_share=recipe.teacher_share,
+        )  # fmt: skip
+
+    def run(self) -> TrainingHistory:
+        if self.path.exists():
+            self._load()
+        with StepRunner(self.supernet, self.data, self.options) as runner:
+            began = saved = time.perf_counter()
+            while self.done < self.steps:
+                loss = self._step(runner)
+                if self.guard.diverged(loss):
+                    self._roll_back(loss)
+                    continue
+                self._move(loss)
+                self._tell(loss)
+                if self.done % self.epoch_steps == 0:
+                    self._end_epoch(time.perf_counter() - began)
+                    began = saved = time.perf_counter()
+                elif time.perf_counter() - saved > SAVE_SECONDS:
+                    self.seconds += time.perf_counter() - began
+                    self._save()
+                    began = saved = time.perf_counter()
+        self.average.keep()
+        self.history.rollbacks = self.guard.rollbacks
+        return self.history
+
+    def _step(self, runner: StepRunner) -> float:
+        """The gradients of the next step, in the store; the loss of its first network."""
+        step, strategy, recipe = self.done, self.strategy, self.recipe
+        if strategy.reorder_at is not None and step == math.ceil(strategy.reorder_at * self.steps):
+            reorder(self.supernet, self._companions())
+        self.supernet.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        seed = recipe.seed + 7919 * len(self.guard.rollbacks)
+        draw = Draw(self.supernet.space, seed, step, self.steps, recipe.networks)
+        plan = strategy.plan(draw)
+        images, labels = self._batch(seed, step)
+        losses = []
+        for turn in range(recipe.accumulate):
+            rows = slice(turn, None, recipe.accumulate)
+            losses.append(runner.backward(plan, images[rows], labels[rows], 1.0 / recipe.accumulate))
+        return sum(losses) / len(losses)
+
+    def _batch(self, seed: int, step: int) -> tuple[Tensor, Tensor]:
+        """The augmented images of a step and their labels, on the supernet's device."""
+        epoch, index = divmod(step, self.epoch_steps)
+        order = torch.randperm(len(self.data.train), generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+        part = self.data.train.take(order[index * self.recipe.batch : (index + 1) * self.recipe.batch])
+        device = next(iter(self.supernet.store.values())).device
+        return self.augment(part.images.to(device), part.labels.to(device), seed * 1_000_003 + step)
+
+    def _move(self, loss: float) -> None:
+        """Let the weights take the step."""
+        rate = warm_cosine(self.recipe.learning_rate, self.recipe.warmup, self.done, self.steps) * self.guard.factor
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        torch.nn.utils.clip_grad_norm_(self.supernet.parameters(), self.recipe.gradient_clip)
+        self.optimizer.step()
+        self.average.update()
+        self.total += loss
+        self.done += 1
+
+    def _tell(self, loss: float) -> None:
+        if self.progress is not None:
+            epoch = math.ceil(self.done / self.epoch_steps)
+            self.progress(self.done, self.steps, f"epoch {epoch}/{self.recipe.epochs}, loss {loss:.2f}")
+
+    def _end_epoch(self, seconds: float) -> None:
+        epoch = self.done // self.epoch_steps
+        with self.average.applied():
+            row = {"epoch": float(epoch), "loss": self.total / self.epoch_steps, **_corners(self.supernet, self.data)}
+        self.history.rows.append({**row, "seconds": self.seconds + seconds})
+        self.total, self.seconds = 0.0, 0.0
+        self._save()
+
+    def _roll_back(self, loss: float) -> None:
+        """Return to the last checkpoint, of which all steps were good; the same step would fail again, so draw otherwise."""
+        behind = int(read_progress(self.path)["step"]) if self.path.exists() else None
+        self.guard.roll_back(self.done, behind, loss, self.recipe.learning_rate)
+        self._load()
+
+    def _companions(self) -> list[dict[str, Tensor]]:
+        """Tensors that go with the store's: the optimiser's moments, the averages."""
+        moments: dict[str, dict[str, Tensor]] = {}
+        for key, parameter in self.supernet.store.items():
+            for name, value in self.optimizer.state.get(parameter, {}).items():
+                if value.shape == parameter.shape:
+                    moments.setdefault(name, {})[key] = value
+        return [*moments.values(), {name.removeprefix("store."): value for name, value in self.average.tensors.items()}]
+
+    def _save(self) -> None:
+        if self.workers.rank == 0:
+            progress = {
+                "step": self.done, "total": self.total, "seconds": self.seconds, "history": self.history.rows,
+                "guard": self.guard.state(), "averaged": self.average.steps,
+            }  # fmt: skip
+            save_checkpoint(self.path, self.supernet, self.optimizer, self.identity, progress, self.average.state())
+        self.workers.wait()
+
+    def _load(self) -> None:
+        saved, averages = load_checkpoint(self.path, self.supernet, self.optimizer, self.identity)
+        self.done, self.total, self.seconds = int(saved["step"]), float(saved["total"]), float(saved["seconds"])
+        self.history = TrainingHistory(list(saved["history"]))
+        self.guard.restore(saved["guard"])
+        self.average.restore(averages, int(saved["averaged"]))
+
+
+def _steps_an_epoch(images: int, recipe: TrainingRecipe, workers: int) -> int:
+    """The last, smaller batch counts where every worker, turn and network of it has an image. Raises UsageError for batches
+    that are too small to share.
+    """
+    shared = workers * recipe.accumulate * recipe.networks
+    if recipe.batch < shared or images < shared:
+        raise UsageError(
+            f"a batch of {min(recipe.batch, images)} images cannot be shared by {workers} workers, {recipe.accumulate} turns "
+            f"and {recipe.networks} networks: raise the batch to at least {shared}"
+        )
+    whole, rest = divmod(images, recipe.batch)
+    return whole + (rest >= shared) if whole else 1
 
 
 def _corners(supernet: Supernet, data: DataSplits) -> dict[str, float]:

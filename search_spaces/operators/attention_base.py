@@ -7,7 +7,7 @@ not the tokens themselves, `sources`). It cuts the maps of queries, keys and val
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypedDict, Unpack
+from typing import ClassVar, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -105,6 +105,19 @@ class Attention(nn.Module):
     eq. 10. Gate silu: Lou et al. 2025 (A2Mamba), arXiv:2507.16624. `bias`: q, k and v have one; without `key_bias` q and v
     only (Swin V2). `out`: the projection of the result with a bias, plain without, or none (HaloNet projects later).
     """
+
+    head_symmetries: ClassVar = (
+        (
+            ("q.weight", 0),
+            ("q.bias", 0),
+            ("k.weight", 0),
+            ("k.bias", 0),
+            ("v.weight", 0),
+            ("v.bias", 0),
+            ("position.table", 2),
+            ("out.weight", 1),
+        ),
+    )
 
     def __init__(
         self, width: int, reach: int, *, heads: int, usual: str = "none", usual_lepe: int = 0, **chosen: Unpack[Modifiers]

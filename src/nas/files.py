@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -68,6 +69,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
             save_file(dict(tensors), str(scratch), metadata=dict(about))
         except SafetensorError as error:
             raise OSError(str(error)) from error  # a full disk, told as every other writer tells it
+
+
+def copy_file(source: Path, path: Path) -> None:
+    """Copy a file atomically. Raises FileError where either cannot be read or written."""
+    if not source.is_file():
+        raise FileError(f"cannot copy {source}: there is no such file")
+    with replacing(path) as scratch:
+        shutil.copyfile(source, scratch)
 
 
 def read_text(path: Path, what: str) -> str:

@@ -130,11 +130,12 @@ def source_names() -> list[str]:
     return sorted(_SOURCES)
 
 
-def load_data(spec: str, side: int) -> DataSplits:
+def load_data(spec: str, side: int, train_images: int | None = None, validation_images: int | None = None) -> DataSplits:
     """The splits of `digits`, `folder:PATH`, `parquet:PATH` or `hub:NAME`, at side x side pixels.
 
     Without a test set of its own a source gives a fifth of its images to the test, and a fifth of the rest ranks the
-    candidates; both splits are stratified and the same for every seed. Raises UnknownNameError, UsageError or FileError.
+    candidates; both splits are stratified and the same for every seed, and so are the parts of them that are kept where
+    `train_images` or `validation_images` are fewer. Raises UnknownNameError, UsageError or FileError.
     """
     _discover()
     name, _, path = spec.partition(":")
@@ -143,9 +144,21 @@ def load_data(spec: str, side: int) -> DataSplits:
     source = _SOURCES[name](path, side)
     rest, test = (source.images, source.test) if source.test is not None else _split(source.images, _TEST_PART, spec)
     train, validation = _split(rest, _VALIDATION_PART, spec)
+    train, validation = _part(train, train_images, spec), _part(validation, validation_images, spec)
     pixels = train.images.float() / 255.0
     mean, std = pixels.mean((0, 2, 3))[:, None, None], pixels.std((0, 2, 3))[:, None, None].clamp_min(1e-3)
     return DataSplits(spec, source.classes, train, validation, test, mean, std, source.flip)
+
+
+def _part(images: ImageSet, count: int | None, spec: str) -> ImageSet:
+    """So many of the images, stratified; all of them where they are fewer. Raises UsageError for fewer than one a class."""
+    if count is None or count >= len(images):
+        return images
+    classes = len(images.labels.unique())
+    if count < classes:
+        raise UsageError(f"{count} images of data {spec!r} cannot show its {classes} classes: take at least {classes}")
+    kept, _ = train_test_split(range(len(images)), train_size=count, random_state=_SPLIT_SEED, stratify=images.labels)
+    return images.take(torch.tensor(sorted(kept)))
 
 
 def _split(images: ImageSet, part: float, spec: str) -> tuple[ImageSet, ImageSet]:

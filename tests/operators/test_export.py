@@ -76,11 +76,12 @@ def assert_runs_the_same(side: Side, x: Tensor) -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("part", range(PARTS))
-@pytest.mark.parametrize(("share", "batch", "columns"), [(0.0, 2, COLUMNS), (1.0, 1, SIZE)])
-def test_mixers_run_in_onnxruntime_as_in_torch(share: float, batch: int, columns: int, part: int) -> None:
+def test_mixers_run_in_onnxruntime_as_in_torch(part: int) -> None:
+    """Each at its first or its last settings, in turn: exporting is slow, and the variants below have others."""
     torch.manual_seed(0)
-    side = Side({f"{op.kind}_{op.name}": build(op, share) for op in MIXERS[part::PARTS]}).eval()
-    assert_runs_the_same(side, torch.randn(batch, SIZE, columns, WIDTH))
+    chosen = enumerate(MIXERS[part::PARTS])
+    side = Side({f"{op.kind}_{op.name}": build(op, float(number % 2)) for number, op in chosen}).eval()
+    assert_runs_the_same(side, torch.randn(2, SIZE, COLUMNS, WIDTH))
 
 
 def variants(op: Operator) -> list[Settings]:

@@ -13,13 +13,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from nas.errors import FileError, NasError
+from nas.errors import FileError, NasError, UsageError
 from nas.search_spaces.space import SearchSpace
 from nas.supernet.checkpoint import load_checkpoint, read_progress, save_checkpoint
 from nas.supernet.data import DataSplits
 from nas.supernet.finetune import FinetuneRecipe, finetune
-from nas.supernet.sandwich import Sandwich, step_architectures
+from nas.supernet.guard import DivergenceGuard
 from nas.supernet.schedule import warm_cosine
+from nas.supernet.step import StepRunner
 from nas.supernet.supernet import Supernet
 from nas.supernet.training import TrainingHistory, TrainingRecipe, train, trained_epochs
 
@@ -156,7 +157,7 @@ def test_a_damaged_checkpoint_is_refused_and_left_alone(
 def test_a_checkpoint_of_another_version_is_refused(whole: tuple[Supernet, TrainingHistory, Path], tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
     save_file(load_file(whole[2]), path, metadata={"format": "nas-checkpoint", "version": "99", "identity": ""})
-    with pytest.raises(FileError, match="has version 99, this program writes 1"):
+    with pytest.raises(FileError, match="has version 99, this program writes 2"):
         read_progress(path)
 
 
@@ -175,9 +176,75 @@ def test_a_loss_that_is_not_finite_stops_the_training(miniature: SearchSpace, fe
     supernet = Supernet(miniature, 10, 1)
     with torch.no_grad():
         supernet.store["head/linear/bias"].fill_(float("nan"))
-    with pytest.raises(NasError, match=r"the loss is nan at step 0: lower the learning rate \(now 0\.003"):
+    with pytest.raises(
+        NasError, match=r"the loss is nan at step 0, before the first checkpoint: lower the learning rate \(now 0\.003"
+    ):
         train(supernet, few(64), RECIPE, tmp_path / "checkpoint")
     assert not (tmp_path / "checkpoint").exists()
+
+
+def test_a_diverging_training_goes_back_to_the_last_checkpoint_and_on(
+    miniature: SearchSpace, few: Few, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = StepRunner.backward, []
+
+    def backward(runner: StepRunner, *arguments: Any) -> float:
+        calls.append(len(calls))
+        return float("inf") if len(calls) in (7, 9) else real(runner, *arguments)
+
+    monkeypatch.setattr(StepRunner, "backward", backward)
+    supernet = Supernet(miniature, 10, 1)
+    history = train(supernet, few(64), RECIPE, tmp_path / "checkpoint")
+    assert [(row["step"], row["to"]) for row in history.rollbacks] == [(6.0, 4.0), (5.0, 4.0)]
+    assert [row["epoch"] for row in history.rows] == [1, 2, 3]
+    assert len(calls) == 12 + 3 + 2
+    assert all(torch.isfinite(tensor).all() for tensor in supernet.parameters())
+    assert read_progress(tmp_path / "checkpoint")["guard"]["rollbacks"] == history.rollbacks
+
+
+def test_a_training_that_diverges_again_and_again_is_given_up(
+    miniature: SearchSpace, few: Few, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = StepRunner.backward, []
+
+    def backward(runner: StepRunner, *arguments: Any) -> float:
+        calls.append(len(calls))
+        return float("nan") if len(calls) > 6 else real(runner, *arguments)
+
+    monkeypatch.setattr(StepRunner, "backward", backward)
+    with pytest.raises(NasError, match="at step 4 after 3 returns to a checkpoint: lower the learning rate"):
+        train(Supernet(miniature, 10, 1), few(64), RECIPE, tmp_path / "checkpoint")
+    assert trained_epochs(tmp_path / "checkpoint") == 1
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), 12.0])
+def test_a_loss_is_lost_when_it_jumps_above_guessing(loss: float) -> None:
+    guard = DivergenceGuard(10)
+    assert not any(guard.diverged(value) for value in (2.3, 2.2, 4.4, 2.0))
+    assert guard.diverged(loss)
+    assert guard.mean < 2.5
+
+
+def test_averaged_weights_follow_and_are_kept_in_the_end(miniature: SearchSpace, few: Few, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, ema=0.8)
+    plain, averaged = Supernet(miniature, 10, 1), Supernet(miniature, 10, 1)
+    train(plain, few(64), RECIPE, tmp_path / "plain")
+    train(averaged, few(64), recipe, tmp_path / "averaged")
+    saved = load_file(tmp_path / "averaged")
+    key = "store.head/linear/weight"
+    assert torch.equal(saved[f"average/{key}"], averaged.store["head/linear/weight"])
+    assert torch.equal(saved[f"weight/{key}"], plain.store["head/linear/weight"])
+    again = Supernet(miniature, 10, 1, seed=3)
+    train(again, few(64), recipe, tmp_path / "averaged")
+    assert equal(again, averaged)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("ema", 1.5), ("batch", 0), ("learning_rate", 0.0), ("precision", "fp8"), ("accumulate", 0)]
+)
+def test_a_recipe_outside_its_range_is_refused(field: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=f"{field} of the training .* got "):
+        TrainingRecipe(**{field: value})
 
 
 def test_checkpoints_give_back_weights_optimiser_and_progress(tmp_path: Path) -> None:
@@ -194,55 +261,11 @@ def test_checkpoints_give_back_weights_optimiser_and_progress(tmp_path: Path) ->
     one, two = made(0), made(1)
     step(*one)
     save_checkpoint(tmp_path / "c", *one, "me", {"epoch": 1, "rows": [0.1]})
-    assert load_checkpoint(tmp_path / "c", *two, "me") == {"epoch": 1, "rows": [0.1]} == read_progress(tmp_path / "c")
+    assert load_checkpoint(tmp_path / "c", *two, "me") == ({"epoch": 1, "rows": [0.1]}, {})
+    assert read_progress(tmp_path / "c") == {"epoch": 1, "rows": [0.1]}
     step(*one)
     step(*two)
     assert equal(one[0], two[0])
-
-
-def test_a_step_draws_the_largest_the_smallest_and_some_others(miniature: SearchSpace) -> None:
-    supernet = Supernet(miniature, 10, 1)
-    drawn = step_architectures(supernet, 0, 7, 3)
-    assert drawn == step_architectures(supernet, 0, 7, 3) != step_architectures(supernet, 0, 8, 3)
-    assert len(drawn) == 5
-    assert [len(stage.blocks) for stage in drawn[0].stages] == [2, 2]
-    assert [stage.width for stage in drawn[0].stages] == [24, 32]
-    assert [stage.width for stage in drawn[1].stages] == [16, 24]
-    assert all(miniature.contains(architecture) for architecture in drawn)
-    kinds = {op.name for step in range(20) for block in step_architectures(supernet, 0, step, 0)[0].stages[1].blocks
-             for op in block.mixers}  # fmt: skip
-    assert kinds == {"depthwise_conv", "global_attention"}
-
-
-def test_a_step_accumulates_the_gradients_of_all_its_networks(miniature: SearchSpace, few: Few) -> None:
-    supernet, data = Supernet(miniature, 10, 1), few(16)
-    drawn = step_architectures(supernet, 0, 0, 1)
-    batch = data.train
-    sandwich = Sandwich(supernet, data)
-    loss = sandwich.backward(drawn[:1], batch.images, batch.labels)
-    alone = supernet.store["head/linear/weight"].grad.clone()
-    supernet.zero_grad()
-    assert sandwich.backward(drawn, batch.images, batch.labels) == pytest.approx(loss)
-    assert not torch.equal(supernet.store["head/linear/weight"].grad, alone)
-
-
-def test_threads_change_no_bit_of_the_gradients(miniature: SearchSpace, few: Few) -> None:
-    data, found = few(16), []
-    for threads in (1, 2, 4):
-        supernet = Supernet(miniature, 10, 1).train()
-        with Sandwich(supernet, data, threads) as sandwich:
-            for step in range(3):
-                sandwich.backward(step_architectures(supernet, 0, step, 2), data.train.images, data.train.labels)
-        found.append({name: p.grad for name, p in supernet.named_parameters() if p.grad is not None})
-    for other in found[1:]:
-        assert other.keys() == found[0].keys()
-        assert all(torch.equal(gradient, found[0][name]) for name, gradient in other.items())
-
-
-def test_an_error_in_the_largest_network_reaches_the_caller_instead_of_a_deadlock(miniature: SearchSpace, few: Few) -> None:
-    data, supernet = few(16), Supernet(miniature, 10, 1).train()
-    with Sandwich(supernet, data, 2) as sandwich, pytest.raises(RuntimeError, match="channels"):
-        sandwich.backward(step_architectures(supernet, 0, 0, 2), data.train.images.repeat(1, 2, 1, 1), data.train.labels)
 
 
 def test_the_learning_rate_rises_then_falls_to_zero() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from nas.search_spaces.operators import naive
@@ -22,6 +24,18 @@ class ActivatorMLP(nn.Module):
     The paper puts it in the place of attention; the released code mixes no positions, so that it is a channel mixer here.
     With hidden width E = expansion * C: parameters 3 C E + 4 E + C, MACs 3 H W C E.
     """
+
+    symmetries: ClassVar = (
+        (
+            ("value.weight", 0),
+            ("value.bias", 0),
+            ("gate.weight", 0),
+            ("gate.bias", 0),
+            ("norm.weight", 0),
+            ("norm.bias", 0),
+            ("reduce.weight", 1),
+        ),
+    )
 
     def __init__(self, width: int, size: int, *, expansion: int) -> None:
         super().__init__()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from nas.search_spaces.operators import naive
@@ -32,6 +34,10 @@ class ConvMLP(nn.Module):
     skip); `rectified` puts a ReLU between W1 and DW (the linear PVTv2). With hidden width E = expansion * C, or `hidden` where
     it is no multiple (A2Mamba): parameters 2 C E + 11 E + C, MACs H W (2 C E + 9 E).
     """
+
+    symmetries: ClassVar = (
+        (("expand.weight", 0), ("expand.bias", 0), ("conv.weight", 0), ("conv.bias", 0), ("reduce.weight", 1)),
+    )
 
     def __init__(
         self,

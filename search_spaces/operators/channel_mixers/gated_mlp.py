@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from nas.search_spaces.operators import naive
@@ -33,6 +35,20 @@ class GatedMLP(nn.Module):
     the gate first; slices of a fused one would mix them. Parameters 3 C E + 2 E + C (and 10 E for the convolution), MACs
     H W (3 C E + 9 E), the last only with the convolution.
     """
+
+    symmetries: ClassVar = (
+        (
+            ("value.weight", 0),
+            ("value.bias", 0),
+            ("gate.weight", 0),
+            ("gate.bias", 0),
+            ("conv.weight", 0),
+            ("conv.bias", 0),
+            ("norm.weight", 0),
+            ("norm.bias", 0),
+            ("reduce.weight", 1),
+        ),
+    )
 
     def __init__(
         self,

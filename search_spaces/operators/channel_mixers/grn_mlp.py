@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -30,6 +32,18 @@ class ResponseMLP(nn.Module):
     of that layer. Scale and shift start at 0. With hidden width E = expansion * (C - carried): parameters 2 C E + 3 E + C (and
     10 E for the convolution), MACs H W (2 C E + 9 E), the last only with the convolution.
     """
+
+    symmetries: ClassVar = (
+        (
+            ("expand.weight", 0),
+            ("expand.bias", 0),
+            ("conv.weight", 0),
+            ("conv.bias", 0),
+            ("response_scale", 0),
+            ("response_shift", 0),
+            ("reduce.weight", 1),
+        ),
+    )
 
     def __init__(self, width: int, size: int, *, expansion: int, conv: bool = False, carried: int = 0) -> None:
         super().__init__()

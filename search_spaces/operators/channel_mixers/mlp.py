@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from nas.search_spaces.operators import naive
@@ -48,6 +50,10 @@ class MLP(nn.Module):
     StarReLU and no biases; ViT-ResNAS searches `hidden` freely. With E hidden channels: parameters 2 C E + E + C (2 C E
     without bias; batch norms add 2 E + 2 C, a layer norm 2 C), MACs 2 H W C E.
     """
+
+    symmetries: ClassVar = (
+        (("expand.weight", 0), ("expand.bias", 0), ("expand_norm.weight", 0), ("expand_norm.bias", 0), ("reduce.weight", 1)),
+    )
 
     def __init__(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from nas.search_spaces.operators import naive
@@ -24,6 +26,8 @@ class PrecededMLP(nn.Module):
     The batch norm takes the place of the one before the operator, which FastViT does without. In evaluation it is folded into
     the convolution. With hidden width E = expansion * C: MACs H W (kernel^2 C + 2 C E).
     """
+
+    symmetries: ClassVar = ((("expand.weight", 0), ("expand.bias", 0), ("reduce.weight", 1)),)
 
     def __init__(self, width: int, size: int, *, expansion: int, kernel: int = 7, activation: str = "gelu") -> None:
         super().__init__()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from nas.search_spaces.operators import naive
@@ -61,6 +63,21 @@ class MBConv(nn.Module):
     (CoAtNet, MaxViT) P2 has a bias in place of a norm. `skip` gives act(x + y) (TinyViT), for a block without residual. With
     hidden width E = ratio * C: MACs H W (2 C E + E kernel^2) + 2 E E / squeeze.
     """
+
+    symmetries: ClassVar = (
+        (
+            ("expand.weight", 0),
+            ("expand_norm.weight", 0),
+            ("expand_norm.bias", 0),
+            ("depthwise.weight", 0),
+            ("depthwise_norm.weight", 0),
+            ("depthwise_norm.bias", 0),
+            ("squeeze.reduce.weight", 1),
+            ("squeeze.expand.weight", 0),
+            ("squeeze.expand.bias", 0),
+            ("reduce.weight", 1),
+        ),
+    )
 
     def __init__(
         self,

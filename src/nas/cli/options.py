@@ -29,6 +29,8 @@ COUNT = _quantity(parse_count, "COUNT")
 
 Space = Annotated[str, typer.Option(help="A preset (tiny, mobile, base) or a YAML file that overrides one.")]
 Data = Annotated[str, typer.Option(help="digits, folder:PATH (a sub-folder a class), parquet:PATH, or hub:NAME.")]
+TrainImages = Annotated[int | None, typer.Option(min=1, help="Train on so many images, drawn evenly from the classes.")]
+ValidationImages = Annotated[int | None, typer.Option(min=1, help="Rank on so many validation images.")]
 TargetOption = Annotated[str, typer.Option(help="Device and runtime, e.g. cpu:onnxruntime,threads=1,batch=1,precision=fp32.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]

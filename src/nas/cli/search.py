@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -37,6 +38,10 @@ def search(
     out: Annotated[Path | None, typer.Option(help="Folder of the run (default: the next free one below runs/).")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.", metavar="RUN")] = None,
     latency_table: Annotated[Path | None, typer.Option(help="A table of `nas profile`, instead of profiling.")] = None,
+    supernet: Annotated[
+        Path | None,
+        typer.Option(help="Search the supernet of this run, its space and data, instead of training one.", metavar="RUN"),
+    ] = None,
     ray: Annotated[str | None, typer.Option(help="Evaluate on Ray: local, auto, or an address.", metavar="ADDRESS")] = None,
     workers: Annotated[int, typer.Option(help="Ray workers.")] = 1,
     threads: Annotated[
@@ -77,6 +82,9 @@ def search(
             storage,
             accept_noise,
         )
+        if supernet is not None:
+            _require_not_beside(context, "--supernet takes them from its run", ("space", "data", "epochs"))
+            config = _with_supernet(config, supernet)
         with new_folder(out, config.space["name"]) as folder:
             outcome = _run(folder, config)
     if as_json:
@@ -99,16 +107,28 @@ def _run(folder: Path, config: SearchConfig) -> Outcome:
 
 def _require_resume_alone(context: typer.Context) -> None:
     """Raise UsageError where an option stands beside --resume that would be silently passed over."""
-    beside = [
-        name
-        for name in context.params
-        if name not in ("resume", "accept_noise", "as_json")
-        and (source := context.get_parameter_source(name)) is not None
-        and source.name == "COMMANDLINE"
-    ]
-    if beside:
-        options = ", ".join("--" + name.replace("_", "-") for name in beside)
-        raise UsageError(f"--resume takes everything from the run's config.yaml; leave {options} away, or start a new run")
+    names = [name for name in context.params if name not in ("resume", "accept_noise", "as_json")]
+    _require_not_beside(context, "--resume takes everything from the run's config.yaml", names)
+
+
+def _require_not_beside(context: typer.Context, why: str, names: Iterable[str]) -> None:
+    """Raise UsageError where one of these options is given."""
+    given = [name for name in names if (found := context.get_parameter_source(name)) and found.name == "COMMANDLINE"]
+    if given:
+        options = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise UsageError(f"{why}; leave {options} away, or start a new run")
+
+
+def _with_supernet(config: SearchConfig, run: Path) -> SearchConfig:
+    """The config with the space, the data and the training of another run, whose checkpoint it takes."""
+    from nas.results.run import Run
+
+    other = Run.open(run).config()
+    return replace(
+        config, space=other.space, data=other.data, train_images=other.train_images,
+        validation_images=other.validation_images, data_fingerprint=other.data_fingerprint, training=other.training,
+        supernet=str(run),
+    )  # fmt: skip
 
 
 def _config(

@@ -1,0 +1,127 @@
+"""How far two rankings agree, with bootstrap intervals, and which operators one of them favours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import rankdata
+
+from nas.errors import UsageError
+from nas.predictors.timings import Array
+from nas.search_spaces.architecture import Architecture
+
+_DRAWS, _LEAST = 2000, 3
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Kendall's tau-b and Spearman's rho of two rankings of `n` networks, each with its 95 % bootstrap interval."""
+
+    tau: float
+    tau_low: float
+    tau_high: float
+    rho: float
+    rho_low: float
+    rho_high: float
+    n: int
+
+    def to_mapping(self) -> dict[str, float]:
+        """The fields by name, fit for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Bias:
+    """By how many places (shares of all) the supernet ranks networks of an operator higher than training alone does.
+
+    The mean over `networks`, weighted by the share of their blocks that have it, with its 95 % bootstrap interval.
+    """
+
+    operator: str
+    shift: float
+    low: float
+    high: float
+    networks: int
+
+    def to_mapping(self) -> dict[str, float | str]:
+        """The fields by name, fit for JSON."""
+        return asdict(self)
+
+
+def agreement(scores: Sequence[float], truth: Sequence[float], seed: int = 0) -> Agreement:
+    """Compare scores with the truth. Raises UsageError for fewer than three networks.
+
+    Constant scores agree with nothing: tau and rho are then 0.
+    """
+    if len(scores) != len(truth) or len(truth) < _LEAST:
+        raise UsageError(f"a rank correlation needs at least {_LEAST} networks, got {len(truth)}; raise --probes")
+    first, second = np.asarray(scores, dtype=float), np.asarray(truth, dtype=float)
+    drawn = _draws(len(first), seed)
+    taus, rhos = _taus(first, second, drawn), _rhos(first[drawn], second[drawn])
+    whole = np.arange(len(first))[None]
+    return Agreement(
+        float(_taus(first, second, whole)[0]), *_interval(taus), float(_rhos(first[whole], second[whole])[0]), *_interval(rhos),
+        len(first),
+    )  # fmt: skip
+
+
+def biases(architectures: Sequence[Architecture], scores: Sequence[float], truth: Sequence[float], seed: int = 0) -> list[Bias]:
+    """For each token mixer, whether the scores favour networks with it; the most favoured first."""
+    moved = (rankdata(scores) - rankdata(truth)) / max(1, len(truth) - 1)
+    shares = [_shares(architecture) for architecture in architectures]
+    drawn, found = _draws(len(moved), seed), []
+    for name in sorted({name for share in shares for name in share}):
+        weights = np.array([share.get(name, 0.0) for share in shares])
+        totals = weights[drawn].sum(1)
+        shifts = np.divide((weights * moved)[drawn].sum(1), totals, out=np.zeros(len(drawn)), where=totals > 0)
+        whole = float((weights * moved).sum() / weights.sum())
+        found.append(Bias(name, whole, *_interval(shifts), int((weights > 0).sum())))
+    return sorted(found, key=lambda bias: -bias.shift)
+
+
+def _shares(architecture: Architecture) -> Mapping[str, float]:
+    """The part of an architecture's blocks that each token mixer has; parallel mixers share theirs."""
+    blocks = [block for stage in architecture.stages for block in stage.blocks if block.mixers]
+    found: dict[str, float] = {}
+    for block in blocks:
+        parts = (block.split, 1.0 - block.split) if len(block.mixers) == 2 else (1.0,)
+        for op, part in zip(block.mixers, parts, strict=True):
+            found[op.name] = found.get(op.name, 0.0) + part / len(blocks)
+    return found
+
+
+def _draws(count: int, seed: int) -> Indices:
+    """Bootstrap samples of indices, (draws, count)."""
+    return np.random.default_rng(seed).integers(0, count, (_DRAWS, count))
+
+
+def _interval(values: Array) -> tuple[float, float]:
+    low, high = np.quantile(values, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _taus(first: Array, second: Array, drawn: Indices) -> Array:
+    """Kendall's tau-b of each sample of indices (draws, n); 0 where all of a sample's values are the same.
+
+    A pair of networks counts as often as both are in a sample, so one matrix of pairs serves all samples.
+    """
+    signs = [np.sign(values[:, None] - values[None]) for values in (first, second)]
+    times = np.stack([np.bincount(sample, minlength=len(first)) for sample in drawn]).astype(float)
+
+    def summed(pairs: Array) -> Array:
+        return np.einsum("bi,ij,bj->b", times, pairs, times, optimize=True)
+
+    scale = np.sqrt(summed(np.abs(signs[0])) * summed(np.abs(signs[1])))
+    return np.divide(summed(signs[0] * signs[1]), scale, out=np.zeros(len(drawn)), where=scale > 0)
+
+
+def _rhos(first: Array, second: Array) -> Array:
+    """Spearman's rho of each row of two (draws, n) arrays; 0 where all of a row's values are the same."""
+    ranks = [rankdata(values, axis=1) for values in (first, second)]
+    centred = [values - values.mean(1, keepdims=True) for values in ranks]
+    scale = np.sqrt((centred[0] ** 2).sum(1) * (centred[1] ** 2).sum(1))
+    return np.divide((centred[0] * centred[1]).sum(1), scale, out=np.zeros(len(first)), where=scale > 0)

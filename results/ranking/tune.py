@@ -1,0 +1,71 @@
+"""Training probes on a Ray cluster with Ray Tune: one trial a probe, tried again where a worker dies."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nas.errors import NasError
+from nas.results.ranking.standalone import ProbeTrainer
+
+_FAILURES = 2
+
+
+def train_with_tune(
+    trainer: ProbeTrainer, architectures: list[str], address: str, workers: int, told: Callable[[int], None]
+) -> list[Mapping[str, float]]:
+    """The outcomes of the architectures (JSON), in their order; `workers` of them are trained at once.
+
+    `address` is "local", "auto" or a cluster's. All machines must see the trainer's folder. Raises NasError where a probe
+    fails again and again.
+    """
+    import ray
+    from ray import tune
+
+    started = not ray.is_initialized()
+    if started:
+        options: dict[str, Any] = {"num_cpus": workers * trainer.threads} if address == "local" else {"address": address}
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **options)
+    try:
+        shared = ray.put(trainer)
+
+        def trial(config: dict[str, Any]) -> None:
+            tune.report(dict(ray.get(shared)(config["architecture"])))
+
+        tuner = tune.Tuner(
+            tune.with_resources(trial, {"cpu": trainer.threads}),
+            param_space={"architecture": tune.grid_search(architectures)},
+            tune_config=tune.TuneConfig(max_concurrent_trials=workers),
+            run_config=tune.RunConfig(
+                storage_path=str((trainer.folder / "tune").absolute()),
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=_FAILURES),
+                callbacks=[_counter(told)],
+            ),
+        )
+        results = tuner.fit()
+    finally:
+        if started:
+            ray.shutdown()
+    failed = [result.error for result in results if result.error is not None]
+    if failed:
+        raise NasError(f"{len(failed)} of {len(architectures)} probes failed again and again, the first by: {failed[0]}")
+    by_text = {result.config["architecture"]: result.metrics for result in results}
+    return [{name: float(by_text[text][name]) for name in ("accuracy", "loss")} for text in architectures]
+
+
+def _counter(told: Callable[[int], None]) -> Any:
+    from ray import tune
+
+    class Counter(tune.Callback):  # type: ignore[misc]
+        """Tells how many trials are done."""
+
+        def __init__(self) -> None:
+            self.done: set[str] = set()
+
+        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            self.done.add(trial.trial_id)
+            told(len(self.done))
+
+    return Counter()

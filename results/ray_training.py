@@ -1,0 +1,48 @@
+"""Training a supernet on several workers with Ray Train."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from nas.errors import NasError
+
+
+def train_with_ray(folder: Path, address: str, workers: int, threads: int) -> None:
+    """Train the supernet of a run folder that has its config.yaml, by `workers` processes of `threads` CPU threads each.
+
+    `address` is "local", "auto" or a cluster's; all machines must see the folder. What was trained before is gone on with.
+    Raises NasError with the cause where a worker fails.
+    """
+    import ray
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    place = str(folder.absolute())
+
+    def loop() -> None:
+        from nas.progress import Silent
+        from nas.results.pipeline import SearchRun
+        from nas.results.run import Run
+
+        run = Run.open(place)
+        SearchRun(run.path, run.config(), Silent()).train()
+
+    started = not ray.is_initialized()
+    if started:
+        options: dict[str, Any] = {"num_cpus": workers * threads + 1} if address == "local" else {"address": address}
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **options)
+    try:
+        trainer = TorchTrainer(
+            loop,
+            scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": threads}),
+            run_config=RunConfig(storage_path=str(Path(place) / "ray"), name="supernet"),
+        )
+        trainer.fit()
+    except Exception as error:
+        cause = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise NasError(f"the training on {workers} Ray workers failed: {cause}") from error
+    finally:
+        if started:
+            ray.shutdown()

@@ -1,0 +1,171 @@
+"""One training step: the gradients of all networks that a strategy names, summed in the store."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nas.supernet.data import DataSplits
+from nas.supernet.distillation import DISTANCES
+from nas.supernet.merging import project
+from nas.supernet.strategies import Lesson, StepPlan
+from nas.supernet.supernet import Supernet
+from nas.supernet.workers import Alone, Workers
+
+_SWITCH_SECONDS = 5e-4
+"""Threads hand the interpreter over this often while they build and call networks; Python's default of 5 ms starves them."""
+Teacher = Callable[[Tensor], Tensor]
+"""Images (B, C, H, W) from 0 to 255 -> probabilities (B, classes)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepOptions:
+    """How the networks of a step compute.
+
+    `threads` of them side by side; labels smoothed; in `precision` fp32, bf16 or fp16 where operations allow; with
+    `checkpointing` each node's inner values computed again in the backward pass instead of kept. A `teacher` from outside
+    has the part `teacher_share` in what a network without a teacher in the step learns.
+    """
+
+    threads: int = 1
+    label_smoothing: float = 0.1
+    precision: str = "fp32"
+    checkpointing: bool = False
+    teacher: Teacher | None = None
+    teacher_share: float = 0.5
+    workers: Workers = field(default_factory=Alone)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """This worker's images of a lesson, their labels, the outside teacher's word on them, and how much they count."""
+
+    images: Tensor
+    labels: Tensor
+    taught: Tensor | None
+    share: float
+
+
+class StepRunner:
+    """Gradients of one step's networks, computed side by side in threads.
+
+    The networks of a step are independent but for their teachers' predictions, and each is made of operations too small to
+    be shared among cores: two cores run two networks almost twice as fast as one, but one network hardly faster. Each network
+    computes alone what it would compute in turn, and the sums are taken in one order, so the answer does not depend on
+    `threads` as long as an operation has one (`torch.set_num_threads(1)`).
+    """
+
+    def __init__(self, supernet: Supernet, data: DataSplits, options: StepOptions | None = None) -> None:
+        self.supernet, self.data, self.options = supernet, data, options or StepOptions()
+        threads = self.options.threads
+        self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) if threads > 1 else None
+
+    def __enter__(self) -> Self:
+        self._interval = sys.getswitchinterval()
+        if self._pool is not None:
+            sys.setswitchinterval(_SWITCH_SECONDS)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setswitchinterval(self._interval)
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def backward(self, plan: StepPlan, images: Tensor, labels: Tensor, scale: float = 1.0) -> float:
+        """Add `scale` times the gradients of a step to the store and return the first network's loss.
+
+        `images` (B, C, H, W) and `labels` (class indices or probabilities) are the whole batch; each worker takes its share.
+        """
+        taught = self._outside(images)
+        predictions: list[Future[Tensor]] = [Future() for _ in plan.lessons]
+        work = [
+            partial(self._learn, lesson, self._share(lesson, images, labels, taught), predictions, index, scale)
+            for index, lesson in enumerate(plan.lessons)
+        ]
+        loss, first = 0.0, {}
+        for index, (value, gradients) in enumerate(self._results(work)):
+            self.options.workers.sum([*gradients.values(), value])
+            if index == 0:
+                loss = float(value)
+            if index == 0 and plan.project:
+                first = gradients
+            else:
+                self.supernet.accumulate(plan.lessons[index].architecture, gradients)
+        if plan.project:
+            self._project(plan.lessons[0], first)
+        return loss
+
+    def _results(
+        self, work: Sequence[Callable[[], tuple[Tensor, dict[str, Tensor]]]]
+    ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        """What each piece of work gives, in order; without threads each is done when the one before has been used."""
+        if self._pool is None:
+            yield from (one() for one in work)
+        else:
+            yield from (future.result() for future in [self._pool.submit(one) for one in work])
+
+    def _outside(self, images: Tensor) -> Tensor | None:
+        if self.options.teacher is None:
+            return None
+        with torch.no_grad():
+            return self.options.teacher(images)
+
+    def _share(self, lesson: Lesson, images: Tensor, labels: Tensor, taught: Tensor | None) -> _Batch:
+        """Every `size`-th image of the lesson's rows, counted so that the sum over workers is the mean over the rows."""
+        begin, end = (round(edge * len(images)) for edge in lesson.rows)
+        workers = self.options.workers
+        mine = slice(begin + workers.rank, end, workers.size)
+        count = len(range(begin + workers.rank, end, workers.size))
+        assert count, "every worker has an image of every lesson"
+        return _Batch(images[mine], labels[mine], None if taught is None else taught[mine], count / (end - begin))
+
+    def _learn(
+        self, lesson: Lesson, batch: _Batch, predictions: list[Future[Tensor]], index: int, scale: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The mean loss and the gradients of one network, as this worker's share of the sum over workers."""
+        try:
+            leaves = self.supernet.leaves(lesson.architecture)
+            logits = self._logits(lesson, batch.images, leaves)
+        except BaseException as error:
+            predictions[index].set_exception(error)
+            raise
+        predictions[index].set_result(logits.detach().softmax(1))
+        loss = self._loss(lesson, logits, batch, predictions) * batch.share
+        found = torch.autograd.grad(loss * (lesson.weight * scale), list(leaves.values()), allow_unused=True)
+        return loss.detach().clone(), {name: g for name, g in zip(leaves, found, strict=True) if g is not None}
+
+    def _logits(self, lesson: Lesson, images: Tensor, leaves: dict[str, Tensor]) -> Tensor:
+        prepared = self.data.prepare(images, lesson.architecture.resolution)
+        kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.options.precision)
+        with torch.autocast(prepared.device.type, dtype=kind, enabled=kind is not None):
+            run = self.supernet.run_checkpointed if self.options.checkpointing else self.supernet.run
+            return run(prepared, lesson.architecture, leaves).float()
+
+    def _loss(self, lesson: Lesson, logits: Tensor, batch: _Batch, predictions: list[Future[Tensor]]) -> Tensor:
+        hard = F.cross_entropy(logits, batch.labels, label_smoothing=self.options.label_smoothing)
+        if lesson.teacher is not None:
+            distance = DISTANCES[lesson.distance](logits, predictions[lesson.teacher].result())
+            return lesson.labels * hard + lesson.distil * distance
+        if batch.taught is not None:
+            share = self.options.teacher_share
+            return lesson.labels * ((1.0 - share) * hard + share * DISTANCES["soft"](logits, batch.taught))
+        return lesson.labels * hard
+
+    def _project(self, lesson: Lesson, gradients: dict[str, Tensor]) -> None:
+        """Merge the first network's gradients with those of the others, which are in the store."""
+        others = {key: tensor.grad for key, tensor in self.supernet.store.items()}
+        for tensor in self.supernet.store.values():
+            tensor.grad = None
+        self.supernet.accumulate(lesson.architecture, gradients)
+        for key, tensor in self.supernet.store.items():
+            beside = others[key]
+            if beside is not None:
+                tensor.grad = beside if tensor.grad is None else project(beside, tensor.grad)

@@ -1,0 +1,117 @@
+"""What a training strategy says about a step, and the registry of strategies.
+
+A strategy is a function of the step's number alone (`Draw`), so that a resumed training, and every worker of a parallel one,
+trains the same networks without sending anything.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+
+from nas.errors import UnknownNameError
+from nas.search_spaces.architecture import Architecture
+from nas.search_spaces.space import SearchSpace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """One network's part in a step.
+
+    Its loss is `labels` times the cross-entropy with the labels, plus `distil` times the `distance` (a name in
+    `nas.supernet.distillation`) to the predictions of the network at index `teacher` of the same step, which stands earlier
+    and sees the same images. `rows` are the first and the end of the part of the batch that it sees, as shares; gradients
+    count `weight` times.
+    """
+
+    architecture: Architecture
+    labels: float = 1.0
+    teacher: int | None = None
+    distil: float = 0.0
+    distance: str = "soft"
+    rows: tuple[float, float] = (0.0, 1.0)
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """The lessons of a step, and whether the first network gives way where its gradient opposes the others' (`project`)."""
+
+    lessons: tuple[Lesson, ...]
+    project: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What a strategy may know: the space, the seed, the step of how many, and how many networks a step should train."""
+
+    space: SearchSpace
+    seed: int
+    step: int
+    steps: int
+    networks: int
+
+    def rng(self, purpose: str) -> random.Random:
+        """Random numbers that depend on seed, step and purpose alone."""
+        return random.Random(f"{purpose}:{self.seed}:{self.step}")
+
+    @property
+    def progress(self) -> float:
+        """The share of the training that lies behind, 0 at the first step and below 1 at the last."""
+        return self.step / max(1, self.steps)
+
+
+Plan = Callable[[Draw], StepPlan]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingStrategy:
+    """A registered strategy: its plan of a step, the paper behind it, and the share of the training after which the store's
+    channels are put in order of importance (None: never).
+    """
+
+    name: str
+    plan: Plan
+    cite: str
+    reorder_at: float | None = None
+
+
+_STRATEGIES: dict[str, TrainingStrategy] = {}
+
+
+def register(name: str, *, cite: str, reorder_at: float | None = None) -> Callable[[Plan], Plan]:
+    """Announce a function from a `Draw` to a `StepPlan` as `--strategy name`."""
+
+    def announce(plan: Plan) -> Plan:
+        _STRATEGIES[name] = TrainingStrategy(name, plan, cite, reorder_at)
+        return plan
+
+    return announce
+
+
+@cache
+def _discover() -> None:
+    package = importlib.import_module("nas.supernet.strategies")
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+    for entry in entry_points(group="nas.training_strategies"):
+        entry.load()
+
+
+def strategy_names() -> list[str]:
+    """The registered strategies."""
+    _discover()
+    return sorted(_STRATEGIES)
+
+
+def training_strategy(name: str) -> TrainingStrategy:
+    """The strategy of that name. Raises UnknownNameError, with the nearest one."""
+    _discover()
+    if name not in _STRATEGIES:
+        raise UnknownNameError("training strategy", name, _STRATEGIES)
+    return _STRATEGIES[name]

@@ -1,0 +1,97 @@
+"""Teachers from outside: trained networks whose predictions a supernet learns from beside the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nas.errors import FileError, UnknownNameError, UsageError
+from nas.search_spaces.catalog.loading import load_timm
+from nas.supernet.data import DataSplits
+from nas.supernet.step import Teacher
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""What timm's and the catalogue's weights expect of images."""
+
+
+def teacher(text: str, data: DataSplits) -> Teacher | None:
+    """The teacher that `catalog:NAME=FILE`, `timm:NAME` or `timm:NAME=FILE` names; None for "".
+
+    FILE is a safetensors state dict with timm's names; timm fetches its own pretrained weights without one. Raises
+    UsageError or UnknownNameError for another text or other classes than the data's, FileError for an unreadable file.
+    """
+    if not text:
+        return None
+    kind, _, rest = text.partition(":")
+    if kind not in _KINDS:
+        raise UnknownNameError("teacher", kind, _KINDS)
+    name, _, file = rest.partition("=")
+    model, resolution = _KINDS[kind](name, _state(file) if file else None)
+    model.eval().requires_grad_(False)
+    found = _Teacher(model, resolution, data.in_channels)
+    outputs = found(data.train.images[:1]).shape[1]
+    if outputs != len(data.classes):
+        raise UsageError(
+            f"teacher {text!r} has {outputs} classes, the data has {len(data.classes)}: fine-tune it on the data first and "
+            "give its weights as FILE"
+        )
+    return found
+
+
+class _Teacher:
+    """Probabilities of a model for images from 0 to 255; grey images are shown to it as coloured ones."""
+
+    def __init__(self, model: nn.Module, resolution: int, in_channels: int) -> None:
+        self.model, self.resolution, self.grey = model, resolution, in_channels == 1
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        coloured = images.float().expand(-1, 3, -1, -1) if self.grey else images.float()
+        mean, std = (torch.tensor(value, device=images.device)[:, None, None] for value in (IMAGENET_MEAN, IMAGENET_STD))
+        side = (self.resolution, self.resolution)
+        scaled = F.interpolate(coloured / 255.0, size=side, mode="bilinear", antialias=True)
+        logits: Tensor = self.model.to(images.device)((scaled - mean) / std)
+        return logits.softmax(1)
+
+
+def _state(file: str) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise FileError(f"cannot read the teacher's weights {file}: {error}; give a safetensors file") from error
+
+
+def _catalog(name: str, state: dict[str, Tensor] | None) -> tuple[nn.Module, int]:
+    if state is None:
+        raise UsageError(
+            f"teacher 'catalog:{name}' needs weights: write catalog:{name}=FILE, a safetensors state dict of timm's"
+        )
+    network = load_timm(name, state)
+    return network, network.architecture.resolution
+
+
+def _timm(name: str, state: dict[str, Tensor] | None) -> tuple[nn.Module, int]:
+    try:
+        import timm
+    except ImportError as error:
+        raise UsageError("a teacher from timm needs timm: pip install -c constraints.txt 'hybrid-nas[timm]'") from error
+    try:
+        classifier = timm.get_pretrained_cfg_value(name, "classifier")
+        classes = None if state is None else state.get(f"{classifier}.weight")
+        options: dict[str, Any] = {} if classes is None else {"num_classes": classes.shape[0]}
+        model = timm.create_model(name, pretrained=state is None, **options)
+    except (RuntimeError, OSError) as error:
+        raise UsageError(f"timm gives no teacher {name!r}: {' '.join(str(error).split())[:200]}") from error
+    if state is not None:
+        model.load_state_dict(state)
+    about: Any = model.pretrained_cfg
+    return model, int(about.get("input_size", (3, 224, 224))[-1])
+
+
+_KINDS: dict[str, Callable[[str, dict[str, Tensor] | None], tuple[nn.Module, int]]] = {"catalog": _catalog, "timm": _timm}

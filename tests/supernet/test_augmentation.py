@@ -1,0 +1,63 @@
+"""Batch augmentation: repeatable, of the right shapes and labels, and every name works alone and in a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from nas.errors import UnknownNameError
+from nas.supernet.augmentation import STEPS, Augmentation
+from nas.supernet.data import DataSplits
+
+Few = Callable[[int], DataSplits]
+
+
+@pytest.mark.parametrize("text", [*STEPS, "move,randaugment,mixup,erase", "cutmix,mixup", ""])
+def test_images_keep_their_shape_and_range_and_labels_their_mass(few: Few, text: str) -> None:
+    data = few(16)
+    images, labels = Augmentation(text, data)(data.train.images, data.train.labels, 3)
+    assert images.shape == data.train.images.shape
+    assert float(images.min()) >= 0.0
+    assert float(images.max()) <= 255.0 + 1e-3
+    if labels.ndim == 2:
+        torch.testing.assert_close(labels.sum(1), torch.ones(16))
+        assert float(labels.min()) >= 0.0
+    else:
+        assert torch.equal(labels, data.train.labels)
+
+
+@pytest.mark.parametrize("text", [*STEPS, "randaugment,cutmix"])
+def test_draws_depend_on_the_seed_alone(few: Few, text: str) -> None:
+    data = few(16)
+    augment = Augmentation(text, data)
+    state = torch.random.get_rng_state()
+    first = augment(data.train.images, data.train.labels, 5)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    torch.rand(7)
+    again = augment(data.train.images, data.train.labels, 5)
+    assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+    others = [augment(data.train.images, data.train.labels, seed)[0] for seed in range(8)]
+    assert any(not torch.equal(other.float(), first[0].float()) for other in others)
+
+
+def test_mixup_blends_an_image_and_its_label_in_one_proportion(few: Few) -> None:
+    data = few(16)
+    plain = torch.zeros_like(data.train.images)
+    plain[data.train.labels == data.train.labels[0]] = 200
+    images, labels = Augmentation("mixup", data)(plain, data.train.labels, 1)
+    torch.testing.assert_close(images[:, 0, 0, 0] / 200.0, labels[:, data.train.labels[0]], rtol=1e-4, atol=1e-4)
+
+
+def test_cutmix_labels_follow_the_areas(few: Few) -> None:
+    data = few(16)
+    plain = torch.zeros_like(data.train.images)
+    plain[data.train.labels == data.train.labels[0]] = 200
+    images, labels = Augmentation("cutmix", data)(plain, data.train.labels, 1)
+    torch.testing.assert_close(images.mean((1, 2, 3)) / 200.0, labels[:, data.train.labels[0]], rtol=0.0, atol=0.02)
+
+
+def test_an_unknown_name_is_answered_with_the_nearest(few: Few) -> None:
+    with pytest.raises(UnknownNameError, match="mixup"):
+        Augmentation("move,mixupp", few(16))

@@ -1,0 +1,114 @@
+"""A training step: gradients add up, threads and checkpointing change nothing, a teacher from outside is heard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nas.search_spaces.space import SearchSpace
+from nas.supernet.data import DataSplits
+from nas.supernet.step import StepOptions, StepRunner
+from nas.supernet.strategies import Draw, StepPlan, training_strategy
+from nas.supernet.supernet import Supernet
+
+Few = Callable[[int], DataSplits]
+
+
+def sandwich(space: SearchSpace, step: int, networks: int = 4) -> StepPlan:
+    return training_strategy("sandwich").plan(Draw(space, 0, step, 10, networks))
+
+
+def gradients(supernet: Supernet) -> dict[str, Tensor]:
+    return {name: p.grad for name, p in supernet.named_parameters() if p.grad is not None}
+
+
+def test_a_step_draws_the_largest_the_smallest_and_some_others(miniature: SearchSpace) -> None:
+    lessons = sandwich(miniature, 7, 5).lessons
+    assert len(lessons) == 5
+    assert [len(stage.blocks) for stage in lessons[0].architecture.stages] == [2, 2]
+    assert [stage.width for stage in lessons[0].architecture.stages] == [24, 32]
+    assert [stage.width for stage in lessons[1].architecture.stages] == [16, 24]
+    kinds = {op.name for step in range(20) for block in sandwich(miniature, step, 1).lessons[0].architecture.stages[1].blocks
+             for op in block.mixers}  # fmt: skip
+    assert kinds == {"depthwise_conv", "global_attention"}
+
+
+def test_a_step_accumulates_the_gradients_of_all_its_networks(miniature: SearchSpace, few: Few) -> None:
+    supernet, data = Supernet(miniature, 10, 1), few(16)
+    plan, batch, runner = sandwich(miniature, 0, 3), data.train, StepRunner(supernet, data)
+    loss = runner.backward(StepPlan(plan.lessons[:1]), batch.images, batch.labels)
+    alone = supernet.store["head/linear/weight"].grad.clone()
+    supernet.zero_grad()
+    assert runner.backward(plan, batch.images, batch.labels) == pytest.approx(loss)
+    assert not torch.equal(supernet.store["head/linear/weight"].grad, alone)
+
+
+def test_threads_change_no_bit_of_the_gradients(miniature: SearchSpace, few: Few) -> None:
+    data, found = few(16), []
+    for threads in (1, 2, 4):
+        supernet = Supernet(miniature, 10, 1).train()
+        with StepRunner(supernet, data, StepOptions(threads=threads)) as runner:
+            for step in range(3):
+                runner.backward(sandwich(miniature, step), data.train.images, data.train.labels)
+        found.append(gradients(supernet))
+    for other in found[1:]:
+        assert other.keys() == found[0].keys()
+        assert all(torch.equal(gradient, found[0][name]) for name, gradient in other.items())
+
+
+def test_an_error_in_the_largest_network_reaches_the_caller_instead_of_a_deadlock(miniature: SearchSpace, few: Few) -> None:
+    data, supernet = few(16), Supernet(miniature, 10, 1).train()
+    with StepRunner(supernet, data, StepOptions(threads=2)) as runner, pytest.raises(RuntimeError, match="channels"):
+        runner.backward(sandwich(miniature, 0), data.train.images.repeat(1, 2, 1, 1), data.train.labels)
+
+
+def test_checkpointing_changes_no_bit_of_the_gradients(miniature: SearchSpace, few: Few) -> None:
+    data, found = few(16), []
+    for checkpointing in (False, True):
+        supernet = Supernet(miniature, 10, 1).train()
+        runner = StepRunner(supernet, data, StepOptions(checkpointing=checkpointing))
+        for step in range(4):
+            runner.backward(sandwich(miniature, step), data.train.images, data.train.labels)
+        found.append(gradients(supernet))
+    assert found[0].keys() == found[1].keys()
+    assert all(torch.equal(gradient, found[1][name]) for name, gradient in found[0].items())
+
+
+def test_half_precision_gives_nearly_the_same_gradients(miniature: SearchSpace, few: Few) -> None:
+    data, found = few(16), []
+    for precision in ("fp32", "bf16"):
+        supernet = Supernet(miniature, 10, 1).train()
+        runner = StepRunner(supernet, data, StepOptions(precision=precision))
+        runner.backward(sandwich(miniature, 0), data.train.images, data.train.labels)
+        found.append(torch.cat([gradient.flatten() for gradient in gradients(supernet).values()]))
+    assert found[0].dtype == found[1].dtype == torch.float32
+    assert not torch.equal(*found)
+    assert F.cosine_similarity(*found, dim=0) > 0.95
+
+
+def test_a_teacher_from_outside_is_heard_by_those_who_have_none_in_the_step(miniature: SearchSpace, few: Few) -> None:
+    supernet, data = Supernet(miniature, 10, 1).eval(), few(16)
+    batch, seen = data.train, []
+
+    def teacher(images: Tensor) -> Tensor:
+        seen.append(images.shape)
+        return F.one_hot((batch.labels + 1) % 10, 10).float()
+
+    plan = StepPlan(sandwich(miniature, 0).lessons[:1])
+    StepRunner(supernet, data, StepOptions(teacher=teacher, teacher_share=1.0)).backward(plan, batch.images, batch.labels)
+    found = supernet.store["head/linear/bias"].grad.clone()
+    supernet.zero_grad()
+    StepRunner(supernet, data, StepOptions(label_smoothing=0.0)).backward(plan, batch.images, (batch.labels + 1) % 10)
+    torch.testing.assert_close(found, supernet.store["head/linear/bias"].grad)
+    assert seen == [batch.images.shape]
+
+
+def test_labels_may_be_probabilities(miniature: SearchSpace, few: Few) -> None:
+    supernet, data = Supernet(miniature, 10, 1).eval(), few(16)
+    runner, plan = StepRunner(supernet, data), sandwich(miniature, 0)
+    whole = runner.backward(plan, data.train.images, data.train.labels)
+    assert runner.backward(plan, data.train.images, F.one_hot(data.train.labels, 10).float()) == pytest.approx(whole)

@@ -1,0 +1,237 @@
+"""Every training strategy: its plans are functions of the step, fit together, train and resume; and each keeps its own rule."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nas.errors import UnknownNameError
+from nas.search_spaces.complexity import block_macs
+from nas.search_spaces.space import SearchSpace
+from nas.supernet import training
+from nas.supernet.data import DataSplits
+from nas.supernet.distillation import CLIP, DISTANCES, alpha
+from nas.supernet.merging import project
+from nas.supernet.recipe import TrainingRecipe
+from nas.supernet.step import StepRunner
+from nas.supernet.strategies import Draw, Lesson, StepPlan, strategy_names, training_strategy
+from nas.supernet.strategies.shrinking import PHASES, opens
+from nas.supernet.supernet import Supernet
+from nas.supernet.training import train
+
+Few = Callable[[int], DataSplits]
+STRATEGIES = pytest.mark.parametrize("name", strategy_names())
+
+
+def plan_of(name: str, space: SearchSpace, step: int, steps: int = 40, networks: int = 4) -> StepPlan:
+    return training_strategy(name).plan(Draw(space, 0, step, steps, networks))
+
+
+@STRATEGIES
+def test_a_plan_is_a_function_of_the_step(miniature: SearchSpace, name: str) -> None:
+    plans = [plan_of(name, miniature, step) for step in range(0, 40, 3)]
+    assert plans == [plan_of(name, miniature, step) for step in range(0, 40, 3)]
+    assert len({lesson.architecture for plan in plans for lesson in plan.lessons}) > 5
+
+
+@STRATEGIES
+def test_the_lessons_of_a_plan_fit_together(miniature: SearchSpace, name: str) -> None:
+    for step in range(40):
+        lessons = plan_of(name, miniature, step).lessons
+        for index, lesson in enumerate(lessons):
+            assert miniature.contains(lesson.architecture)
+            assert 0.0 <= lesson.rows[0] < lesson.rows[1] <= 1.0
+            assert lesson.weight > 0.0
+            assert lesson.distance in DISTANCES
+            assert (lesson.teacher is None) == (lesson.distil == 0.0)
+            if lesson.teacher is not None:
+                assert lesson.teacher < index
+                assert lessons[lesson.teacher].rows == lesson.rows
+
+
+class Killed(BaseException):
+    """What a kill is to the code: an exception that nothing catches."""
+
+
+@STRATEGIES
+def test_a_killed_training_resumes_bit_for_bit(
+    miniature: SearchSpace, few: Few, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    recipe = TrainingRecipe(strategy=name, epochs=2, batch=16, random_architectures=1, ema=0.9, accumulate=2)
+
+    def kill(step: int, steps: int, words: str) -> None:
+        if step == 5:
+            raise Killed
+
+    whole = Supernet(miniature, 10, 1)
+    train(whole, few(64), recipe, tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(Supernet(miniature, 10, 1), few(64), recipe, tmp_path / "part", kill)
+    resumed = Supernet(miniature, 10, 1, seed=5)
+    train(resumed, few(64), recipe, tmp_path / "part")
+    assert all(torch.equal(tensor, resumed.store[key]) for key, tensor in whole.store.items())
+
+
+def test_an_unknown_strategy_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="sandwich"):
+        training_strategy("sandwhich")
+
+
+def test_fair_takes_every_choice_of_every_gene_equally_often(miniature: SearchSpace) -> None:
+    from nas.supernet.strategies.fair import turn
+
+    for gene in miniature.genes:
+        taken = Counter(turn(gene, number, 0) for number in range(7 * len(gene.choices)))
+        assert taken == dict.fromkeys(gene.choices, 7)
+
+
+def test_nested_networks_are_prefixes_of_each_other(miniature: SearchSpace) -> None:
+    supernet = Supernet(miniature, 10, 1)
+    for step in range(5):
+        grains = [supernet.cuts(lesson.architecture) for lesson in plan_of("nested", miniature, step).lessons]
+        assert len(grains) == 4
+        for large, small in itertools.pairwise(grains):
+            assert {key for key, _ in small.values()} <= {key for key, _ in large.values()}
+        sizes = [sum(supernet.store[key][cut].numel() for key, cut in grain.values()) for grain in grains]
+        assert sizes == sorted(sizes, reverse=True)
+        assert sizes[0] > sizes[-1]
+
+
+def test_shrinking_opens_depth_before_width(miniature: SearchSpace) -> None:
+    def shapes(step: int) -> set[tuple[tuple[int, int], ...]]:
+        lessons = plan_of("shrinking", miniature, step).lessons
+        return {tuple((len(stage.blocks), stage.width) for stage in lesson.architecture.stages) for lesson in lessons}
+
+    largest = shapes(0)
+    assert len(largest) == 1
+    assert all(shapes(step) == largest for step in range(20))
+    third = set.union(*(shapes(step) for step in range(20, 30)))
+    assert len(third) > 1
+    assert {tuple(width for _, width in each) for each in third} == {tuple(width for _, width in each) for each in largest}
+    assert len({tuple(width for _, width in each) for step in range(30, 40) for each in shapes(step)}) > 1
+    assert sorted({opens(gene) for gene in miniature.genes}) == list(range(len(PHASES)))
+
+
+def test_the_networks_of_a_step_are_of_like_complexity(miniature: SearchSpace) -> None:
+    def spread(name: str) -> float:
+        steps = ([math.log(block_macs(each.architecture)) for each in plan_of(name, miniature, s).lessons] for s in range(28))
+        return sum(max(found) - min(found) for found in steps)
+
+    assert spread("complexity") < 0.6 * spread("split_batch")
+
+
+def test_split_batch_sums_what_its_networks_learn_alone(miniature: SearchSpace, few: Few) -> None:
+    supernet, data = Supernet(miniature, 10, 1).eval(), few(16)
+    plan = plan_of("split_batch", miniature, 3)
+    StepRunner(supernet, data).backward(plan, data.train.images, data.train.labels)
+    together = {key: tensor.grad.clone() for key, tensor in supernet.store.items() if tensor.grad is not None}
+    supernet.zero_grad()
+    for index, lesson in enumerate(plan.lessons):
+        alone = StepPlan((dataclasses.replace(lesson, rows=(0.0, 1.0)),))
+        rows = slice(4 * index, 4 * index + 4)
+        StepRunner(supernet, data).backward(alone, data.train.images[rows], data.train.labels[rows])
+    assert together.keys() == {key for key, tensor in supernet.store.items() if tensor.grad is not None}
+    assert all(torch.equal(gradient, supernet.store[key].grad) for key, gradient in together.items())
+
+
+def naive_alpha(logits: Tensor, teacher: Tensor, a: float) -> list[float]:
+    """Equation 5 image by image, the weights clipped."""
+    found = []
+    for q, p in zip(logits.softmax(1).tolist(), teacher.tolist(), strict=True):
+        weights = [min((pk / qk) ** a, CLIP) for pk, qk in zip(p, q, strict=True)]
+        if a == 1.0:
+            found.append(sum(qk * w * math.log(w) for qk, w in zip(q, weights, strict=True)))
+        else:
+            found.append(sum(qk * (w - 1.0) for qk, w in zip(q, weights, strict=True)) / (a * (a - 1.0)))
+    return found
+
+
+@pytest.mark.parametrize("sharpness", [0.3, 1.0, 4.0])
+def test_the_alpha_divergence_is_the_larger_of_two(sharpness: float) -> None:
+    torch.manual_seed(0)
+    logits, teacher = torch.randn(6, 5).double() * sharpness, torch.randn(6, 5).double().softmax(1)
+    larger = [max(pair) for pair in zip(naive_alpha(logits, teacher, -1.0), naive_alpha(logits, teacher, 1.0), strict=True)]
+    assert float(alpha(logits, teacher)) == pytest.approx(sum(larger) / 6)
+
+
+def test_where_nothing_is_clipped_the_gradient_is_that_of_the_divergence() -> None:
+    torch.manual_seed(0)
+    logits = (torch.randn(6, 5).double() * 0.3).requires_grad_()
+    teacher = (torch.randn(6, 5).double() * 0.3).softmax(1)
+    (found,) = torch.autograd.grad(alpha(logits, teacher), logits)
+
+    def plain(a: float) -> Tensor:
+        q = logits.softmax(1)
+        ratio = teacher / q
+        return (q * ratio * ratio.log()).sum(1) if a == 1.0 else (q * (ratio**a - 1.0)).sum(1) / (a * (a - 1.0))
+
+    larger = torch.stack([plain(-1.0), plain(1.0)]).amax(0).mean()
+    (wanted,) = torch.autograd.grad(larger, logits)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_clipping_bounds_the_gradient_of_a_hopeless_student() -> None:
+    logits = torch.tensor([[30.0, 0.0]], requires_grad=True)
+    (found,) = torch.autograd.grad(alpha(logits, torch.tensor([[0.0, 1.0]])), logits)
+    assert found.abs().max() <= CLIP
+    assert torch.isfinite(found).all()
+
+
+def test_opposing_gradients_of_the_largest_give_way() -> None:
+    torch.manual_seed(0)
+    others, largest = torch.randn(3, 4), torch.randn(3, 4)
+    opposing = largest - 1.5 * others * (largest * others).sum() / others.square().sum() - 0.5 * others
+    merged = project(others, opposing)
+    assert float((opposing * others).sum()) < 0.0
+    assert float(((merged - others) * others).sum()) == pytest.approx(0.0, abs=1e-5)
+    agreeing = others + 0.1
+    torch.testing.assert_close(project(others, agreeing), others + agreeing)
+    assert torch.equal(project(torch.zeros(2), torch.ones(2)), torch.ones(2))
+
+
+def test_conflicts_are_looked_for_only_after_the_first_part(miniature: SearchSpace) -> None:
+    assert [plan_of("conflict", miniature, step).project for step in (0, 11, 12, 39)] == [False, False, True, True]
+
+
+def test_projection_changes_only_what_is_opposed(miniature: SearchSpace, few: Few) -> None:
+    supernet, data = Supernet(miniature, 10, 1).eval(), few(16)
+    plan = plan_of("conflict", miniature, 30)
+
+    def gradients(chosen: StepPlan) -> dict[str, Tensor]:
+        supernet.zero_grad()
+        StepRunner(supernet, data).backward(chosen, data.train.images, data.train.labels)
+        return {key: tensor.grad.clone() for key, tensor in supernet.store.items() if tensor.grad is not None}
+
+    merged, summed = gradients(plan), gradients(dataclasses.replace(plan, project=False))
+    first = gradients(StepPlan(plan.lessons[:1]))
+    assert merged.keys() == summed.keys()
+    for key, both in summed.items():
+        largest = first.get(key)
+        others = both if largest is None else both - largest
+        wanted = both if largest is None else project(others, largest)
+        torch.testing.assert_close(merged[key], wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_a_network_learns_from_labels_and_teacher_in_the_parts_it_is_told(miniature: SearchSpace, few: Few) -> None:
+    supernet, data = Supernet(miniature, 10, 1).eval(), few(16)
+    batch = data.train
+    large, small = miniature.largest(), miniature.smallest()
+    plan = StepPlan((Lesson(architecture=large), Lesson(architecture=small, labels=0.25, teacher=0, distil=0.75)))
+    StepRunner(supernet, data).backward(plan, batch.images, batch.labels)
+    found = {key: tensor.grad.clone() for key, tensor in supernet.store.items() if tensor.grad is not None}
+    supernet.zero_grad()
+    logits, student = (supernet(data.prepare(batch.images, each.resolution), each) for each in (large, small))
+    hard = [F.cross_entropy(each, batch.labels, label_smoothing=0.1) for each in (logits, student)]
+    (hard[0] + 0.25 * hard[1] + 0.75 * F.cross_entropy(student, logits.detach().softmax(1))).backward()
+    for key, gradient in found.items():
+        torch.testing.assert_close(gradient, supernet.store[key].grad, rtol=1e-4, atol=1e-6)

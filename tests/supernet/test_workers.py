@@ -1,0 +1,73 @@
+"""Data-parallel training: two workers give the weights of one, and one line where the launch is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import multiprocessing
+
+from nas.errors import UsageError
+from nas.search_spaces.space import SearchSpace
+from nas.supernet.data import DataSplits
+from nas.supernet.recipe import TrainingRecipe
+from nas.supernet.supernet import Supernet
+from nas.supernet.training import train
+from nas.supernet.workers import Alone, Group, launched
+
+Few = Callable[[int], DataSplits]
+
+
+def work(rank: int, folder: str, space: SearchSpace, data: DataSplits, recipe: TrainingRecipe) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    supernet = Supernet(space, 10, 1)
+    train(supernet, data, recipe, Path(folder) / "two", workers=Group())
+    torch.save(supernet.state_dict(), Path(folder) / f"weights-{rank}")
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("strategy", ["sandwich", "conflict", "split_batch"])
+def test_two_workers_give_the_weights_of_one(miniature: SearchSpace, few: Few, tmp_path: Path, strategy: str) -> None:
+    """Where no norm looks at the batch: sums are rounded in another order, which Adam's first steps blow up."""
+    space = dataclasses.replace(miniature, norms=("layer",))
+    recipe = TrainingRecipe(strategy=strategy, epochs=2, batch=16, random_architectures=1, augment="move,mixup", warmup=0.5)
+    alone = Supernet(space, 10, 1)
+    train(alone, few(64), recipe, tmp_path / "one")
+    multiprocessing.spawn(work, (str(tmp_path), space, few(64), recipe), nprocs=2)
+    weights = [torch.load(tmp_path / f"weights-{rank}", weights_only=True) for rank in range(2)]
+    for name, tensor in alone.state_dict().items():
+        assert torch.equal(weights[0][name], weights[1][name]), name
+        torch.testing.assert_close(weights[0][name], tensor, rtol=1e-3, atol=2e-4)
+
+
+def test_without_a_launcher_there_is_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with launched() as workers:
+        assert isinstance(workers, Alone)
+        assert (workers.rank, workers.size) == (0, 1)
+
+
+def test_half_a_launch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(UsageError, match=r"RANK.*torchrun"), launched():
+        pass
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(miniature: SearchSpace, few: Few, tmp_path: Path) -> None:
+    class Many(Alone):
+        size = 8
+
+    with pytest.raises(UsageError, match="raise the batch to at least 24"):
+        train(
+            Supernet(miniature, 10, 1),
+            few(64),
+            TrainingRecipe(batch=16, random_architectures=1),
+            tmp_path / "c",
+            workers=Many(),
+        )
