@@ -41,7 +41,9 @@ class Variety:
 
     def _left_aside(self, kind: Kind, name: str) -> frozenset[tuple[str, ...]]:
         """The parts that have a choice somewhere, and change no parameter wherever they are looked at."""
-        space, idle, mattering = self._space, set(), set()
+        space = self._space
+        idle: set[tuple[str, ...]] = set()
+        mattering: set[tuple[str, ...]] = set()
         widths = {width for widths in space.widths for width in widths}
         sizes = {at.side for stage in range(len(space.depths)) for at in space.maps_of(stage)}
         for width, size in itertools.product({min(widths), max(widths)}, {min(sizes), max(sizes)}):
