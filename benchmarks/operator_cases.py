@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from operator_calls import FOLDED, MLP, bare, self_attention, with_sides, with_size, without
+from operator_calls import FOLDED, MLP, NARROW, THREE, bare, self_attention, with_sides, with_size, without
 from operator_sides import Case, Here
 from torch import Tensor, nn
 
@@ -65,6 +65,7 @@ TIMM = (
     Case(
         "window_attention swin", "window_attention", 96, 56, {"heads": 3, "window": 7, "shift": True}, SWIN,
         lambda C, h: bare(C(h.width, (h.size, h.size), h["heads"], window_size=7, shift_size=3)), "nhwc", attention_of,
+        slow=THREE,
     ),
     Case(
         "window_attention swin_v2", "window_attention", 96, 64,
@@ -74,15 +75,18 @@ TIMM = (
     Case(
         "window_attention maxvit", "window_attention", 64, 56, {"heads": 2, "window": 7, "shift": False},
         "timm.models.maxxvit:", partition("block", "window"), "nhwc", partitioned,
+        slow=THREE,
     ),
     Case(
         "grid_attention", "grid_attention", 64, 56, {"heads": 2, "grid": 7}, "timm.models.maxxvit:",
         partition("grid", "grid"), "nhwc", partitioned,
+        slow=THREE,
     ),
     Case(
         "global_attention caformer", "global_attention", 320, 14, {"heads": 10, "bias": False, "out": "plain"},
         "timm.models.metaformer:Attention", lambda C, h: C(h.width, num_heads=h["heads"], head_dim=h.width // h["heads"]),
         "tokens",
+        slow=THREE,
     ),
     Case(
         "global_attention convit", "global_attention", 192, 14, {"heads": 4, "position": "gated", "bias": False},
@@ -96,6 +100,7 @@ TIMM = (
     Case(
         "channel_attention", "channel_attention", 384, 14, {"heads": 8}, "timm.models.xcit:XCA",
         lambda C, h: C(h.width, h["heads"], qkv_bias=True), "tokens",
+        slow=THREE,
     ),
     Case(
         "depthwise_pair", "depthwise_pair", 384, 14, {"kernel": 3}, "timm.models.xcit:LPI", lambda C, h: C(h.width),
@@ -179,10 +184,12 @@ TIMM = (
         "sequence_pooled_attention", "sequence_pooled_attention", 96, 56, {"heads": 3, "reduction": 8},
         "timm.models.nextvit:EfficientAttention",
         lambda C, h: C(h.width, head_dim=h.width // h["heads"], sr_ratio=h["reduction"]), "tokens",
+        slow=THREE,
     ),
     Case(
         "inception_conv", "inception_conv", 96, 56, {"band": 11, "divisor": 8}, "timm.models.inception_next:InceptionDWConv2d",
         lambda C, h: C(h.width),
+        slow=NARROW,
     ),
     Case(
         "inception_conv block", "inception_conv", 96, 56, {"band": 11, "divisor": 8, "expansion": 4},
@@ -211,10 +218,12 @@ TIMM = (
     Case(
         "spatial_reduction_attention", "spatial_reduction_attention", 64, 56, {"heads": 1, "reduction": 8},
         "timm.models.pvt_v2:Attention", lambda C, h: C(h.width, h["heads"], sr_ratio=8), "tokens", with_size,
+        slow=THREE,
     ),
     Case(
         "spatial_reduction_attention stage 3", "spatial_reduction_attention", 320, 14, {"heads": 5, "reduction": 2},
         "timm.models.pvt_v2:Attention", lambda C, h: C(h.width, h["heads"], sr_ratio=2), "tokens", with_size, memory=False,
+        slow=THREE,
     ),
     Case(
         "pooled_key_attention", "pooled_key_attention", 64, 56, {"heads": 1, "grid": 7}, "timm.models.pvt_v2:Attention",

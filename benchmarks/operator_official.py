@@ -6,7 +6,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-from operator_calls import FOLDED, MLP, First, Zero, with_sides, without
+from operator_calls import CACHE, FOLDED, MLP, STABLE, First, Zero, with_sides, without
 from operator_composed import COMPOSED
 from operator_sides import Case, Here
 from operator_stages import STAGES
@@ -123,6 +123,7 @@ ALONE = (
     Case(
         "context_attention", "context_attention", 256, 56, {"ratio": 0.25},
         "xvjiarui/GCNet:mmdet/ops/gcb/context_block.py:ContextBlock", lambda C, h: C(h.width, 0.25), skips=1,
+        slow=CACHE,
     ),
     Case(
         "context_mixing_conv", "context_mixing_conv", 128, 28, {"heads": 4, "kernel": 13, "small": 5, "value": True},
@@ -235,6 +236,7 @@ ALONE = (
         "histogram_attention", "histogram_attention", 64, 28, {"heads": 2},
         "sunshangquan/Histoformer:basicsr/models/archs/histoformer_arch.py:Attention_histogram",
         lambda C, h: C(h.width, h["heads"], False), call=lambda m, x, h: m(x.clone()),  # it sorts what it is given in place
+        slow=STABLE,
     ),
     Case(
         "large_kernel_conv", "large_kernel_conv", 64, 56, {"kernel": 17}, OVERLOCK + "DilatedReparamBlock",

@@ -67,7 +67,7 @@ def new_folder(out: str | Path | None, name: str) -> Iterator[Path]:
     """
     folder = _next_folder(name) if out is None else Path(out)
     run = Run(folder)
-    if run.config_path.exists() and (run.latency_table.exists() or run.journal.exists()):
+    if run.config_path.exists() and any(path.exists() for path in (run.latency_table, run.journal, run.checkpoint)):
         raise UsageError(
             f"{folder} holds a run already: go on with it by `nas search --resume {folder}`, or choose another --out"
         )

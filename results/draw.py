@@ -103,13 +103,22 @@ def describe_text(
 
 
 def _row(number: str, text: str, params: str) -> list[str]:
-    """Text wrapped between its operators, with the parameters at the right of the first line."""
-    lines = [""]
-    for part in text.split(" | "):
-        joined = f"{lines[-1]} + {part}" if lines[-1] else part
-        lines[-1:] = [joined] if len(joined) <= _TEXT else [lines[-1] + " +", part]
-    first = f"{number:>5} {lines[0]:<{_TEXT + 2}} {params:>8}"
-    return [first, *(f"{'':>5} {line}" for line in lines[1:])]
+    """Text wrapped between its operators, and in one too long for a line between its settings.
+
+    The parameters stand at the right of the first line.
+    """
+    (_, first), *rest = [piece for part in text.split(" | ") for piece in _pieces(part)]
+    lines = [first]
+    for sign, piece in rest:
+        joined = f"{lines[-1]}{sign} {piece}"
+        lines[-1:] = [joined] if len(joined) <= _TEXT else [lines[-1] + sign, piece]
+    return [f"{number:>5} {lines[0]:<{_TEXT + 2}} {params:>8}", *(f"{'':>5} {line}" for line in lines[1:])]
+
+
+def _pieces(part: str) -> list[tuple[str, str]]:
+    """An operator's text in pieces that are not wrapped, each with the sign that stands between it and the one before."""
+    first, *rest = [part] if len(part) <= _TEXT else part.split(", ")
+    return [(" +", first), *((",", piece) for piece in rest)]
 
 
 def _runs(items: Sequence[T]) -> list[tuple[int, T]]:

@@ -71,7 +71,7 @@ def _epoch_seconds(config: SearchConfig, data: DataSplits, step: float) -> float
 def _step_seconds(config: SearchConfig, supernet: Supernet, data: DataSplits) -> float:
     batch = data.train.take(torch.arange(min(config.training.batch, len(data.train))))
     supernet.train()
-    draw = Draw(supernet.space, config.seed, -1, 1, config.training.networks)
+    draw = Draw(supernet.space, config.seed, 5, 10, config.training.networks)
     plan = training_strategy(config.training.strategy).plan(draw)
     with one_thread_an_operation(), StepRunner(supernet, data, StepOptions(threads=config.threads)) as runner:
         runner.backward(plan, batch.images, batch.labels)

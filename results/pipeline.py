@@ -60,6 +60,7 @@ class SearchRun:
         self.target = Target.parse(config.target)
         self.budgets = Budgets(config.budgets)
         self.target.require()
+        self.first = True
 
     def run(self) -> Outcome:
         """Raises InfeasibleError where no architecture meets the budgets, and what the phases raise.
@@ -115,11 +116,15 @@ class SearchRun:
         """Classes and input channels."""
         return len(self.data.classes), self.data.in_channels
 
-    def start(self) -> None:
-        """Read the data, make the folder, and write down what was asked for."""
+    def start(self, workers: int = 1) -> None:
+        """Read the data, make the folder, and write down what was asked for; `workers` will share each training batch."""
         create(self.config.strategy, self.problem_without_latency, self.config.seed)
-        require_trainable(self.config.training, self.data, self.config.workers)
-        _ = self.teacher
+        require_trainable(self.config.training, self.data, workers)
+        if self.config.supernet is not None and not self.folder.checkpoint.exists():
+            other = Run.open(self.config.supernet)
+            _require_epochs(other, other.config().training.epochs)
+        elif trained_epochs(self.folder.checkpoint) < self.config.training.epochs:
+            _ = self.teacher
         fingerprint = self.data.fingerprint
         if self.config.data_fingerprint and self.config.data_fingerprint != fingerprint:
             raise UsageError(f"data {self.config.data!r} has changed since the run began: start a new run with another --out")
@@ -190,13 +195,13 @@ class SearchRun:
 
     def train(self) -> None:
         """Train the supernet, or go on with its checkpoint; by all workers that `torchrun` or Ray Train has started."""
-        config = self.config
+        config, left = self.config, self.config.training.epochs - trained_epochs(self.folder.checkpoint)
         if config.supernet is not None and not self.folder.checkpoint.exists():
             copy_file(Run.open(config.supernet).checkpoint, self.folder.checkpoint)
         with self.phase("Supernet") as step, launched() as workers:
             self.history = train(
                 self.supernet, self.data, config.training, self.folder.checkpoint, step, config.threads,
-                teacher=self.teacher, workers=workers,
+                teacher=self.teacher if left and config.supernet is None else None, workers=workers,
             )  # fmt: skip
         for row in self.history.rollbacks:
             self.reporter.note(f"the loss diverged at step {row['step']:.0f}: went back to step {row['to']:.0f}")
@@ -209,8 +214,9 @@ class SearchRun:
         """
         config = self.config
         with _threads(config.threads), launched() as workers:
-            if workers.rank == 0:
-                self.start()
+            self.first = workers.rank == 0
+            if self.first:
+                self.start(max(config.workers, workers.size))
                 left = config.training.epochs - trained_epochs(self.folder.checkpoint)
                 if left:
                     seconds = training_seconds(config, self.supernet, self.data, left) / max(config.workers, workers.size)
@@ -225,12 +231,7 @@ class SearchRun:
 
     def require_trained(self) -> None:
         """Read the supernet's weights. Raises FileError where its training is not finished."""
-        done, wanted = trained_epochs(self.folder.checkpoint), self.config.training.epochs
-        if done < wanted:
-            raise FileError(
-                f"the supernet of {self.folder.path} has {done} of {wanted} epochs behind it: "
-                f"`nas train --resume {self.folder.path}` trains it"
-            )
+        _require_epochs(self.folder, self.config.training.epochs)
         self.train()
 
     @cached_property
@@ -322,7 +323,18 @@ class SearchRun:
         finally:
             spent = read_json(self.folder.phases, "phase times") if self.folder.phases.exists() else {}
             spent[title] = spent.get(title, 0.0) + time.perf_counter() - began
-            write_json(self.folder.phases, spent)
+            if self.first:
+                write_json(self.folder.phases, spent)
+
+
+def _require_epochs(folder: Run, wanted: int) -> None:
+    """Raise FileError where the supernet of a run is not trained to the end."""
+    done = trained_epochs(folder.checkpoint)
+    if done < wanted:
+        raise FileError(
+            f"the supernet of {folder.path} has {done} of {wanted} epochs behind it: "
+            f"`nas train --resume {folder.path}` trains it"
+        )
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from functools import lru_cache
 
@@ -16,14 +17,16 @@ from nas.search_spaces.registry import Kind, Settings, operator
 def block_macs(architecture: Architecture) -> int:
     """Multiply-adds of all token and channel mixers at the architecture's own resolution, for one image.
 
-    Stem, downsamplings and head are left out: they are small, and alike in the members of a space.
+    Stem, downsamplings and head are left out: they are small, and alike in the members of a space. A row of tokens counts as
+    the square map of as many positions.
     """
     total = 0
     for node in graph.nodes(architecture):
         kind = Kind.TOKEN_MIXER if node.kind == graph.BRANCH else node.kind
         if kind in (Kind.TOKEN_MIXER, Kind.CHANNEL_MIXER):
             width = node.in_shape[2] if node.channels is None else node.channels[1] - node.channels[0]
-            total += _macs(Kind(kind), node.operator, width, node.size, node.settings)
+            side = round(math.sqrt(node.in_shape[0] * node.in_shape[1]))
+            total += _macs(Kind(kind), node.operator, width, side, node.settings)
     return total
 
 

@@ -228,6 +228,7 @@ class _Walk:
                 dict(stage.downsample.settings), stage.width, _side(self.built)
             )
             self._norm(norm, self.width)
+            self._leaves_channels(stage.downsample, stage.width)
             side = self._side(operator(Kind.DOWNSAMPLE, stage.downsample.name), stage.downsample, stage.width - self.width)
             after = self._shrink(Kind.DOWNSAMPLE, stage.downsample, f"the downsample before stage {name.lstrip('s')}")
             self.add(f"{name}_downsample", Kind.DOWNSAMPLE, stage.downsample, norm, after=after, width=stage.width, side=side)
@@ -239,6 +240,16 @@ class _Walk:
         last = Op.parse(self.found[-1].residual or str(LAYER_SCALE))
         if operator(Kind.RESIDUAL, last.name).side:
             self.add(f"{name}_end", Kind.RESIDUAL, Op(last.name), "", side=self._history(self.values, last))
+
+    def _leaves_channels(self, downsample: Op, width: int) -> None:
+        """Raise SpaceError where a downsample has no channels left for what comes in beside the overview."""
+        carried = int(dict(downsample.settings).get("carried", 0))
+        if carried and carried >= self.width:
+            raise SpaceError(f"{downsample} carries {carried} channels, but only {self.width} come in: carry fewer")
+        if operator(Kind.DOWNSAMPLE, downsample.name).side == OVERVIEW and width < self.width:
+            raise SpaceError(
+                f"{downsample} keeps all {self.width} channels that come in, but the stage has {width}: widen the stage"
+            )
 
     def block(self, name: str, block: Block, stage: Stage, residual: Op) -> None:
         width, norm = block.width or stage.width, stage.norm if block.norm is None else block.norm

@@ -42,24 +42,15 @@ class Map:
         """The map of that shape after a downsample of a stage of a stride, or None where it has no place there.
 
         A stage of stride 2 takes half the map and nothing else. A stage of stride 1 takes the map as it is, a class token put
-        in front of it, a row of fewer tokens, or a coarser square that is not the half of the map.
+        in front of it, a row of fewer tokens, or a coarser square; `surroundings` keeps those from it that halve every map.
         """
         halved = self.after_stride(stride)
         if halved is not None and (halved.height, halved.width) == (height, width):
             return halved
-        if stride != 1 or min(height, width) < 1 or (height, width) in self._halves():
+        if stride != 1 or min(height, width) < 1:
             return None
         if height == 1 < self.height and width == self.positions + 1:
             return Map(1, width, True)
         if height == 1 and width <= self.positions:
             return Map(1, width, self.token)
         return Map(height, width) if height == width and height * width < self.positions else None
-
-    def _halves(self) -> set[tuple[int, int]]:
-        """What operators that halve a map, or a row of tokens as if it were one, may make of it; odd sides rounded up."""
-        halves = {(-(-self.height // 2), -(-self.width // 2))}
-        if self.height == 1:
-            rows = max(math.isqrt(self.width - 1), 1)
-            columns = max(-(-(self.width - 1) // rows), 1)
-            halves.add((1, -(-rows // 2) * -(-columns // 2) + 1))
-        return halves

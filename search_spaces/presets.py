@@ -14,7 +14,8 @@ from nas.files import read_text
 from nas.search_spaces.maps import Map
 from nas.search_spaces.registry import Kind, Value, names
 from nas.search_spaces.space import SearchSpace
-from nas.search_spaces.surroundings import downsamples_of, stem_map, stem_of
+from nas.search_spaces.surroundings import READ_FIRST, carries_overview, downsamples_of, stem_map, stem_of
+from nas.search_spaces.validation import settings_are_taken
 
 CORE = (
     "depthwise_conv",
@@ -184,12 +185,8 @@ def every() -> SearchSpace:
         channel_mixers=tuple(names(Kind.CHANNEL_MIXER)),
         mixers=(_local(token_mixers),) * 2 + (token_mixers,) * 2,
         residuals=tuple(names(Kind.RESIDUAL)),
-        heads=tuple(names(Kind.HEAD)),
+        heads=tuple(name for name in names(Kind.HEAD) if name not in READ_FIRST),
     )
-
-
-_CARRYING = {"carried_overlap"}
-"""Downsamples of a context that only an overview makes, and no space has one."""
 
 
 def _square_stems(space: SearchSpace) -> tuple[str, ...]:
@@ -210,7 +207,7 @@ def _halving(space: SearchSpace) -> tuple[str, ...]:
     places = [
         (width, at) for stage in range(1, len(space.depths)) for width in space.widths[stage] for at in space.maps_of(stage - 1)
     ]
-    listed = (name for name in names(Kind.DOWNSAMPLE) if name not in _CARRYING)
+    listed = (name for name in names(Kind.DOWNSAMPLE) if not carries_overview(name))
     return tuple(name for name in listed if any(downsamples_of(space, name, *place, 2) for place in places))
 
 
@@ -225,7 +222,8 @@ PRESETS = {"tiny": tiny, "mobile": mobile, "base": base, "every": every}
 def load_space(name_or_path: str | Path) -> SearchSpace:
     """The preset of that name, or the space of a YAML file: a `preset` to start from and fields to override.
 
-    Raises UnknownNameError for a name that is neither, FileError for an unreadable file, SpaceError for a broken rule.
+    Raises UnknownNameError for a name that is neither, FileError for an unreadable file, SpaceError for a broken rule, also for
+    a setting of the file that no operator of the space takes; those of the preset that none takes any more are left alone.
     """
     if str(name_or_path) in PRESETS:
         return PRESETS[str(name_or_path)]()
@@ -243,4 +241,6 @@ def load_space(name_or_path: str | Path) -> SearchSpace:
     if preset is not None and str(preset) not in PRESETS:
         raise UnknownNameError("preset", str(preset), PRESETS)
     base_space = PRESETS[preset]() if preset is not None else None
-    return SearchSpace.from_mapping({"name": path.stem, **fields}, base_space)
+    space = SearchSpace.from_mapping({"name": path.stem, **fields}, base_space)
+    settings_are_taken(space, fields.get("settings", {}))
+    return space

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nas.errors import SpaceError, UnknownNameError
 from nas.search_spaces.architecture import Op
 from nas.search_spaces.placement import PLACEMENTS
-from nas.search_spaces.registry import Kind, Place, Value, operator, operators
-from nas.search_spaces.surroundings import downsamples_of, head_of, stem_of
+from nas.search_spaces.registry import Kind, Operator, Place, Value, operator, operators
+from nas.search_spaces.surroundings import READ_FIRST, carries_overview, downsamples_of, head_of, stem_of
 
 if TYPE_CHECKING:
     from nas.search_spaces.space import SearchSpace
@@ -26,7 +27,9 @@ def validate(space: SearchSpace) -> None:
     _names(space)
     _resolutions(space)
     _settings(space)
+    _no_overview(space)
     _surroundings(space)
+    _class_tokens(space)
     _every_block_has_a_mixer(space)
 
 
@@ -38,6 +41,40 @@ def settings_mapping(data: Any) -> dict[str, tuple[Value, ...]]:
         if not isinstance(choices, (list, tuple)):
             raise SpaceError(f"settings.{name} must be a list of choices, got {choices!r}; write [{choices!r}]")
     return {str(name): tuple(choices) for name, choices in data.items()}
+
+
+def settings_are_taken(space: SearchSpace, given: Iterable[str]) -> None:
+    """Raise SpaceError where no operator of the space searches one of the given settings, with what takes it and a near name.
+
+    A setting of stems and heads counts where they cannot do without it, one of downsamples too.
+    """
+    taken = {name for op in _operators_of(space) for name in _searched(op)}
+    for name in given:
+        if name not in taken:
+            close = difflib.get_close_matches(name, sorted(taken), n=1, cutoff=0.5)
+            takers = sorted({op.name for op in operators() if name in _searched(op)})
+            remedy = f"list an operator that takes it ({', '.join(takers[:3])}), or leave it out" if takers else "leave it out"
+            raise SpaceError(
+                f"settings.{name} of space {space.name!r} is searched by none of its operators: {remedy}"
+                + "".join(f" (the nearest that is searched: {found!r})" for found in close)
+            )
+
+
+def _operators_of(space: SearchSpace) -> Iterator[Operator]:
+    listed = {Kind.STEM: space.stems, Kind.DOWNSAMPLE: space.downsamples, Kind.HEAD: space.heads}
+    listed[Kind.CHANNEL_MIXER] = space.channel_mixers
+    partners = space.partners if len(space.splits) > 1 else ()
+    listed[Kind.TOKEN_MIXER] = tuple(name for stage in space.mixers for name in stage) + partners
+    return (operator(kind, name) for kind, names in listed.items() for name in names)
+
+
+def _searched(op: Operator) -> set[str]:
+    """The settings of an operator of which a space may list choices: the optional ones of mixers only, no stem's stride."""
+    if op.kind in (Kind.TOKEN_MIXER, Kind.CHANNEL_MIXER):
+        return set(op.settings)
+    around = op.kind in (Kind.STEM, Kind.DOWNSAMPLE, Kind.HEAD)
+    own = {"stride"} if op.kind == Kind.STEM else set()
+    return {name for name, setting in op.settings.items() if around and setting.default is None} - own
 
 
 def obeyable(space: SearchSpace, placement: str) -> bool:
@@ -66,11 +103,11 @@ def _shapes(space: SearchSpace) -> None:
             raise SpaceError(f"{name} of space {space.name!r} must have one list a stage ({stages} stages), got {value!r}")
         for stage, choices in enumerate(value):
             _distinct(space, f"{name}[{stage}]", choices, kind)
-    if space.strides:
+    if space.strides != ():
         _strides(space, stages)
     if any(not 0.0 < split <= 1.0 for split in space.splits) or 1.0 not in space.splits:
         raise SpaceError(f"splits {list(space.splits)} of space {space.name!r} must lie in (0, 1] and hold 1.0 (no partner)")
-    if len(space.splits) > 1:
+    if len(space.splits) > 1 or space.partners != ():
         _distinct(space, "partners", space.partners, str)
     for stage, widths in enumerate(space.widths):
         odd = [width for width in widths if width % 8]
@@ -128,7 +165,10 @@ def _resolutions(space: SearchSpace) -> None:
     stride = space.stem_stride * math.prod(space.stride_of(stage) for stage in range(1, len(space.depths)))
     odd = [side for side in space.resolutions if side % stride]
     if odd:
-        raise SpaceError(f"resolutions {odd} of space {space.name!r} are not multiples of the total stride {stride}")
+        raise SpaceError(
+            f"resolutions {odd} of space {space.name!r} are not multiples of the total stride {stride}: list multiples "
+            "of it, or divide less by stem_stride and strides"
+        )
 
 
 def _surroundings(space: SearchSpace) -> None:
@@ -142,9 +182,11 @@ def _surroundings(space: SearchSpace) -> None:
             names = {name for name in space.downsamples if downsamples_of(space, name, width, at, space.stride_of(stage))}
             fitting |= names
             if not names:
+                listed = ", ".join(space.downsamples)
                 raise SpaceError(
                     f"no downsample of space {space.name!r} gives stage {stage} {width} channels with stride "
-                    f"{space.stride_of(stage)} from a {at.height}x{at.width} map (downsamples: {', '.join(space.downsamples)})"
+                    f"{space.stride_of(stage)} from a {at.height}x{at.width} map (downsamples: {listed}): "
+                    "add one that does, or change the widths or strides"
                 )
     for name in space.downsamples:
         if len(space.depths) > 1 and name not in fitting:
@@ -159,8 +201,30 @@ def _surroundings(space: SearchSpace) -> None:
 def _cannot(space: SearchSpace, kind: Kind, name: str, width: int, source: str) -> NoReturn:
     raise SpaceError(
         f"{kind} {name!r} of space {space.name!r} cannot give {width} channels from a {source} of the sizes that its strides "
-        "ask for: leave it out"
+        "ask for: leave it out, or list another in its place"
     )
+
+
+def _no_overview(space: SearchSpace) -> None:
+    """No downsample reads or carries an overview: no space has one."""
+    for name in space.downsamples:
+        if carries_overview(name):
+            raise SpaceError(
+                f"downsample {name!r} of space {space.name!r} needs an overview, which no genotype expresses: leave it out; "
+                "an architecture written by hand may have one"
+            )
+
+
+def _class_tokens(space: SearchSpace) -> None:
+    """A head that reads the first position finds a class token there, wherever the space may put it."""
+    for name in (name for name in space.heads if name in READ_FIRST):
+        for at in space.maps_of(len(space.depths) - 1):
+            if not at.token:
+                raise SpaceError(
+                    f"head {name!r} of space {space.name!r} reads a class token, and the last stage may work on a "
+                    f"{at.height}x{at.width} map without one: list a head that averages (average_pool), or only stems and "
+                    "downsamples that put a class token in front and keep it"
+                )
 
 
 def _settings(space: SearchSpace) -> None:
@@ -168,17 +232,17 @@ def _settings(space: SearchSpace) -> None:
     for name, choices in space.settings.items():
         if name not in known:
             raise UnknownNameError("operator setting", name, known)
+        kinds = {type(choice) for op in operators() if name in op.settings for choice in op.settings[name].choices}
         texts = {str(one) for op in operators() if name in op.settings for one in op.settings[name].choices if type(one) is str}
         for choice in choices:
             if isinstance(choice, str) and texts and choice not in texts:
                 raise UnknownNameError(f"{name} in the settings of space {space.name!r}", choice, texts)
-        if not choices or len(set(choices)) != len(choices):
-            raise SpaceError(f"settings.{name} of space {space.name!r} must be distinct choices, got {list(choices)}")
-        kinds = {type(choice) for op in operators() if name in op.settings for choice in op.settings[name].choices}
         wrong = [choice for choice in choices if type(choice) not in kinds]
         if wrong:
             wanted = " or ".join(sorted(kind.__name__ for kind in kinds))
             raise SpaceError(f"settings.{name} of space {space.name!r} must be of type {wanted}, got {wrong[0]!r}")
+        if not choices or len(set(choices)) != len(choices):
+            raise SpaceError(f"settings.{name} of space {space.name!r} must be distinct choices, got {list(choices)}")
 
 
 def _every_block_has_a_mixer(space: SearchSpace) -> None:

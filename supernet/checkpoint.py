@@ -85,6 +85,7 @@ def _check(path: Path, header: Mapping[str, str], identity: str) -> None:
 
 def _restore(module: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     parameters = dict(module.named_parameters())
+    optimizer.state.clear()
     for key, value in tensors.items():
         kind, _, rest = key.partition("/")
         if kind == "optimizer":

@@ -16,7 +16,8 @@ from nas.supernet.augmentation import Augmentation
 from nas.supernet.calibration import score
 from nas.supernet.checkpoint import load_checkpoint, save_checkpoint
 from nas.supernet.data import DataSplits
-from nas.supernet.schedule import adamw, warm_cosine
+from nas.supernet.recipe import require_rates
+from nas.supernet.schedule import adamw, drawing_seed, warm_cosine
 
 Progress = Callable[[int, int, str], None]
 
@@ -34,6 +35,10 @@ class FinetuneRecipe:
     gradient_clip: float = 5.0
     augment: str = "move"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a number outside its range."""
+        require_rates(self.learning_rate, self.weight_decay, self.gradient_clip)
 
 
 def finetune(
@@ -78,7 +83,7 @@ def _epoch(
     progress: Progress | None,
 ) -> float:
     network.train()
-    generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
+    generator = torch.Generator().manual_seed(drawing_seed(recipe.seed, epoch))
     order = torch.randperm(len(data.train), generator=generator)
     total = 0.0
     for index in range(steps):
@@ -86,7 +91,7 @@ def _epoch(
         for group in optimizer.param_groups:
             group["lr"] = warm_cosine(recipe.learning_rate, recipe.warmup, step, steps * recipe.epochs)
         batch = data.train.take(order[index * recipe.batch : (index + 1) * recipe.batch])
-        images, labels = augment(batch.images, batch.labels, recipe.seed * 1_000_003 + step)
+        images, labels = augment(batch.images, batch.labels, drawing_seed(recipe.seed, step))
         optimizer.zero_grad(set_to_none=True)
         logits = network(data.prepare(images, resolution))
         loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)

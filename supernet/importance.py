@@ -24,8 +24,10 @@ from nas.supernet.supernet import Supernet
 
 Place = tuple[str, int]
 """A parameter's name, and the dimension of it that is permuted."""
-_READ_BEFORE_HEADS = ("reduce", "norm")
-"""Parameters of attention that act on the keys' map before it is cut into heads."""
+_NOT_OF_HEADS = frozenset({"reduce", "norm", "out"})
+"""Parameters of attention that act before its map is cut into heads, or after it is joined."""
+_ALIKE_IN_HEADS = frozenset({"none", "table"})
+"""Position priors that treat all heads alike but for what their parameters hold."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,11 @@ def symmetries(supernet: Supernet) -> Iterator[Symmetry]:
             named = [(owner + name.replace(".", "/"), axis) for name, axis in (*places, reader)]
             present = tuple((name, axis) for name, axis in named if name in store)
             number = blocks or store[key].shape[reader[1]]
-            rest = {name.removeprefix(owner).partition("/")[0] for name in store if name.startswith(owner)}
-            known = {name.partition(".")[0] for name, _ in (*places, reader)}
-            if all(store[name].shape[axis] % number == 0 for name, axis in present) and (
-                blocks == 0 or rest <= {*known, *_READ_BEFORE_HEADS}
-            ):
+            known = {name for name, _ in named}
+            rest = {
+                name.removeprefix(owner).partition("/")[0] for name in store if name.startswith(owner) and name not in known
+            }
+            if all(store[name].shape[axis] % number == 0 for name, axis in present) and (blocks == 0 or rest <= _NOT_OF_HEADS):
                 yield Symmetry(present, number)
 
 
@@ -79,14 +81,29 @@ def declared(space: SearchSpace) -> dict[tuple[Kind, str, Place], tuple[list[Pla
     """
     places: defaultdict[tuple[Kind, str, Place], list[Place]] = defaultdict(list)
     blocks: defaultdict[tuple[Kind, str, Place], int] = defaultdict(int)
+    exchangeable: dict[tuple[Kind, str], bool] = {}
     for op in _operators(space):
         channels, heads = getattr(op.module, "symmetries", ()), getattr(op.module, "head_symmetries", ())
+        exchangeable[op.kind, op.family] = exchangeable.get((op.kind, op.family), True) and _alike(space, op)
         fewest = min((int(v) for v in space.choices_of(op.kind, op.name).get("heads", ())), default=1)
         for declaration, number in (*((each, 0) for each in channels), *((each, fewest) for each in heads)):
             where = op.kind, op.family, declaration[-1]
             places[where].extend(place for place in declaration[:-1] if place not in places[where])
             blocks[where] = min(number, blocks[where] or number)
-    return {where: (found, blocks[where]) for where, found in places.items() if blocks[where] != 1}
+    return {
+        where: (found, blocks[where])
+        for where, found in places.items()
+        if blocks[where] == 0 or (blocks[where] > 1 and exchangeable[where[:2]])
+    }
+
+
+def _alike(space: SearchSpace, op: Operator) -> bool:
+    """Whether an operator's heads may be exchanged whatever the space chooses for it."""
+    if not getattr(op.module, "head_symmetries", ()):
+        return "heads" not in op.settings or op.family != "attention"
+    position = op.settings.get("position")
+    listed = space.choices_of(op.kind, op.name).get("position", () if position is None else (position.default,))
+    return all(choice in _ALIKE_IN_HEADS for choice in listed)
 
 
 def _operators(space: SearchSpace) -> Iterator[Operator]:

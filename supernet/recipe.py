@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from nas.errors import UsageError
@@ -46,8 +47,7 @@ class TrainingRecipe:
         for name in ("ema", "teacher_share", "warmup", "label_smoothing"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise UsageError(f"{name} of the training must lie between 0 and 1, got {getattr(self, name)}")
-        if self.learning_rate <= 0.0:
-            raise UsageError(f"learning_rate of the training must be above 0, got {self.learning_rate}")
+        require_rates(self.learning_rate, self.weight_decay, self.gradient_clip)
         if self.precision not in PRECISIONS:
             raise UsageError(f"precision of the training is one of {', '.join(PRECISIONS)}, got {self.precision!r}")
 
@@ -55,3 +55,12 @@ class TrainingRecipe:
     def networks(self) -> int:
         """How many networks a step trains where the strategy leaves it open: the random ones, and two for the corners."""
         return self.random_architectures + 2
+
+
+def require_rates(learning_rate: float, weight_decay: float, gradient_clip: float) -> None:
+    """Raise UsageError where a number of a training would do nothing, undo it, or is none."""
+    for name, value in (("learning_rate", learning_rate), ("gradient_clip", gradient_clip)):
+        if not (math.isfinite(value) and value > 0.0):
+            raise UsageError(f"{name} of the training must be above 0, got {value}")
+    if not (math.isfinite(weight_decay) and weight_decay >= 0.0):
+        raise UsageError(f"weight_decay of the training must be 0 or more, got {weight_decay}")

@@ -23,3 +23,8 @@ def warm_cosine(peak: float, warmup: float, step: int, steps: int) -> float:
     if step < ramp:
         return peak * (step + 1) / ramp
     return peak * 0.5 * (1.0 + math.cos(math.pi * (step - ramp) / max(1, steps - ramp)))
+
+
+def drawing_seed(seed: int, number: int) -> int:
+    """The seed of the draws of an epoch or step, any seed of a run brought into the range that generators take."""
+    return (seed * 1_000_003 + number) % (2**63 - 1)

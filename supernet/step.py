@@ -22,6 +22,7 @@ from nas.supernet.workers import Alone, Workers
 
 _SWITCH_SECONDS = 5e-4
 """Threads hand the interpreter over this often while they build and call networks; Python's default of 5 ms starves them."""
+_AUTOCAST = {"fp32": None, "bf16": torch.bfloat16}
 Teacher = Callable[[Tensor], Tensor]
 """Images (B, C, H, W) from 0 to 255 -> probabilities (B, classes)."""
 
@@ -30,7 +31,7 @@ Teacher = Callable[[Tensor], Tensor]
 class StepOptions:
     """How the networks of a step compute.
 
-    `threads` of them side by side; labels smoothed; in `precision` fp32, bf16 or fp16 where operations allow; with
+    `threads` of them side by side; labels smoothed; in `precision` fp32, or bf16 where operations allow; with
     `checkpointing` each node's inner values computed again in the backward pass instead of kept. A `teacher` from outside
     has the part `teacher_share` in what a network without a teacher in the step learns.
     """
@@ -66,6 +67,7 @@ class StepRunner:
     def __init__(self, supernet: Supernet, data: DataSplits, options: StepOptions | None = None) -> None:
         self.supernet, self.data, self.options = supernet, data, options or StepOptions()
         threads = self.options.threads
+        self._held: dict[str, Tensor] = {}
         self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) if threads > 1 else None
 
     def __enter__(self) -> Self:
@@ -79,10 +81,11 @@ class StepRunner:
         if self._pool is not None:
             self._pool.shutdown()
 
-    def backward(self, plan: StepPlan, images: Tensor, labels: Tensor, scale: float = 1.0) -> float:
+    def backward(self, plan: StepPlan, images: Tensor, labels: Tensor, scale: float = 1.0, *, last: bool = True) -> float:
         """Add `scale` times the gradients of a step to the store and return the first network's loss.
 
-        `images` (B, C, H, W) and `labels` (class indices or probabilities) are the whole batch; each worker takes its share.
+        `images` (B, C, H, W) and `labels` (class indices or probabilities) are the whole batch, or one of several parts of it,
+        of which gradients that are to be projected wait for the `last`; each worker takes its share.
         """
         taught = self._outside(images)
         predictions: list[Future[Tensor]] = [Future() for _ in plan.lessons]
@@ -90,17 +93,18 @@ class StepRunner:
             partial(self._learn, lesson, self._share(lesson, images, labels, taught), predictions, index, scale)
             for index, lesson in enumerate(plan.lessons)
         ]
-        loss, first = 0.0, {}
+        loss = 0.0
         for index, (value, gradients) in enumerate(self._results(work)):
             self.options.workers.sum([*gradients.values(), value])
             if index == 0:
                 loss = float(value)
             if index == 0 and plan.project:
-                first = gradients
+                self._held = {name: g + self._held[name] if self._held else g for name, g in gradients.items()}
             else:
                 self.supernet.accumulate(plan.lessons[index].architecture, gradients)
-        if plan.project:
-            self._project(plan.lessons[0], first)
+        if plan.project and last:
+            self._project(plan.lessons[0], self._held)
+            self._held = {}
         return loss
 
     def _results(
@@ -144,7 +148,7 @@ class StepRunner:
 
     def _logits(self, lesson: Lesson, images: Tensor, leaves: dict[str, Tensor]) -> Tensor:
         prepared = self.data.prepare(images, lesson.architecture.resolution)
-        kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.options.precision)
+        kind = _AUTOCAST[self.options.precision]
         with torch.autocast(prepared.device.type, dtype=kind, enabled=kind is not None):
             run = self.supernet.run_checkpointed if self.options.checkpointing else self.supernet.run
             return run(prepared, lesson.architecture, leaves).float()

@@ -25,7 +25,7 @@ from nas.supernet.data import DataSplits
 from nas.supernet.guard import DivergenceGuard
 from nas.supernet.importance import reorder
 from nas.supernet.recipe import TrainingRecipe
-from nas.supernet.schedule import adamw, warm_cosine
+from nas.supernet.schedule import adamw, drawing_seed, warm_cosine
 from nas.supernet.step import StepOptions, StepRunner, Teacher
 from nas.supernet.strategies import Draw, training_strategy
 from nas.supernet.supernet import Supernet
@@ -33,8 +33,8 @@ from nas.supernet.workers import Alone, Workers
 
 __all__ = ["Progress", "TrainingHistory", "TrainingRecipe", "train", "trained_epochs"]
 
-SAVE_SECONDS = 60.0
-"""A checkpoint is written at the end of an epoch, and within one where the last is older than this."""
+SAVE_STEPS = 100
+"""A checkpoint is written at the end of an epoch, and within one after so many steps, on which all workers agree."""
 Progress = Callable[[int, int, str], None]
 """Called with steps done, steps in all, and a word on the state."""
 
@@ -61,7 +61,7 @@ def train(
     teacher: Teacher | None = None,
     workers: Workers | None = None,
 ) -> TrainingHistory:
-    """Train, or go on from `checkpoint`, which is written after every epoch and every minute.
+    """Train, or go on from `checkpoint`, which is written after every epoch and every hundred steps.
 
     The result depends on neither `threads` nor on how often the training was interrupted. `teacher` gives probabilities for
     the images, `workers` share each batch. Raises FileError for a damaged checkpoint or one of another training, NasError
@@ -79,7 +79,10 @@ def require_trainable(recipe: TrainingRecipe, data: DataSplits, workers: int = 1
 
 
 def training_identity(supernet: Supernet, data: DataSplits, recipe: TrainingRecipe) -> str:
-    """A digest of everything that decides the trained weights."""
+    """A digest of space, images, recipe, classes and channels: what decides the trained weights on one worker.
+
+    The weights of a teacher go in by their name alone, and the number of workers, which batch norms notice, not at all.
+    """
     what: dict[str, Any] = {"space": supernet.space.to_mapping(), "data": data.fingerprint, "recipe": asdict(recipe)}
     what["classes"], what["channels"] = supernet.num_classes, supernet.in_channels
     return blake2b(json.dumps(what, sort_keys=True).encode(), digest_size=8).hexdigest()
@@ -136,7 +139,7 @@ class _Training:
         if self.path.exists():
             self._load()
         with StepRunner(self.supernet, self.data, self.options) as runner:
-            began = saved = time.perf_counter()
+            began = time.perf_counter()
             while self.done < self.steps:
                 loss = self._step(runner)
                 if self.guard.diverged(loss):
@@ -146,17 +149,17 @@ class _Training:
                 self._tell(loss)
                 if self.done % self.epoch_steps == 0:
                     self._end_epoch(time.perf_counter() - began)
-                    began = saved = time.perf_counter()
-                elif time.perf_counter() - saved > SAVE_SECONDS:
+                    began = time.perf_counter()
+                elif self.done % self.epoch_steps % SAVE_STEPS == 0:
                     self.seconds += time.perf_counter() - began
                     self._save()
-                    began = saved = time.perf_counter()
+                    began = time.perf_counter()
         self.average.keep()
         self.history.rollbacks = self.guard.rollbacks
         return self.history
 
     def _step(self, runner: StepRunner) -> float:
-        """The gradients of the next step, in the store; the loss of its first network."""
+        """The clipped gradients of the next step, in the store; the loss of its first network, or what is not finite."""
         step, strategy, recipe = self.done, self.strategy, self.recipe
         if strategy.reorder_at is not None and step == math.ceil(strategy.reorder_at * self.steps):
             reorder(self.supernet, self._companions())
@@ -166,26 +169,26 @@ class _Training:
         draw = Draw(self.supernet.space, seed, step, self.steps, recipe.networks)
         plan = strategy.plan(draw)
         images, labels = self._batch(seed, step)
-        losses = []
+        loss = 0.0
         for turn in range(recipe.accumulate):
-            rows = slice(turn, None, recipe.accumulate)
-            losses.append(runner.backward(plan, images[rows], labels[rows], 1.0 / recipe.accumulate))
-        return sum(losses) / len(losses)
+            rows, last = slice(turn, None, recipe.accumulate), turn == recipe.accumulate - 1
+            share = len(images[rows]) / len(images)
+            loss += share * runner.backward(plan, images[rows], labels[rows], share, last=last)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.supernet.parameters(), recipe.gradient_clip))
+        return loss if math.isfinite(norm) else norm
 
     def _batch(self, seed: int, step: int) -> tuple[Tensor, Tensor]:
-        """The augmented images of a step and their labels, on the supernet's device."""
+        """The augmented images of a step and their labels."""
         epoch, index = divmod(step, self.epoch_steps)
-        order = torch.randperm(len(self.data.train), generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+        order = torch.randperm(len(self.data.train), generator=torch.Generator().manual_seed(drawing_seed(seed, epoch)))
         part = self.data.train.take(order[index * self.recipe.batch : (index + 1) * self.recipe.batch])
-        device = next(iter(self.supernet.store.values())).device
-        return self.augment(part.images.to(device), part.labels.to(device), seed * 1_000_003 + step)
+        return self.augment(part.images, part.labels, drawing_seed(seed, step))
 
     def _move(self, loss: float) -> None:
         """Let the weights take the step."""
         rate = warm_cosine(self.recipe.learning_rate, self.recipe.warmup, self.done, self.steps) * self.guard.factor
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        torch.nn.utils.clip_grad_norm_(self.supernet.parameters(), self.recipe.gradient_clip)
         self.optimizer.step()
         self.average.update()
         self.total += loss

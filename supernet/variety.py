@@ -1,9 +1,9 @@
 """The settings of an operator for which a store makes room: enough of them that every other one fits in.
 
 All combinations would be too many where attention has its modifiers, and most differ in nothing that is stored. Settings that
-an operator needs are combined in full; those that it may leave out are tried one at a time, beside the cheapest and the dearest
-of the others. What changes no parameter at the narrowest and the widest places of the space, on its smallest and its largest
-maps, is left aside.
+an operator needs are combined in full; those that it may leave out are tried one at a time, beside the first and the last of
+the others, and with each of them the needed ones likewise. What changes no parameter at the narrowest and the widest places
+of the space, on its smallest and its largest maps, is left aside.
 """
 
 from __future__ import annotations
@@ -66,17 +66,20 @@ class Variety:
 
 
 def _combined(parts: list[Part]) -> Iterator[Choice]:
-    """All values of the parts that hold a needed setting, and each value of the others beside the ends of the rest."""
+    """All values of the parts that hold a needed setting; and one change of these beside one change of the others."""
     needed = [part for part in parts if any(operator(part.kind, part.operator).settings[n].default is None for n in part.names)]
     free = [part for part in parts if part not in needed]
     first = _merged(_values(part, 0) for part in free)
     for indices in itertools.product(*(range(len(part.legal)) for part in needed)):
         yield first | _merged(_values(part, index) for part, index in zip(needed, indices, strict=True))
-    for ends in itertools.product((0, -1), repeat=len(needed) + 1):
-        corner = _merged(_values(other, end) for other, end in zip(needed, ends, strict=False))
-        corner |= _merged(_values(other, ends[-1]) for other in free)
-        for part in free:
-            yield from (corner | _values(part, index) for index in range(len(part.legal)))
+    for one, other in itertools.product(_changes(needed), _changes(free)):
+        yield one | other
+
+
+def _changes(parts: list[Part]) -> list[Choice]:
+    """Each value of each part, beside the first and beside the last of the others."""
+    ends = [_merged(_values(part, end) for part in parts) for end in (0, -1)]
+    return [*ends, *(end | _values(part, index) for end in ends for part in parts for index in range(len(part.legal)))]
 
 
 def _values(part: Part, index: int) -> Choice:

@@ -72,10 +72,12 @@ def launched() -> Iterator[Workers]:
     if "WORLD_SIZE" not in os.environ:
         yield Alone()
         return
+    if not os.environ["WORLD_SIZE"].isdigit():
+        raise UsageError(f"WORLD_SIZE must be a number of workers, got {os.environ['WORLD_SIZE']!r}: start them with torchrun")
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
         raise UsageError(f"WORLD_SIZE is set but {', '.join(missing)} is not: start the workers with torchrun, or unset it")
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    dist.init_process_group("gloo")
     try:
         yield Group()
     finally:

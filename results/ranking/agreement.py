@@ -13,7 +13,7 @@ from nas.errors import UsageError
 from nas.predictors.timings import Array
 from nas.search_spaces.architecture import Architecture
 
-_DRAWS, _LEAST = 2000, 3
+_DRAWS, LEAST = 2000, 3
 Indices = npt.NDArray[np.int64]
 
 
@@ -57,8 +57,8 @@ def agreement(scores: Sequence[float], truth: Sequence[float], seed: int = 0) ->
 
     Constant scores agree with nothing: tau and rho are then 0.
     """
-    if len(scores) != len(truth) or len(truth) < _LEAST:
-        raise UsageError(f"a rank correlation needs at least {_LEAST} networks, got {len(truth)}; raise --probes")
+    if len(scores) != len(truth) or len(truth) < LEAST:
+        raise UsageError(f"a rank correlation needs at least {LEAST} networks, got {len(truth)}; raise --probes")
     first, second = np.asarray(scores, dtype=float), np.asarray(truth, dtype=float)
     drawn = _draws(len(first), seed)
     taus, rhos = _taus(first, second, drawn), _rhos(first[drawn], second[drawn])

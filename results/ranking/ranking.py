@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
@@ -10,11 +11,12 @@ from typing import Any
 
 import torch
 
+from nas.errors import UsageError
 from nas.files import write_json
 from nas.predictors.proxies import proxy_names, proxy_scores
 from nas.progress import Reporter
 from nas.results.pipeline import SearchRun
-from nas.results.ranking.agreement import Agreement, Bias, agreement, biases
+from nas.results.ranking.agreement import LEAST, Agreement, Bias, agreement, biases
 from nas.results.ranking.probes import most_similar, probes
 from nas.results.ranking.report import write_ranking_report
 from nas.results.ranking.standalone import ProbeTrainer
@@ -22,6 +24,7 @@ from nas.search.evaluation import SupernetEvaluator, sizes
 from nas.search.executors.local import LocalExecutor
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import build
+from nas.supernet.augmentation import Augmentation
 from nas.supernet.finetune import FinetuneRecipe
 
 SUPERNET = "supernet"
@@ -57,6 +60,8 @@ class RankingOutcome:
         return {
             "tau": self.agreements[SUPERNET].tau,
             "rho": self.agreements[SUPERNET].rho,
+            "tau_interval": [self.agreements[SUPERNET].tau_low, self.agreements[SUPERNET].tau_high],
+            "rho_interval": [self.agreements[SUPERNET].rho_low, self.agreements[SUPERNET].rho_high],
             "macs_span": self.span,
             "agreements": {name: found.to_mapping() for name, found in self.agreements.items()},
             "similar_macs": {name: found.to_mapping() for name, found in self.similar.items()},
@@ -86,8 +91,19 @@ class Ranking:
         """Train what is not trained yet, and compare. Raises FileError where the supernet is not trained."""
         run, options = self.run_of, self.options
         run.require_trained()
-        found = probes(run.space, options.probes, options.seed)
-        truth = self._standalone(found)
+        Augmentation(options.recipe.augment, run.data)
+        drawn = probes(run.space, options.probes, options.seed)
+        if len(drawn) < LEAST:
+            raise UsageError(
+                f"space {run.space.name!r} gave {len(drawn)} networks, a ranking needs {LEAST}: take a larger space"
+            )
+        outcomes = self._standalone(drawn)
+        kept = [index for index, outcome in enumerate(outcomes) if not math.isnan(outcome["accuracy"])]
+        if len(kept) < len(drawn):
+            self.reporter.note(
+                f"{len(drawn) - len(kept)} of {len(drawn)} probes did not train (see {self.folder}) and are left out"
+            )
+        found, truth = [drawn[index] for index in kept], [outcomes[index] for index in kept]
         scores = self._scores(found)
         rows = [
             {"digest": each.digest, "architecture": each.to_json(), **truth[i], **{name: scores[name][i] for name in scores}}
@@ -135,7 +151,9 @@ class Ranking:
         evaluate = SupernetEvaluator(run.supernet, run.data, run.config.threads)
         classes, channels = run.outputs
         scores: dict[str, list[float]] = {SUPERNET: [], "params": [], "macs": []}
-        batch = run.data.train.take(torch.linspace(0, len(run.data.train) - 1, _PROXY_IMAGES).round().long())
+        batch = run.data.train.take(
+            torch.linspace(0, len(run.data.train) - 1, min(_PROXY_IMAGES, len(run.data.train))).round().long()
+        )
         names = [name for name in proxy_names() if name not in ("params", "macs")]
         scores |= {name: [] for name in names}
         with self.reporter.phase("Scores") as step:

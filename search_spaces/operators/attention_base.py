@@ -106,7 +106,7 @@ class Attention(nn.Module):
     only (Swin V2). `out`: the projection of the result with a bias, plain without, or none (HaloNet projects later).
     """
 
-    head_symmetries: ClassVar = (
+    head_symmetries: ClassVar[tuple[tuple[tuple[str, int], ...], ...]] = (
         (
             ("q.weight", 0),
             ("q.bias", 0),

@@ -44,7 +44,7 @@ class BottleneckBlock(nn.Module):
         y = normed(self.expand, self.expand_norm, y)
         if self.shortcut is not None and self.shortcut_norm is not None:
             x = normed(self.shortcut, self.shortcut_norm, x)
-        out: Tensor = self.act(x + y).permute(0, 2, 3, 1)
+        out: Tensor = self.act(y.add_(x)).permute(0, 2, 3, 1)  # in place: nothing keeps the sum's parts
         return out
 
     def inner(self, y: Tensor) -> Tensor:

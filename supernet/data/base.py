@@ -157,7 +157,10 @@ def _part(images: ImageSet, count: int | None, spec: str) -> ImageSet:
     classes = len(images.labels.unique())
     if count < classes:
         raise UsageError(f"{count} images of data {spec!r} cannot show its {classes} classes: take at least {classes}")
-    kept, _ = train_test_split(range(len(images)), train_size=count, random_state=_SPLIT_SEED, stratify=images.labels)
+    if len(images) - count < classes:  # too few are left over to be drawn evenly from the classes
+        kept = torch.randperm(len(images), generator=torch.Generator().manual_seed(_SPLIT_SEED))[:count].tolist()
+    else:
+        kept, _ = train_test_split(range(len(images)), train_size=count, random_state=_SPLIT_SEED, stratify=images.labels)
     return images.take(torch.tensor(sorted(kept)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +35,11 @@ class Side(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         return tuple(whole(part(x)) for part in self.parts.values())
+
+
+def drawn(op: Operator) -> int:
+    """A number that hangs on the operator's name alone, so that no other operator changes what is exported of it."""
+    return zlib.crc32(f"{op.kind}-{op.name}".encode())
 
 
 def build(op: Operator, share: float = 0.5) -> nn.Module:
@@ -77,11 +83,14 @@ def assert_runs_the_same(side: Side, x: Tensor) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("part", range(PARTS))
 def test_mixers_run_in_onnxruntime_as_in_torch(part: int) -> None:
-    """Each at its first or its last settings, in turn: exporting is slow, and the variants below have others."""
+    """Each at its first or its last settings: exporting is slow, and the variants below have others.
+
+    Half of the parts take one image of the size they are built for, half two of another shape.
+    """
     torch.manual_seed(0)
-    chosen = enumerate(MIXERS[part::PARTS])
-    side = Side({f"{op.kind}_{op.name}": build(op, float(number % 2)) for number, op in chosen}).eval()
-    assert_runs_the_same(side, torch.randn(2, SIZE, COLUMNS, WIDTH))
+    chosen = [op for op in MIXERS if drawn(op) % PARTS == part]
+    side = Side({f"{op.kind}_{op.name}": build(op, float(drawn(op) // PARTS % 2)) for op in chosen}).eval()
+    assert_runs_the_same(side, torch.randn(1, SIZE, SIZE, WIDTH) if part % 2 else torch.randn(2, SIZE, COLUMNS, WIDTH))
 
 
 def variants(op: Operator) -> list[Settings]:

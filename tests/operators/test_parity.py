@@ -105,8 +105,8 @@ def parity_cases() -> Iterator[object]:
                 yield pytest.param(op, size, settings, shapes, id=f"{name_of(op)}-{size}-{label}")
 
 
-def assert_same(op: Operator, module: nn.Module, x: Tensor, side: tuple[Tensor, ...] = ()) -> None:
-    """Output, gradient of the input, and gradients of all parameters are the reference's."""
+def assert_same(op: Operator, module: nn.Module, x: Tensor, side: tuple[Tensor, ...] = ()) -> Tensor:
+    """Output, gradient of the input, and gradients of all parameters are the reference's, whose output is returned."""
     results = []
     probe = None
     for function in (module, lambda y, *rest: reference_of(op)(module, y, *rest)):
@@ -118,6 +118,7 @@ def assert_same(op: Operator, module: nn.Module, x: Tensor, side: tuple[Tensor, 
         results.append({"output": out, "input": gradients[0], **dict(zip(names, gradients[1:], strict=True))})
     for name, expected in results[1].items():
         torch.testing.assert_close(results[0][name], expected, rtol=1e-9, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+    return results[1]["output"].detach()
 
 
 @pytest.mark.parametrize(("op", "size", "settings", "shapes"), list(parity_cases()))
@@ -128,9 +129,11 @@ def test_output_and_all_gradients_equal_the_reference(
     smallest = max(4, unit(op, settings)) if op.kind in (Kind.STEM, Kind.DOWNSAMPLE) else 1
     for height, width in shapes:
         x = sample(op, max(height, smallest), max(width, smallest))
-        assert_same(op, module.train(), x)
+        expected = assert_same(op, module.train(), x)
         if any(isinstance(part, nn.BatchNorm2d) for part in module.modules()):
-            assert_same(op, module.eval(), x)
+            expected = assert_same(op, module.eval(), x)
+        with torch.no_grad():  # what is computed another way without gradients, or in evaluation, is the same
+            torch.testing.assert_close(whole(module.eval()(x)), expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("op", [op for op in EVERY if op.side], ids=name_of)

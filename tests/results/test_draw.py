@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
 from matplotlib.axes import Axes
 
+import nas
 from nas.predictors.cost import cost
 from nas.results.draw import COLOURS, describe_text, draw
 from nas.search_spaces.architecture import Architecture
@@ -69,6 +71,15 @@ def test_the_table_fits_a_terminal_and_counts_every_parameter(mixed: Architectur
     macs = cost(mixed, num_classes=10, in_channels=1).macs
     assert lines[-1] == f"parameters: {total / 1e3:.3g}k, MACs: {macs / 1e3:.3g}k"
     assert any("2 x depthwise conv dilation 1, kernel 5 + mlp expansion 2" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["transxnet_t", "fcaformer_l1"])
+def test_blocks_too_long_for_a_line_are_wrapped_and_start_with_their_first_operator(name: str) -> None:
+    lines = describe_text(nas.catalog.get(name)).splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert all(line[6].isalnum() for line in lines if line.startswith("     "))
+    assert any(re.search(r"(,| \+)( {2,}\S+)?$", line) for line in lines), "some block is too long"
+    assert not [line for line in lines if line.strip().startswith(("+", ","))]
 
 
 def test_the_table_follows_the_resolution(mixed: Architecture) -> None:

@@ -16,6 +16,7 @@ from nas.search_spaces.architecture import Architecture, Block, Op, Stage
 from nas.search_spaces.placement import PLACEMENTS
 from nas.search_spaces.registry import Kind, names, operators
 from nas.search_spaces.space import SearchSpace
+from nas.search_spaces.surroundings import carries_overview
 
 
 def some(rng: random.Random, choices: Any, least: int = 1, most: int = 3) -> tuple[Any, ...]:
@@ -28,7 +29,7 @@ def draw_space(rng: random.Random, stages: int) -> SearchSpace:
     stride = rng.choice((2, 4))
     strides = tuple(rng.choice((1, 2)) for _ in range(stages - 1)) if rng.random() < 0.4 else ()
     total = stride * math.prod(strides or (2,) * (stages - 1))
-    listed = [name for name in names(Kind.DOWNSAMPLE) if name != "carried_overlap"]
+    listed = [name for name in names(Kind.DOWNSAMPLE) if not carries_overview(name)]
     splits = (1.0, *some(rng, (0.25, 0.5, 0.75), 0))
     fields = {
         "name": "random",

@@ -16,6 +16,7 @@ from nas.errors import SpaceError
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.maps import Map
 from nas.search_spaces.space import SearchSpace
+from nas.search_spaces.surroundings import downsample_of
 from nas.supernet.supernet import Supernet
 
 ISOTROPIC = """
@@ -105,14 +106,14 @@ def test_a_downsample_that_does_not_fit_gives_way(small: Callable[..., SearchSpa
     [
         (Map.square(8), (4, 4), 2, Map.square(4)),
         (Map.square(8), (8, 8), 1, Map.square(8)),
-        (Map.square(8), (4, 4), 1, None),
-        (Map.square(8), (3, 3), 1, Map.square(3)),
+        (Map.square(8), (4, 4), 1, Map.square(4)),
         (Map.square(8), (3, 3), 2, None),
         (Map.square(7), (4, 4), 2, None),
         (Map.square(8), (1, 65), 1, Map(1, 65, True)),
         (Map.square(8), (1, 33), 1, Map(1, 33)),
         (Map(1, 65, True), (1, 17), 2, Map(1, 17, True)),
-        (Map(1, 65, True), (1, 17), 1, None),
+        (Map(1, 65, True), (1, 17), 1, Map(1, 17, True)),
+        (Map(1, 65, True), (1, 66), 1, None),
         (Map(1, 65, True), (1, 34), 1, Map(1, 34, True)),
         (Map(1, 60, True), (1, 17), 2, None),
         (Map(1, 65, True), (0, 32), 2, None),
@@ -128,6 +129,48 @@ def test_architectures_of_other_maps_are_strangers(isotropic: SearchSpace, handm
     tiny = nas.load_space("tiny").sample(random.Random(0))
     with pytest.raises(SpaceError, match="other maps"):
         isotropic.encode(tiny)
+
+
+ROWS = {"resolutions": (112,), "stems": ("tokens",), "stem_stride": 16, "strides": (1,), "depths": ((1,),) * 2}
+ROWS |= {"widths": ((32,),) * 2, "mixers": (("global_attention",),) * 2}
+
+
+def test_a_share_of_tokens_that_looks_like_a_halved_map_is_kept(small: Callable[..., SearchSpace]) -> None:
+    space = small(**ROWS, downsamples=("token_pruning",), settings={"heads": (2,), "keep": (0.3,)})
+    assert space.maps[112] == ((Map(1, 50, True),), (Map(1, 17, True),))
+    first = {gene.name: gene.choices[0] for gene in space.genes}
+    assert str(space.decode(first).stages[1].downsample) == "token_pruning(heads=2, keep=0.3)"
+
+
+@pytest.mark.parametrize(("side", "name"), [(16, "conv"), (14, "conv"), (14, "depthwise"), (14, "halo_bottleneck")])
+def test_what_halves_maps_has_no_place_in_a_stage_of_stride_1(small: Callable[..., SearchSpace], side: int, name: str) -> None:
+    fields = {"resolutions": (side,), "strides": (1,), "depths": ((1,),) * 2, "widths": ((16,),) * 2}
+    with pytest.raises(SpaceError, match="no downsample of space 'small' gives stage 1 16 channels with stride 1"):
+        small(**fields, mixers=(("pooling",),) * 2, downsamples=(name,), settings={})
+
+
+def test_a_square_half_as_wide_is_a_choice_where_the_downsample_asks_for_it(small: Callable[..., SearchSpace]) -> None:
+    fields = {"strides": (1,), "depths": ((1,),) * 2, "widths": ((16,),) * 2, "mixers": (("pooling",),) * 2}
+    space = small(**fields, downsamples=("semantic_tokens",), settings={"heads": (2,), "grid": (4, 2)})
+    assert space.maps_of(1) == (Map.square(2), Map.square(4))
+
+
+def test_a_downsample_that_does_not_fit_takes_the_nearest_settings_that_do(small: Callable[..., SearchSpace]) -> None:
+    fields = {"strides": (1,), "depths": ((1,),) * 2, "widths": ((16,),) * 2, "mixers": (("pooling",),) * 2}
+    space = small(**fields, downsamples=("semantic_tokens",), settings={"heads": (2, 4), "grid": (2, 4, 7, 16)})
+    wanted = {"heads": 4, "grid": 16}
+    found = downsample_of(space, "semantic_tokens", 16, Map.square(8), 1, wanted)
+    assert found is not None
+    assert {"heads": 4, "grid": 7}.items() <= dict(found.settings).items()
+
+
+@pytest.mark.parametrize("head", ["class_token", "two_branch_classifiers"])
+def test_heads_that_read_a_class_token_need_one_in_every_last_map(small: Callable[..., SearchSpace], head: str) -> None:
+    keep = {"downsamples": ("keep",), "heads": ("average_pool", head)}
+    assert head in small(**ROWS, **keep).heads
+    refused = f"head '{head}' of space 'small' reads a class token, and the last stage may work on a 7x7 map without one: list"
+    with pytest.raises(SpaceError, match=refused):
+        small(**{**ROWS, "stems": ("tokens", "patchify")}, **keep)
 
 
 @given(st.integers(0, 2**32))

@@ -13,7 +13,7 @@ import nas
 from nas.search_spaces.maps import Map
 from nas.search_spaces.registry import Kind, names
 from nas.search_spaces.space import SearchSpace
-from nas.search_spaces.surroundings import downsample_of, stem_map, stem_of
+from nas.search_spaces.surroundings import READ_FIRST, carries_overview, downsample_of, stem_map, stem_of
 from nas.supernet.data import DataSplits, load_data
 from nas.supernet.supernet import Supernet
 
@@ -38,7 +38,8 @@ def scattered(supernet: Supernet) -> Supernet:
 def regular(space: SearchSpace, kind: Kind) -> tuple[str, ...]:
     """The stems or downsamples that give the maps of a space's strides; a class token, say, does not."""
     if kind == Kind.DOWNSAMPLE:
-        return tuple(name for name in names(kind) if downsample_of(space, name, 32, Map.square(16), 2) is not None)
+        listed = (name for name in names(kind) if not carries_overview(name))
+        return tuple(name for name in listed if downsample_of(space, name, 32, Map.square(16), 2) is not None)
     stems = {name: stem_of(space, name, 32, 32) for name in names(kind)}
     return tuple(name for name, stem in stems.items() if stem is not None and stem_map(space, stem, 32) == Map.square(16))
 
@@ -74,7 +75,7 @@ def surroundings() -> Supernet:
         channel_mixers=("mlp",),
         stems=regular(tiny, Kind.STEM),
         downsamples=regular(tiny, Kind.DOWNSAMPLE),
-        heads=tuple(names(Kind.HEAD)),
+        heads=tuple(name for name in names(Kind.HEAD) if name not in READ_FIRST),
         residuals=tuple(names(Kind.RESIDUAL)),
         norms=tuple(names(Kind.NORM)),
     )

@@ -17,6 +17,10 @@ from nas.supernet.supernet import Supernet
 from nas.supernet.views import parameters_with_modes, slices, union, view
 
 MLP = Op.of("mlp", expansion=2)
+PREDICTOR = ("squeeze", "spread", "narrow_q.weight", "narrow_q.bias", "narrow_k.weight", "narrow_k.bias")
+WITHOUT_GRADIENT = {("sparse_attention", f"op.{name}", False) for name in PREDICTOR}
+"""Operator, parameter, whether it trains: the predictor of sparse attention decides which keys are kept, which has no
+gradient; only in training is that of its prediction added to the scores."""
 
 
 def one_block(supernet: Supernet, mixer: Op, *, width: int = 24, channel: Op = MLP, norm: str = "layer") -> Architecture:
@@ -45,8 +49,10 @@ def assert_gradients_are_those_of_the_extracted_network(supernet: Supernet, arch
         for share in skeleton_of(node)[1]:
             full = tuple(supernet.store[share.key].shape)
             gradient = alone.pop(f"nodes.{node.name}.{share.local}").grad
-            if gradient is None:  # it decides what is kept, and has a loss of its own if any
+            if (node.operator, share.local, supernet.training) in WITHOUT_GRADIENT:
+                assert gradient is None, f"{node.name} {share.local}"
                 continue
+            assert gradient is not None, f"{node.name} {share.local} has no part in the logits"
             whole = expected.setdefault(share.key, torch.zeros(full))
             whole[slices(full, share.shape, share.modes)] += gradient
     assert not alone, "every parameter of the extracted network lives in the store"

@@ -66,7 +66,7 @@ class Killed(BaseException):
 def test_a_killed_training_resumes_bit_for_bit(
     miniature: SearchSpace, few: Few, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(training, "SAVE_STEPS", 1)
     recipe = TrainingRecipe(strategy=name, epochs=2, batch=16, random_architectures=1, ema=0.9, accumulate=2)
 
     def kill(step: int, steps: int, words: str) -> None:
@@ -220,6 +220,23 @@ def test_projection_changes_only_what_is_opposed(miniature: SearchSpace, few: Fe
         others = both if largest is None else both - largest
         wanted = both if largest is None else project(others, largest)
         torch.testing.assert_close(merged[key], wanted, rtol=1e-4, atol=1e-6)
+
+
+@STRATEGIES
+def test_turns_of_a_batch_add_up_to_the_whole(miniature: SearchSpace, few: Few, name: str) -> None:
+    """Turns of unequal size, in evaluation mode, where no norm looks at the batch."""
+    supernet, data = Supernet(miniature, 10, 1).eval(), few(16)
+    plan, batch, runner = plan_of(name, miniature, 30), data.train, StepRunner(supernet, data)
+    if any(lesson.rows != (0.0, 1.0) for lesson in plan.lessons):
+        pytest.skip("its networks see parts of a batch, which turns cut in another way")
+    runner.backward(plan, batch.images, batch.labels)
+    whole = {key: tensor.grad.clone() for key, tensor in supernet.store.items() if tensor.grad is not None}
+    supernet.zero_grad()
+    for rows, last in ((slice(0, 10), False), (slice(10, 16), True)):
+        images = batch.images[rows]
+        runner.backward(plan, images, batch.labels[rows], len(images) / 16, last=last)
+    for key, gradient in whole.items():
+        torch.testing.assert_close(supernet.store[key].grad, gradient, rtol=1e-3, atol=1e-5)
 
 
 def test_a_network_learns_from_labels_and_teacher_in_the_parts_it_is_told(miniature: SearchSpace, few: Few) -> None:

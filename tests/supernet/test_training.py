@@ -188,9 +188,9 @@ def test_a_diverging_training_goes_back_to_the_last_checkpoint_and_on(
 ) -> None:
     real, calls = StepRunner.backward, []
 
-    def backward(runner: StepRunner, *arguments: Any) -> float:
+    def backward(runner: StepRunner, *arguments: Any, **options: Any) -> float:
         calls.append(len(calls))
-        return float("inf") if len(calls) in (7, 9) else real(runner, *arguments)
+        return float("inf") if len(calls) in (7, 9) else real(runner, *arguments, **options)
 
     monkeypatch.setattr(StepRunner, "backward", backward)
     supernet = Supernet(miniature, 10, 1)
@@ -207,14 +207,33 @@ def test_a_training_that_diverges_again_and_again_is_given_up(
 ) -> None:
     real, calls = StepRunner.backward, []
 
-    def backward(runner: StepRunner, *arguments: Any) -> float:
+    def backward(runner: StepRunner, *arguments: Any, **options: Any) -> float:
         calls.append(len(calls))
-        return float("nan") if len(calls) > 6 else real(runner, *arguments)
+        return float("nan") if len(calls) > 6 else real(runner, *arguments, **options)
 
     monkeypatch.setattr(StepRunner, "backward", backward)
     with pytest.raises(NasError, match="at step 4 after 3 returns to a checkpoint: lower the learning rate"):
         train(Supernet(miniature, 10, 1), few(64), RECIPE, tmp_path / "checkpoint")
     assert trained_epochs(tmp_path / "checkpoint") == 1
+
+
+def test_gradients_that_are_not_finite_never_reach_the_weights(
+    miniature: SearchSpace, few: Few, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = StepRunner.backward, []
+
+    def backward(runner: StepRunner, *arguments: Any, **options: Any) -> float:
+        calls.append(len(calls))
+        loss = real(runner, *arguments, **options)
+        if len(calls) == 8:
+            runner.supernet.store["head/linear/bias"].grad.fill_(float("nan"))
+        return loss
+
+    monkeypatch.setattr(StepRunner, "backward", backward)
+    supernet = Supernet(miniature, 10, 1)
+    history = train(supernet, few(64), RECIPE, tmp_path / "checkpoint")
+    assert [(row["step"], row["to"]) for row in history.rollbacks] == [(7.0, 4.0)]
+    assert all(torch.isfinite(tensor).all() for tensor in supernet.parameters())
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), 12.0])
@@ -240,7 +259,17 @@ def test_averaged_weights_follow_and_are_kept_in_the_end(miniature: SearchSpace,
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("ema", 1.5), ("batch", 0), ("learning_rate", 0.0), ("precision", "fp8"), ("accumulate", 0)]
+    ("field", "value"),
+    [
+        ("ema", 1.5),
+        ("batch", 0),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("gradient_clip", -1.0),
+        ("weight_decay", -1.0),
+        ("precision", "fp8"),
+        ("accumulate", 0),
+    ],
 )
 def test_a_recipe_outside_its_range_is_refused(field: str, value: Any) -> None:
     with pytest.raises(UsageError, match=f"{field} of the training .* got "):

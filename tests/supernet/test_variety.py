@@ -12,6 +12,7 @@ import nas
 from nas.search_spaces.registry import Kind, Operator, operators
 from nas.search_spaces.space import SearchSpace
 from nas.supernet.store import shapes_of
+from nas.supernet.supernet import Supernet
 from nas.supernet.variety import Shapes, Variety
 from nas.supernet.views import union
 
@@ -44,3 +45,18 @@ def test_there_is_room_for_every_legal_setting(op: Operator) -> None:
 
 def enlarged(room: dict[str, tuple[int, ...]], shapes: Shapes) -> dict[str, tuple[int, ...]]:
     return room | {key: union(room.get(key, shape), shape) for key, shape in shapes}
+
+
+def test_there_is_room_for_three_settings_that_grow_together() -> None:
+    """A relative-query table has as many columns as a strip, whose width the heads bound."""
+    fields = {"resolutions": (32,), "stem_stride": 4, "depths": ((1,),), "widths": ((64,),), "mixers": (("strip_attention",),)}
+    settings = {
+        **nas.load_space("tiny").settings,
+        "heads": (2, 4, 8),
+        "reduction": (2,),
+        "position": ("none", "relative_query"),
+    }
+    whole = dataclasses.replace(nas.load_space("tiny"), name="strips", placements=("free",), settings=settings, **fields)
+    supernet = Supernet(whole, 10, 3)
+    for seed in range(60):
+        assert supernet.cuts(whole.sample(random.Random(seed)))

@@ -25,7 +25,7 @@ class ActivatorMLP(nn.Module):
     With hidden width E = expansion * C: parameters 3 C E + 4 E + C, MACs 3 H W C E.
     """
 
-    symmetries: ClassVar = (
+    symmetries: ClassVar[tuple[tuple[tuple[str, int], ...], ...]] = (
         (
             ("value.weight", 0),
             ("value.bias", 0),

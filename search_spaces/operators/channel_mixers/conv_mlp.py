@@ -35,7 +35,7 @@ class ConvMLP(nn.Module):
     it is no multiple (A2Mamba): parameters 2 C E + 11 E + C, MACs H W (2 C E + 9 E).
     """
 
-    symmetries: ClassVar = (
+    symmetries: ClassVar[tuple[tuple[tuple[str, int], ...], ...]] = (
         (("expand.weight", 0), ("expand.bias", 0), ("conv.weight", 0), ("conv.bias", 0), ("reduce.weight", 1)),
     )
 

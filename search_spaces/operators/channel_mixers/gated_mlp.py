@@ -36,7 +36,7 @@ class GatedMLP(nn.Module):
     H W (3 C E + 9 E), the last only with the convolution.
     """
 
-    symmetries: ClassVar = (
+    symmetries: ClassVar[tuple[tuple[tuple[str, int], ...], ...]] = (
         (
             ("value.weight", 0),
             ("value.bias", 0),

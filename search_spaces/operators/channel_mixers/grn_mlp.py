@@ -33,7 +33,7 @@ class ResponseMLP(nn.Module):
     10 E for the convolution), MACs H W (2 C E + 9 E), the last only with the convolution.
     """
 
-    symmetries: ClassVar = (
+    symmetries: ClassVar[tuple[tuple[tuple[str, int], ...], ...]] = (
         (
             ("expand.weight", 0),
             ("expand.bias", 0),

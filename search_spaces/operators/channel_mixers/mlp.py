@@ -51,7 +51,7 @@ class MLP(nn.Module):
     without bias; batch norms add 2 E + 2 C, a layer norm 2 C), MACs 2 H W C E.
     """
 
-    symmetries: ClassVar = (
+    symmetries: ClassVar[tuple[tuple[tuple[str, int], ...], ...]] = (
         (("expand.weight", 0), ("expand.bias", 0), ("expand_norm.weight", 0), ("expand_norm.bias", 0), ("reduce.weight", 1)),
     )
 

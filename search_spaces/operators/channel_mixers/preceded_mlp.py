@@ -27,7 +27,9 @@ class PrecededMLP(nn.Module):
     the convolution. With hidden width E = expansion * C: MACs H W (kernel^2 C + 2 C E).
     """
 
-    symmetries: ClassVar = ((("expand.weight", 0), ("expand.bias", 0), ("reduce.weight", 1)),)
+    symmetries: ClassVar[tuple[tuple[tuple[str, int], ...], ...]] = (
+        (("expand.weight", 0), ("expand.bias", 0), ("reduce.weight", 1)),
+    )
 
     def __init__(self, width: int, size: int, *, expansion: int, kernel: int = 7, activation: str = "gelu") -> None:
         super().__init__()

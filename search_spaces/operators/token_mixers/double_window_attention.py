@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor
@@ -30,6 +30,8 @@ class DoubleWindowAttention(Attention):
     A window as large as the map is not moved. Padding and rolling are masked as in window_attention. MACs:
     4 N C^2 + 2 N window^2 C.
     """
+
+    head_symmetries: ClassVar[tuple[tuple[tuple[str, int], ...], ...]] = ()
 
     def __init__(self, width: int, size: int, *, heads: int, window: int, **chosen: Unpack[Modifiers]) -> None:
         super().__init__(width, window, heads=heads, usual="table", **chosen)

@@ -17,7 +17,7 @@ from nas.search_spaces.operators.token_mixers.dynamic_conv import DynamicConv
 from nas.search_spaces.operators.token_mixers.overlapping_reduction_attention import (
     OverlappingReductionAttention,
     PairPosition,
-    stretched,
+    stretched_reference,
 )
 from nas.search_spaces.registry import Group, Kind, Setting, one_of, register
 
@@ -109,7 +109,7 @@ def _far_reference(module: OverlappingReductionAttention, x: Tensor, positions: 
     z = (z + naive.conv2d(module.local, z)).flatten(1, 2)
     heads, table = (module.heads, x.shape[3] // module.heads), positions[0]
     if isinstance(module.position, PairPosition):
-        table = table + stretched(module.position.pairs, *table.shape[1:])[0]
+        table = table + stretched_reference(module.position.pairs, *table.shape[1:])
     keys, values = ([naive.linear(layer, token).unflatten(1, heads) for token in z.unbind(1)] for layer in (module.k, module.v))
     mixed = [
         naive.attend(naive.linear(module.q, token).unflatten(1, heads), keys, values, list(table[:, place].unbind(1))).flatten(

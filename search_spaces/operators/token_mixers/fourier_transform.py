@@ -28,7 +28,8 @@ class FourierTransform(nn.Module):
     residual follows, which would drown.
 
     Computed by a real FFT. Exported, and in less than 32 bits, by products with real matrices (`by_products`), which every
-    format runs: ONNX Runtime's DFT is 6 to 35 times slower than they are and off by up to 1e-3. MACs N C log2(N C).
+    format runs: ONNX Runtime's DFT is 6 to 35 times slower than they are and off by up to 1e-3. MACs N C log2(N C), those of
+    the FFT, for which `macs` stands; the products on a map of H x W have N C (2 H + 4 W + 2 C), which no count of MACs shows.
     """
 
     columns: Tensor
@@ -115,7 +116,7 @@ def plan(height: int, width: int, orthonormal: bool, dtype: torch.dtype) -> tupl
 
 
 def macs(width: int, size: int, *, orthonormal: bool = True) -> int:
-    """Multiply-adds of one map."""
+    """Multiply-adds of one map by the FFT; by products there are size^2 width (6 size + 2 width)."""
     points = size**2 * width
     return round(points * math.log2(max(points, 2)))
 

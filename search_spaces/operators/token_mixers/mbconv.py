@@ -64,7 +64,7 @@ class MBConv(nn.Module):
     hidden width E = ratio * C: MACs H W (2 C E + E kernel^2) + 2 E E / squeeze.
     """
 
-    symmetries: ClassVar = (
+    symmetries: ClassVar[tuple[tuple[tuple[str, int], ...], ...]] = (
         (
             ("expand.weight", 0),
             ("expand_norm.weight", 0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nas.search_spaces.operators.token_mixers.overlapping_reduction_attention import stretched
+from nas.search_spaces.operators.token_mixers.overlapping_reduction_attention import stretched, stretched_reference
 from nas.search_spaces.registry import Group, Kind, Setting, register
 
 LARGEST = 2**20
@@ -51,7 +51,7 @@ class PairPositions(nn.Module):
 def reference(module: PairPositions, x: Tensor) -> tuple[Tensor, Tensor]:
     """Image by image."""
     rows, columns = (-(-length // module.reduction) for length in x.shape[1:3])
-    table = stretched(module.pairs, x.shape[1] * x.shape[2], rows * columns)[0]
+    table = stretched_reference(module.pairs, x.shape[1] * x.shape[2], rows * columns)
     return x, torch.stack([table for _ in x])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 import typer
@@ -53,3 +53,17 @@ def write(text: str) -> None:
 def write_json(data: Any) -> None:
     """JSON on standard output."""
     write(json.dumps(data, indent=1, ensure_ascii=False))
+
+
+def require_resume_alone(context: typer.Context) -> None:
+    """Raise UsageError where an option stands beside --resume that would be silently passed over."""
+    names = [name for name in context.params if name not in ("resume", "accept_noise", "as_json")]
+    require_not_beside(context, "--resume takes everything from the run's config.yaml", names)
+
+
+def require_not_beside(context: typer.Context, why: str, names: Iterable[str]) -> None:
+    """Raise UsageError where one of these options is given."""
+    given = [name for name in names if (found := context.get_parameter_source(name)) and found.name == "COMMANDLINE"]
+    if given:
+        options = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise UsageError(f"{why}; leave {options} away, or start a new run")

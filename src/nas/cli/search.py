@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,8 +12,20 @@ import typer
 
 from nas.cli.app import app
 from nas.cli.display import reporter
-from nas.cli.options import COUNT, TIME, Data, Json, Seed, Space, TargetOption, write, write_json
-from nas.errors import NasError, UsageError
+from nas.cli.options import (
+    COUNT,
+    TIME,
+    Data,
+    Json,
+    Seed,
+    Space,
+    TargetOption,
+    require_not_beside,
+    require_resume_alone,
+    write,
+    write_json,
+)
+from nas.errors import NasError
 
 if TYPE_CHECKING:
     from nas.results.config import SearchConfig
@@ -61,7 +72,7 @@ def search(
     limits = {"latency": budget_latency, "params": budget_params, "macs": budget_macs}
     budgets = {name: limit for name, limit in limits.items() if limit is not None}
     if resume is not None:
-        _require_resume_alone(context)
+        require_resume_alone(context)
         config = Run.open(resume).config()
         outcome = _run(resume, replace(config, accept_noise=config.accept_noise or accept_noise))
     else:
@@ -83,7 +94,7 @@ def search(
             accept_noise,
         )
         if supernet is not None:
-            _require_not_beside(context, "--supernet takes them from its run", ("space", "data", "epochs"))
+            require_not_beside(context, "--supernet takes them from its run", ("space", "data", "epochs"))
             config = _with_supernet(config, supernet)
         with new_folder(out, config.space["name"]) as folder:
             outcome = _run(folder, config)
@@ -103,20 +114,6 @@ def _run(folder: Path, config: SearchConfig) -> Outcome:
         if not Run(folder).config_path.exists():
             raise NasError("stopped before anything was written; the same command starts again") from None
         raise NasError(f"stopped; nothing is lost: `nas search --resume {folder}` goes on") from None
-
-
-def _require_resume_alone(context: typer.Context) -> None:
-    """Raise UsageError where an option stands beside --resume that would be silently passed over."""
-    names = [name for name in context.params if name not in ("resume", "accept_noise", "as_json")]
-    _require_not_beside(context, "--resume takes everything from the run's config.yaml", names)
-
-
-def _require_not_beside(context: typer.Context, why: str, names: Iterable[str]) -> None:
-    """Raise UsageError where one of these options is given."""
-    given = [name for name in names if (found := context.get_parameter_source(name)) and found.name == "COMMANDLINE"]
-    if given:
-        options = ", ".join("--" + name.replace("_", "-") for name in given)
-        raise UsageError(f"{why}; leave {options} away, or start a new run")
 
 
 def _with_supernet(config: SearchConfig, run: Path) -> SearchConfig:

@@ -13,7 +13,7 @@ import typer
 
 from nas.cli.app import app
 from nas.cli.display import reporter
-from nas.cli.options import Data, Json, Seed, Space, TrainImages, ValidationImages, write, write_json
+from nas.cli.options import Data, Json, Seed, Space, TrainImages, ValidationImages, require_resume_alone, write, write_json
 from nas.errors import NasError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ Threads = Annotated[
 
 @app.command()
 def train(
+    context: typer.Context,
     space: Space = "tiny",
     data: Data = "digits",
     train_images: TrainImages = None,
@@ -68,8 +69,9 @@ def train(
         config = replace(config, train_images=train_images, validation_images=validation_images)
         run = _train(config, out, fresh=True)
     else:
+        require_resume_alone(context)
         run = _train(Run.open(resume).config(), resume, fresh=False)
-    if os.environ.get("RANK", "0") == "0":
+    if run.first:
         _tell(run, as_json)
 
 
@@ -121,7 +123,7 @@ def _train(config: SearchConfig, out: Path | None, *, fresh: bool) -> SearchRun:
     from nas.results.api import new_folder
     from nas.results.pipeline import SearchRun
 
-    first = os.environ.get("RANK", "0") == "0"
+    first = "WORLD_SIZE" not in os.environ or os.environ.get("RANK") == "0"
     if out is None and "WORLD_SIZE" in os.environ:
         raise UsageError("several workers train in one folder: give it by --out")
     talk = reporter() if first else Silent()
@@ -131,7 +133,9 @@ def _train(config: SearchConfig, out: Path | None, *, fresh: bool) -> SearchRun:
         try:
             run.train_supernet()
         except KeyboardInterrupt:
-            raise NasError(f"stopped; nothing is lost: `nas train --resume {folder}` goes on") from None
+            if not run.folder.config_path.exists():
+                raise NasError("stopped before anything was written; the same command starts again") from None
+            raise NasError(f"stopped; `nas train --resume {folder}` goes on from the last checkpoint") from None
     return run
 
 
@@ -176,7 +180,8 @@ def _config(space: str, data: str, recipe: TrainingRecipe, ray: str | None, work
 
 
 def _threads(threads: int | None, workers: int) -> int:
-    workers = max(workers, int(os.environ.get("WORLD_SIZE", "1")))
+    launched = os.environ.get("WORLD_SIZE", "1")
+    workers = max(workers, int(launched) if launched.isdigit() else 1)
     return threads if threads is not None else max(1, (os.cpu_count() or 1) // workers)
 
 

@@ -1,0 +1,52 @@
+"""Operators that compute one thing in two ways: both give the same, in eager mode, where only one of them is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from nas.search_spaces.operators.positions.rope import _rotated, rotate
+from nas.search_spaces.operators.token_mixers.fourier_transform import FourierTransform
+
+
+@pytest.fixture
+def _in_double() -> Iterator[None]:
+    """Modules are built in double precision, tables included."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+def assert_ways_agree(one: Callable[[Tensor], Tensor], other: Callable[[Tensor], Tensor], x: Tensor, tolerance: float) -> None:
+    """Outputs, and gradients of the input."""
+    found = []
+    for way in (one, other):
+        leaf = x.clone().requires_grad_()
+        out = way(leaf)
+        (out * torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)).sum().backward()
+        found.append((out.detach(), leaf.grad))
+    torch.testing.assert_close(found[0], found[1], rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("heads", [1, 2, 3])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+def test_turning_by_complex_products_is_turning_in_real_numbers(heads: int, dtype: torch.dtype, tolerance: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 5, 3, heads * 6, generator=generator, dtype=dtype)
+    angles = torch.randn(5, 3, 3, generator=generator, dtype=dtype)
+    turns = (angles.cos(), angles.sin())
+    assert_ways_agree(lambda y: rotate(y, *turns, heads), lambda y: _rotated(y, *turns, heads), x, tolerance)
+
+
+@pytest.mark.usefixtures("_in_double")
+@pytest.mark.parametrize("orthonormal", [True, False])
+@pytest.mark.parametrize("shape", [(6, 6), (5, 3), (1, 7), (1, 1)])
+@pytest.mark.parametrize("width", [8, 5, 1])
+def test_the_transform_by_products_is_the_fast_one(orthonormal: bool, shape: tuple[int, int], width: int) -> None:
+    x = torch.randn(2, *shape, width, generator=torch.Generator().manual_seed(0))
+    module = FourierTransform(width, 6, orthonormal=orthonormal)
+    assert_ways_agree(module, module.by_products, x, 1e-10)
