@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-COMMANDS = ("search", "profile", "describe", "operators", "catalog", "spaces", "export", "report")
+COMMANDS = ("search", "train", "rank", "profile", "describe", "operators", "catalog", "spaces", "export", "report")
 HEAVY = ("torch", "optuna", "ray", "numpy", "sklearn", "rich.progress")
 
 
