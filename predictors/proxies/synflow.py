@@ -12,7 +12,6 @@ from nas.predictors.proxies.base import register_proxy
 from nas.predictors.proxies.gradients import weights
 from nas.predictors.proxies.interception import NORMS, RECTIFIERS, Intercept
 from nas.search_spaces.layers import Branch, Downsample, Residual
-from nas.search_spaces.operators.norms.group_norm import GroupNorm
 
 
 @register_proxy(
@@ -40,8 +39,6 @@ def synflow(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     for module in network.modules():
         if isinstance(module, (Residual, Branch, Downsample)):
             _homogenise(module.op)
-        if isinstance(module, GroupNorm):
-            module.register_forward_hook(lambda module, args, out: args[0])
     with Intercept(dict.fromkeys((*RECTIFIERS, *NORMS), _identity)):
         strength = network(torch.ones_like(images[:1], dtype=torch.float64)).sum()
     found = weights(network)

@@ -13,7 +13,6 @@ from nas.predictors.proxies.base import register_proxy
 from nas.predictors.proxies.interception import NORMS, Intercept
 from nas.search_spaces.backbone import Backbone
 from nas.search_spaces.layers import Concat, Joined, Residual
-from nas.search_spaces.operators.norms.group_norm import GroupNorm
 from nas.search_spaces.operators.norms.rep_batch import RepBatchNorm
 
 STEP, REPEATS = 0.01, 2
@@ -46,15 +45,8 @@ def _draw(network: nn.Module, shape: torch.Size, device: torch.device) -> float:
     _gaussian(network)
     noise, step = (torch.randn(shape, dtype=torch.float64).to(device) for _ in range(2))
     found: list[float] = []
-    hooks = [
-        module.register_forward_hook(lambda module, args, out: found.append(_deviation(args[0].flatten(1), -1)))
-        for module in network.modules()
-        if isinstance(module, GroupNorm)
-    ]
     with Intercept({name: _recorder(name, found) for name in NORMS}):
         before = network(noise)
-    for hook in hooks:
-        hook.remove()
     change = float((network(noise + STEP * step) - before).flatten(1).abs().sum(1).mean())
     return sum(math.log(value) if value > 0 else -math.inf for value in (change, *found))
 
