@@ -276,7 +276,7 @@ def test_size_equals_the_number_of_members(small: Callable[..., SearchSpace], fi
 
 
 @given(seeds)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_size_of_random_spaces_equals_the_number_of_members(countable: Spaces, seed: int) -> None:
     space = countable(seed)
     assert space.size() == len(members(space))
