@@ -94,7 +94,7 @@ def test_mixers_run_in_onnxruntime_as_in_torch(part: int) -> None:
 
 
 def variants(op: Operator) -> list[Settings]:
-    """The operator's own optional settings; those of all attention on one pattern, and half of them in windows, to save time."""
+    """The operator's own optional settings; those of attention on one pattern, half of them in windows, to save time."""
     every = list(op.variants(WIDTH, SIZE))
     if op.name in ("window_attention", "global_attention"):
         return every if op.name == "global_attention" else every[::2]
