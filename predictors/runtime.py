@@ -6,15 +6,13 @@ entry-point group `nas.runtimes`.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
-from nas.errors import UnknownNameError, UsageError
+from nas.errors import UsageError
+from nas.plugins import discover, lookup
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -59,19 +57,13 @@ def register(kind: R) -> R:
 
 @cache
 def _load() -> None:
-    package = importlib.import_module("nas.predictors.runtimes")
-    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
-        importlib.import_module(module.name)
-    for entry in entry_points(group="nas.runtimes"):
-        entry.load()
+    discover("nas.predictors.runtimes", "nas.runtimes")
 
 
 def runtime(name: str) -> Runtime:
     """The runtime of that name. Raises UnknownNameError with the nearest name."""
     _load()
-    if name not in _REGISTRY:
-        raise UnknownNameError("runtime", name, _REGISTRY)
-    return _REGISTRY[name]
+    return lookup("runtime", name, _REGISTRY)
 
 
 def names() -> list[str]:

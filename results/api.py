@@ -63,13 +63,14 @@ def new_folder(out: str | Path | None, name: str) -> Iterator[Path]:
     """The folder of a new run: `out`, or the next free one below `runs/`. It is made at once, so that no other run takes it.
 
     What was made is removed at the end if nothing has been written into it. Raises UsageError where `out` holds a run that
-    has got as far as measuring, FileError where it cannot be made.
+    has got as far as measuring or training, FileError where it cannot be made.
     """
     folder = _next_folder(name) if out is None else Path(out)
     run = Run(folder)
     if run.config_path.exists() and any(path.exists() for path in (run.latency_table, run.journal, run.checkpoint)):
+        command = "search" if run.latency_table.exists() or run.journal.exists() else "train"
         raise UsageError(
-            f"{folder} holds a run already: go on with it by `nas search --resume {folder}`, or choose another --out"
+            f"{folder} holds a run already: go on with it by `nas {command} --resume {folder}`, or choose another --out"
         )
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:

@@ -13,7 +13,7 @@ from nas.results.config import SearchConfig
 from nas.search.evaluation import SupernetEvaluator
 from nas.supernet.data import DataSplits
 from nas.supernet.step import StepOptions, StepRunner
-from nas.supernet.strategies import Draw, training_strategy
+from nas.supernet.strategies import Draw, StepPlan, training_strategy
 from nas.supernet.supernet import Supernet
 from nas.supernet.training import one_thread_an_operation
 
@@ -49,12 +49,13 @@ class Estimate:
 def estimate(
     config: SearchConfig, supernet: Supernet, data: DataSplits, profiling: float, epochs_left: int, evaluations_left: int
 ) -> Estimate:
-    """Time a sandwich step and an evaluation on this machine; the supernet's weights stay as they are."""
+    """Time a training step and an evaluation on this machine; the supernet's weights stay as they are."""
     step = _step_seconds(config, supernet, data) if epochs_left else 0.0
     training = epochs_left * _epoch_seconds(config, data, step)
     workers = config.workers if config.ray else 1
     evaluating = evaluations_left * _evaluation_seconds(config, supernet, data) / workers if evaluations_left else 0.0
-    per_image = step / config.training.batch / config.training.networks
+    passes = sum(end - begin for begin, end in (lesson.rows for lesson in _plan(config, supernet).lessons))
+    per_image = step / config.training.batch / passes
     return Estimate(profiling, training, evaluating, config.finetuning.epochs * len(data.train) * per_image)
 
 
@@ -68,11 +69,15 @@ def _epoch_seconds(config: SearchConfig, data: DataSplits, step: float) -> float
     return math.ceil(len(data.train) / config.training.batch) * step + 2.0
 
 
+def _plan(config: SearchConfig, supernet: Supernet) -> StepPlan:
+    """A step from the middle of a training, where every strategy trains as many networks as it ever does."""
+    return training_strategy(config.training.strategy).plan(Draw(supernet.space, config.seed, 5, 10, config.training.networks))
+
+
 def _step_seconds(config: SearchConfig, supernet: Supernet, data: DataSplits) -> float:
     batch = data.train.take(torch.arange(min(config.training.batch, len(data.train))))
     supernet.train()
-    draw = Draw(supernet.space, config.seed, 5, 10, config.training.networks)
-    plan = training_strategy(config.training.strategy).plan(draw)
+    plan = _plan(config, supernet)
     with one_thread_an_operation(), StepRunner(supernet, data, StepOptions(threads=config.threads)) as runner:
         runner.backward(plan, batch.images, batch.labels)
         began = time.perf_counter()

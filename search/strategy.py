@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import bisect
-import importlib
-import pkgutil
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Protocol, TypeVar
 
-from nas.errors import UnknownNameError, UsageError
+from nas.errors import UsageError
+from nas.plugins import discover, lookup
 from nas.search.proposal import DRAWS, Draw, Proposer
 from nas.search.types import Problem, Trial
 from nas.search_spaces.architecture import Architecture
@@ -104,11 +102,7 @@ def register(name: str, summary: str) -> Callable[[F], F]:
 @cache
 def _load() -> None:
     """Import every module of `nas.search.strategies` and what other packages announce in the group `nas.strategies`."""
-    package = importlib.import_module("nas.search.strategies")
-    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
-        importlib.import_module(module.name)
-    for entry in entry_points(group="nas.strategies"):
-        entry.load()
+    discover("nas.search.strategies", "nas.strategies")
 
 
 def strategies() -> list[Registered]:
@@ -125,6 +119,4 @@ def names() -> list[str]:
 def create(name: str, problem: Problem, seed: int = 0) -> Strategy:
     """The strategy of that name. Raises UnknownNameError with the nearest name."""
     _load()
-    if name not in _REGISTRY:
-        raise UnknownNameError("strategy", name, _REGISTRY)
-    return _REGISTRY[name].make(problem, seed)
+    return lookup("strategy", name, _REGISTRY).make(problem, seed)

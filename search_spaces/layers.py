@@ -92,14 +92,14 @@ class Stem(nn.Module):
 
 
 class Downsample(nn.Module):
-    """op(norm(x)): to half the height and width and the next stage's width. Further inputs are passed on to the operator."""
+    """op(norm(x)): to the map and width of the next stage. Further inputs are passed on to the operator."""
 
     def __init__(self, norm: nn.Module, op: nn.Module) -> None:
         super().__init__()
         self.norm, self.op = norm, op
 
     def forward(self, x: Tensor, *side: Tensor) -> Tensor:
-        """(B, H, W, C) and what the operator reads beside it -> (B, H/2, W/2, C')."""
+        """(B, H, W, C) and what the operator reads beside it -> (B, H', W', C'), in most cases half as high and wide."""
         return self.op(self.norm(x), *side)
 
 

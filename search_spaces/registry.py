@@ -6,17 +6,15 @@ search or weight sharing. Third parties announce theirs through the entry-point 
 
 from __future__ import annotations
 
-import importlib
 import itertools
-import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from nas.errors import SpaceError, UnknownNameError
+from nas.plugins import discover
 
 if TYPE_CHECKING:
     from torch import nn
@@ -272,11 +270,7 @@ def register(
 @cache
 def _load() -> None:
     """Import every module below `nas.search_spaces.operators` and what other packages announce."""
-    package = importlib.import_module("nas.search_spaces.operators")
-    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        importlib.import_module(module.name)
-    for entry in entry_points(group=ENTRY_POINTS):
-        entry.load()
+    discover("nas.search_spaces.operators", ENTRY_POINTS)
 
 
 def operator(kind: Kind, name: str) -> Operator:

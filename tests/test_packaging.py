@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = ("search_spaces", "supernet", "predictors", "search", "results")
 SOURCES = {"nas": ROOT / "src" / "nas", **{f"nas.{layer}": ROOT / layer for layer in LAYERS}}
-FOUNDATIONS = {"nas.errors", "nas.quantities", "nas.files", "nas.progress"}
+FOUNDATIONS = {"nas.errors", "nas.quantities", "nas.files", "nas.plugins", "nas.progress"}
 """Modules that import nothing above the standard library and each other."""
 MAY_IMPORT = {
     "search_spaces": {"search_spaces"},

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import math
-import pkgutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from nas.errors import UnknownNameError, UsageError
+from nas.errors import UsageError
+from nas.plugins import discover, lookup
 
 LIMIT = 1e15
 """Scores lie between -LIMIT and LIMIT."""
@@ -78,11 +76,7 @@ def register_proxy(name: str, *, cite: str, needs: tuple[Need, ...] = ()) -> Cal
 
 @cache
 def _discover() -> None:
-    package = importlib.import_module("nas.predictors.proxies")
-    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
-        importlib.import_module(module.name)
-    for entry in entry_points(group="nas.proxies"):
-        entry.load()
+    discover("nas.predictors.proxies", "nas.proxies")
 
 
 def proxy_names() -> list[str]:
@@ -94,9 +88,7 @@ def proxy_names() -> list[str]:
 def proxy(name: str) -> Proxy:
     """The proxy of that name. Raises UnknownNameError, with the nearest one."""
     _discover()
-    if name not in _PROXIES:
-        raise UnknownNameError("proxy", name, _PROXIES)
-    return _PROXIES[name]
+    return lookup("proxy", name, _PROXIES)
 
 
 def proxy_scores(network: nn.Module, images: Tensor, labels: Tensor, names: Iterable[str] | None = None) -> dict[str, float]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
 from nas.errors import SpaceError, UnknownNameError
+from nas.plugins import discover
 from nas.search_spaces.architecture import Architecture
 
 if TYPE_CHECKING:
@@ -72,9 +71,7 @@ def add(entry: Entry) -> None:
 @cache
 def _load() -> None:
     """Import every family's file."""
-    package = importlib.import_module("nas.search_spaces.catalog")
-    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
-        importlib.import_module(module.name)
+    discover("nas.search_spaces.catalog")
 
 
 def entry(name: str) -> Entry:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
-from importlib.metadata import entry_points
 
 import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.nn import functional as F
 
-from nas.errors import UnknownNameError, UsageError
+from nas.errors import UsageError
+from nas.plugins import discover, lookup
 
 _TEST_PART, _VALIDATION_PART = 0.2, 0.2
 _SPLIT_SEED = 0
@@ -117,11 +115,7 @@ def register_source(name: str) -> Callable[[Loader], Loader]:
 
 @cache
 def _discover() -> None:
-    package = importlib.import_module("nas.supernet.data")
-    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
-        importlib.import_module(module.name)
-    for entry in entry_points(group="nas.data"):
-        entry.load()
+    discover("nas.supernet.data", "nas.data")
 
 
 def source_names() -> list[str]:
@@ -139,9 +133,7 @@ def load_data(spec: str, side: int, train_images: int | None = None, validation_
     """
     _discover()
     name, _, path = spec.partition(":")
-    if name not in _SOURCES:
-        raise UnknownNameError("data source", name, _SOURCES)
-    source = _SOURCES[name](path, side)
+    source = lookup("data source", name, _SOURCES)(path, side)
     rest, test = (source.images, source.test) if source.test is not None else _split(source.images, _TEST_PART, spec)
     train, validation = _split(rest, _VALIDATION_PART, spec)
     train, validation = _part(train, train_images, spec), _part(validation, validation_images, spec)

@@ -6,15 +6,12 @@ trains the same networks without sending anything.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
 
-from nas.errors import UnknownNameError
+from nas.plugins import discover, lookup
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.space import SearchSpace
 
@@ -96,11 +93,7 @@ def register(name: str, *, cite: str, reorder_at: float | None = None) -> Callab
 
 @cache
 def _discover() -> None:
-    package = importlib.import_module("nas.supernet.strategies")
-    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
-        importlib.import_module(module.name)
-    for entry in entry_points(group="nas.training_strategies"):
-        entry.load()
+    discover("nas.supernet.strategies", "nas.training_strategies")
 
 
 def strategy_names() -> list[str]:
@@ -112,6 +105,4 @@ def strategy_names() -> list[str]:
 def training_strategy(name: str) -> TrainingStrategy:
     """The strategy of that name. Raises UnknownNameError, with the nearest one."""
     _discover()
-    if name not in _STRATEGIES:
-        raise UnknownNameError("training strategy", name, _STRATEGIES)
-    return _STRATEGIES[name]
+    return lookup("training strategy", name, _STRATEGIES)

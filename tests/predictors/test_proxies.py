@@ -154,7 +154,7 @@ def test_scores_of_random_members_are_finite(part: int) -> None:
         assert all(abs(score) < LIMIT for score in scores.values()), (seed, scores)
 
 
-def computed(network: nn.Module) -> dict[str, float]:
+def assert_scored(network: nn.Module) -> dict[str, float]:
     """All scores, which are finite, and the codes of NASWOT those of the images one by one."""
     images, labels = batch(3, 16)
     scores = proxy_scores(network, images, labels, DEAR)
@@ -167,19 +167,19 @@ def computed(network: nn.Module) -> dict[str, float]:
 
 @pytest.mark.parametrize("mixer", names(Kind.TOKEN_MIXER))
 def test_every_token_mixer_has_finite_scores(mixer: str) -> None:
-    computed(single(mixer))
+    assert_scored(single(mixer))
 
 
 @pytest.mark.parametrize("mixer", names(Kind.CHANNEL_MIXER))
 def test_every_channel_mixer_has_finite_scores(mixer: str) -> None:
-    computed(single(channel_mixer=mixer))
+    assert_scored(single(channel_mixer=mixer))
 
 
 @pytest.mark.parametrize("norm", names(Kind.NORM))
 def test_every_norm_has_finite_scores(norm: str) -> None:
-    computed(single(norm=norm))
+    assert_scored(single(norm=norm))
 
 
 @pytest.mark.parametrize("residual", names(Kind.RESIDUAL))
 def test_every_residual_has_finite_scores(residual: str) -> None:
-    computed(single(residual=residual))
+    assert_scored(single(residual=residual))

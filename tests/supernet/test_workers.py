@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import multiprocessing
+from two_workers import work
 
 from nas.errors import UsageError
 from nas.search_spaces.space import SearchSpace
@@ -17,18 +17,9 @@ from nas.supernet.data import DataSplits
 from nas.supernet.recipe import TrainingRecipe
 from nas.supernet.supernet import Supernet
 from nas.supernet.training import train
-from nas.supernet.workers import Alone, Group, launched
+from nas.supernet.workers import Alone, launched
 
 Few = Callable[[int], DataSplits]
-
-
-def work(rank: int, folder: str, space: SearchSpace, data: DataSplits, recipe: TrainingRecipe) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    supernet = Supernet(space, 10, 1)
-    train(supernet, data, recipe, Path(folder) / "two", workers=Group())
-    torch.save(supernet.state_dict(), Path(folder) / f"weights-{rank}")
-    dist.destroy_process_group()
 
 
 @pytest.mark.parametrize("strategy", ["conflict", "split_batch"])

@@ -10,7 +10,8 @@ from nas.search_spaces.operators.carried import CARRIED
 from nas.search_spaces.operators.response_norm import ResponseNorm, response_norm_reference
 from nas.search_spaces.operators.token_mixers import context_mixing_conv
 from nas.search_spaces.operators.token_mixers.context_mixing_conv import (
-    KERNELS,
+    KERNEL,
+    SMALL,
     ContextMixing,
     enlarged_naively,
     fitting,
@@ -33,16 +34,8 @@ from nas.search_spaces.registry import Group, Kind, Setting, flag, register
             rule=lambda v, place: int(v) >= 1 and (place.width - int(place.chosen["carried"])) % (2 * int(v)) == 0,
             because="heads divide half the channels that carry no context",
         ),
-        "kernel": Setting(
-            (3, 7, 13),
-            rule=lambda v, place: int(v) in KERNELS and int(v) <= place.size,
-            because="a kernel is odd, from 3 to 19, and not larger than the map",
-        ),
-        "small": Setting(
-            (3, 5),
-            rule=lambda v, place: int(v) % 2 == 1 and 3 <= int(v) <= int(place.chosen["kernel"]),
-            because="the small kernel is odd, at least 3, and not larger than the large one",
-        ),
+        "kernel": KERNEL,
+        "small": SMALL,
         "merged": flag(False),
     },
 )

@@ -16,6 +16,16 @@ from nas.search_spaces.operators.token_mixers.mixer_mlp import resample, resampl
 from nas.search_spaces.registry import Group, Kind, Setting, flag, register
 
 KERNELS = (3, *large_kernel_conv.BRANCHES)
+KERNEL = Setting(
+    (3, 7, 13),
+    rule=lambda v, place: int(v) in KERNELS and int(v) <= place.size,
+    because="a kernel is odd, from 3 to 19, and not larger than the map",
+)
+SMALL = Setting(
+    (3, 5),
+    rule=lambda v, place: int(v) % 2 == 1 and 3 <= int(v) <= int(place.chosen["kernel"]),
+    because="the small kernel is odd, at least 3, and not larger than the large one",
+)
 
 
 class ContextMixing(nn.Module):
@@ -86,16 +96,8 @@ class ContextMixing(nn.Module):
             rule=lambda v, place: int(v) >= 1 and place.width % (2 * int(v)) == 0,
             because="heads divide half the channels",
         ),
-        "kernel": Setting(
-            (3, 7, 13),
-            rule=lambda v, place: int(v) in KERNELS and int(v) <= place.size,
-            because="a kernel is odd, from 3 to 19, and not larger than the map",
-        ),
-        "small": Setting(
-            (3, 5),
-            rule=lambda v, place: int(v) % 2 == 1 and 3 <= int(v) <= int(place.chosen["kernel"]),
-            because="the small kernel is odd, at least 3, and not larger than the large one",
-        ),
+        "kernel": KERNEL,
+        "small": SMALL,
         "grid": Setting(
             (5, 7), rule=lambda v, place: 1 <= int(v) <= 32, because="the context has 1 to 32 cells a side", default=7
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any
@@ -27,7 +28,7 @@ def _quantity(parse: Callable[[str], float], name: str) -> Any:
 TIME = _quantity(parse_time, "TIME")
 COUNT = _quantity(parse_count, "COUNT")
 
-Space = Annotated[str, typer.Option(help="A preset (tiny, mobile, base) or a YAML file that overrides one.")]
+Space = Annotated[str, typer.Option(help="A preset (tiny, mobile, base, every) or a YAML file that overrides one.")]
 Data = Annotated[str, typer.Option(help="digits, folder:PATH (a sub-folder a class), parquet:PATH, or hub:NAME.")]
 TrainImages = Annotated[int | None, typer.Option(min=1, help="Train on so many images, drawn evenly from the classes.")]
 ValidationImages = Annotated[int | None, typer.Option(min=1, help="Rank on so many validation images.")]
@@ -53,6 +54,11 @@ def write(text: str) -> None:
 def write_json(data: Any) -> None:
     """JSON on standard output."""
     write(json.dumps(data, indent=1, ensure_ascii=False))
+
+
+def threads_of_each(workers: int) -> int:
+    """CPU threads of each of some workers on this machine: all cores, shared by them."""
+    return max(1, (os.cpu_count() or 1) // max(1, workers))
 
 
 def require_resume_alone(context: typer.Context) -> None:

@@ -22,6 +22,7 @@ from nas.cli.options import (
     TargetOption,
     require_not_beside,
     require_resume_alone,
+    threads_of_each,
     write,
     write_json,
 )
@@ -77,22 +78,9 @@ def search(
         outcome = _run(resume, replace(config, accept_noise=config.accept_noise or accept_noise))
     else:
         config = _config(
-            space,
-            data,
-            target,
-            budgets,
-            strategy,
-            evaluations,
-            epochs,
-            finetune_epochs,
-            seed,
-            latency_table,
-            ray,
-            workers,
-            threads,
-            storage,
-            accept_noise,
-        )
+            space, data, target, budgets, strategy, evaluations, epochs, finetune_epochs, seed, latency_table, ray, workers,
+            threads, storage, accept_noise,
+        )  # fmt: skip
         if supernet is not None:
             require_not_beside(context, "--supernet takes them from its run", ("space", "data", "epochs"))
             config = _with_supernet(config, supernet)
@@ -145,8 +133,6 @@ def _config(
     storage: str | None,
     accept_noise: bool,
 ) -> SearchConfig:
-    import os
-
     from nas.predictors.target import Target
     from nas.results.config import SearchConfig, versions
     from nas.search_spaces.presets import load_space
@@ -167,7 +153,7 @@ def _config(
         latency_table=None if latency_table is None else str(latency_table),
         ray=ray,
         workers=workers,
-        threads=threads if threads is not None else max(1, (os.cpu_count() or 1) // max(1, workers)),
+        threads=threads if threads is not None else threads_of_each(workers),
         storage=storage,
         accept_noise=accept_noise,
         command=shlex.join(["nas", *sys.argv[1:]]),

@@ -13,7 +13,18 @@ import typer
 
 from nas.cli.app import app
 from nas.cli.display import reporter
-from nas.cli.options import Data, Json, Seed, Space, TrainImages, ValidationImages, require_resume_alone, write, write_json
+from nas.cli.options import (
+    Data,
+    Json,
+    Seed,
+    Space,
+    TrainImages,
+    ValidationImages,
+    require_resume_alone,
+    threads_of_each,
+    write,
+    write_json,
+)
 from nas.errors import NasError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -182,7 +193,7 @@ def _config(space: str, data: str, recipe: TrainingRecipe, ray: str | None, work
 def _threads(threads: int | None, workers: int) -> int:
     launched = os.environ.get("WORLD_SIZE", "1")
     workers = max(workers, int(launched) if launched.isdigit() else 1)
-    return threads if threads is not None else max(1, (os.cpu_count() or 1) // workers)
+    return threads if threads is not None else threads_of_each(workers)
 
 
 def _list_strategies(as_json: bool) -> None:
