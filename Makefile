@@ -10,7 +10,7 @@ search: install
 install: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
-	$(BIN)/pytest -n 2 $(PYTEST_OPTIONS)
+	$(BIN)/pytest -n 2 --dist worksteal $(PYTEST_OPTIONS)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .

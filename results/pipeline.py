@@ -38,8 +38,10 @@ from nas.search.loop import run_search
 from nas.search.strategy import create
 from nas.search.types import Budgets, Problem, Trial
 from nas.search_spaces.architecture import Architecture
+from nas.search_spaces.backbone import Backbone
 from nas.supernet.checkpoint import read_progress
 from nas.supernet.data import DataSplits, load_data
+from nas.supernet.pretrained import pretrained, start_from
 from nas.supernet.step import Teacher
 from nas.supernet.supernet import Supernet
 from nas.supernet.teachers import teacher
@@ -111,6 +113,11 @@ class SearchRun:
         """The network from outside that the supernet learns from, if there is one. Raises what `teachers.teacher` raises."""
         return teacher(self.config.training.teacher, self.data)
 
+    @cached_property
+    def pretrained(self) -> Backbone | None:
+        """The published network that the supernet starts from, if there is one. Raises what `pretrained.pretrained` raises."""
+        return pretrained(self.config.training.init)
+
     @property
     def outputs(self) -> tuple[int, int]:
         """Classes and input channels."""
@@ -125,6 +132,8 @@ class SearchRun:
             _require_epochs(other, other.config().training.epochs)
         elif trained_epochs(self.folder.checkpoint) < self.config.training.epochs:
             _ = self.teacher
+            if not self.folder.checkpoint.exists():
+                self.require_pretrained()
         fingerprint = self.data.fingerprint
         if self.config.data_fingerprint and self.config.data_fingerprint != fingerprint:
             raise UsageError(f"data {self.config.data!r} has changed since the run began: start a new run with another --out")
@@ -136,6 +145,13 @@ class SearchRun:
         self.reporter.note(f"run folder: {self.folder.path}")
         self.config = replace(self.config, data_fingerprint=fingerprint)
         self.config.save(self.folder.config_path)
+
+    def require_pretrained(self) -> None:
+        """Give the supernet its first weights, if it starts from any, and tell so. Raises what `start_from` raises."""
+        if self.pretrained is not None:
+            fresh = start_from(self.supernet, self.pretrained)
+            head = f"; the classifier is new, for {len(self.data.classes)} classes" if fresh else ""
+            self.reporter.note(f"the supernet starts from {self.config.training.init}{head}")
 
     def require_feasible(self) -> None:
         """Answer within seconds whether the budgets can be met at all."""
@@ -202,6 +218,7 @@ class SearchRun:
             self.history = train(
                 self.supernet, self.data, config.training, self.folder.checkpoint, step, config.threads,
                 teacher=self.teacher if left and config.supernet is None else None, workers=workers,
+                pretrained=None if self.folder.checkpoint.exists() else self.pretrained,
             )  # fmt: skip
         for row in self.history.rollbacks:
             self.reporter.note(f"the loss diverged at step {row['step']:.0f}: went back to step {row['to']:.0f}")

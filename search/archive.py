@@ -24,7 +24,6 @@ from nas.errors import FileError, NasError, UsageError
 from nas.search import journal
 from nas.search.types import COMPLETE, FAILED, MAXIMISED, Budgets, Trial
 from nas.search_spaces.architecture import Architecture
-from nas.search_spaces.genotype import encode
 from nas.search_spaces.space import SearchSpace
 
 FORMAT = "nas-archive"
@@ -197,7 +196,7 @@ class Archive:
             "error": trial.error,
         }
         limits = {name: limit for name, limit in self.budgets.limits.items() if name in metrics}
-        genes, active = encode(self.space, trial.architecture)
+        genes, active = self.space.encoded(trial.architecture)
         now = datetime.now()
         made = FrozenTrial(
             number=-1,

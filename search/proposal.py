@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from nas.errors import InfeasibleError, NasError
 from nas.search.types import Problem, format_metric
 from nas.search_spaces.architecture import Architecture
-from nas.search_spaces.genotype import Genotype, encode
+from nas.search_spaces.genotype import Genotype
 
 Draw = Callable[[random.Random], Architecture]
 
@@ -72,7 +72,7 @@ class Proposer:
     def _climb(self, start: Architecture, rng: random.Random, taken: Collection[str]) -> Architecture:
         """Changes of one gene that do not raise the violation, until legal, `STEPS` are spent, or `PATIENCE` runs out."""
         current, violation, idle = start, self.problem.violation(start), 0
-        genes, active = encode(self.space, current)
+        genes, active = self.space.encoded(current)
         for _ in range(STEPS):
             if idle > PATIENCE or self._legal(current, taken):
                 break
@@ -82,7 +82,7 @@ class Proposer:
             idle = 0 if value < violation else idle + 1
             if value <= violation and child != current:
                 current, violation = child, value
-                genes, active = encode(self.space, current)
+                genes, active = self.space.encoded(current)
         return current
 
     def _change(self, genes: Genotype, active: list[str], rng: random.Random, cheaper: bool) -> Genotype | None:

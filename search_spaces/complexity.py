@@ -26,11 +26,12 @@ def block_macs(architecture: Architecture) -> int:
         if kind in (Kind.TOKEN_MIXER, Kind.CHANNEL_MIXER):
             width = node.in_shape[2] if node.channels is None else node.channels[1] - node.channels[0]
             side = round(math.sqrt(node.in_shape[0] * node.in_shape[1]))
-            total += _macs(Kind(kind), node.operator, width, side, node.settings)
+            total += mixer_macs(Kind(kind), node.operator, width, side, node.settings)
     return total
 
 
 @lru_cache(maxsize=16384)
-def _macs(kind: Kind, name: str, width: int, size: int, settings: Settings) -> int:
+def mixer_macs(kind: Kind, name: str, width: int, size: int, settings: Settings) -> int:
+    """Multiply-adds of a token or channel mixer at a place, by its closed formula."""
     formula = sys.modules[operator(kind, name).module.__module__].macs
     return int(formula(width, size, **dict(settings)))

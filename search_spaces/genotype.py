@@ -99,7 +99,7 @@ def _union(operators: Iterable[Mapping[str, tuple[Value, ...]]]) -> Choices:
 
 def decode(space: SearchSpace, genotype: Mapping[str, Value]) -> Architecture:
     """The phenotype. Raises SpaceError where a gene is missing, unknown, or has none of its choices."""
-    _check(space, genotype)
+    require_choices(space, genotype)
     return _Decoder(space, genotype).architecture()
 
 
@@ -128,7 +128,7 @@ def encode(space: SearchSpace, architecture: Architecture) -> tuple[Genotype, li
     genotype = {gene.name: active.pop(gene.name, gene.choices[0]) for gene in space.genes}
     if active:
         raise SpaceError(f"architecture {architecture.digest} has what space {space.name!r} lacks: {sorted(active)[0]}")
-    _check(space, genotype)
+    require_choices(space, genotype)
     playing = _names(architecture)
     return genotype, [name for name in genotype if name in playing]
 
@@ -248,7 +248,8 @@ def repaired(space: SearchSpace, name: str, wanted: Mapping[str, Value], width: 
     return operator(Kind.TOKEN_MIXER, name).repair(wanted, width, size, space.choices_of(Kind.TOKEN_MIXER, name))
 
 
-def _check(space: SearchSpace, genotype: Mapping[str, Value]) -> None:
+def require_choices(space: SearchSpace, genotype: Mapping[str, Value]) -> None:
+    """Raise SpaceError where a gene is missing, unknown, or has none of its choices."""
     if len(genotype) != len(space.genes):
         raise SpaceError(f"a genotype of space {space.name!r} has {len(space.genes)} genes, got {len(genotype)}")
     for gene in space.genes:

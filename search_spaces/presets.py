@@ -11,6 +11,8 @@ import yaml
 
 from nas.errors import SpaceError, UnknownNameError
 from nas.files import read_text
+from nas.search_spaces.around import around
+from nas.search_spaces.catalog.entry import entry
 from nas.search_spaces.maps import Map
 from nas.search_spaces.registry import Kind, Value, names
 from nas.search_spaces.space import SearchSpace
@@ -217,16 +219,20 @@ def _local(mixers: tuple[str, ...]) -> tuple[str, ...]:
 
 
 PRESETS = {"tiny": tiny, "mobile": mobile, "base": base, "every": every}
+AROUND = "around:"
+"""Before a backbone of the catalogue: the space that lies around it."""
 
 
 def load_space(name_or_path: str | Path) -> SearchSpace:
-    """The preset of that name, or the space of a YAML file: a `preset` to start from and fields to override.
+    """The preset of that name, the space around a backbone (`around:convnext_t`), or the space of a YAML file.
 
-    Raises UnknownNameError for a name that is neither, FileError for an unreadable file, SpaceError for a broken rule, also for
-    a setting of the file that no operator of the space takes; those of the preset that none takes any more are left alone.
+    A YAML file has a `preset` to start from, which may be `around:NAME` too, and fields to override. Raises UnknownNameError
+    for a name that is none of these, FileError for an unreadable file, SpaceError for a broken rule, also for a setting of the
+    file that no operator of the space takes; those of the preset that none takes any more are left alone.
     """
-    if str(name_or_path) in PRESETS:
-        return PRESETS[str(name_or_path)]()
+    known = _named(str(name_or_path))
+    if known is not None:
+        return known
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         raise UnknownNameError("space", str(name_or_path), PRESETS)
@@ -238,9 +244,17 @@ def load_space(name_or_path: str | Path) -> SearchSpace:
         raise SpaceError(f"search space {path} must be a mapping of fields, e.g. 'preset: tiny'")
     fields = dict(data)
     preset = fields.pop("preset", None)
-    if preset is not None and str(preset) not in PRESETS:
+    base_space = None if preset is None else _named(str(preset))
+    if preset is not None and base_space is None:
         raise UnknownNameError("preset", str(preset), PRESETS)
-    base_space = PRESETS[preset]() if preset is not None else None
     space = SearchSpace.from_mapping({"name": path.stem, **fields}, base_space)
     settings_are_taken(space, fields.get("settings", {}))
     return space
+
+
+def _named(name: str) -> SearchSpace | None:
+    """The preset of a name, or the space around a backbone; None for another text."""
+    if name.startswith(AROUND):
+        backbone = name.removeprefix(AROUND)
+        return around(entry(backbone).architecture, f"around_{backbone}")
+    return PRESETS[name]() if name in PRESETS else None

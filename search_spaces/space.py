@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from nas.errors import SpaceError, UnknownNameError
 from nas.search_spaces import counting, genotype, validation, variation
@@ -64,25 +64,29 @@ class SearchSpace:
         `mixers` may be one flat list for all stages; `settings` are merged by name; of the base's rules of placement those
         stay that the new mixers can obey. Raises SpaceError or UnknownNameError, with the nearest field name.
         """
-        known = {f.name for f in dataclasses.fields(cls)}
+        if cls is SearchSpace and ("anchor" in data or type(base) not in (SearchSpace, type(None))):
+            from nas.search_spaces.anchored import SpaceAround
+
+            return cast("Self", SpaceAround.from_mapping(data, base))
+        known = {f.name: f for f in dataclasses.fields(cls) if f.init}
         for name in data:
             if name not in known:
                 raise UnknownNameError("search-space field", name, known)
-        merged: dict[str, Any] = {} if base is None else {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}
+        merged: dict[str, Any] = {} if base is None else {name: getattr(base, name) for name in known}
         merged.update({name: _tuples(value) for name, value in data.items() if name != "settings"})
         merged["settings"] = {**merged.get("settings", {}), **validation.settings_mapping(data.get("settings", {}))}
-        missing = sorted(f.name for f in dataclasses.fields(cls) if f.default is f.default_factory and f.name not in merged)
+        missing = sorted(name for name, f in known.items() if f.default is f.default_factory and name not in merged)
         if missing:
             raise SpaceError(f"a search space needs {missing}; start from a preset: 'preset: tiny'")
         merged["mixers"] = _per_stage(merged["mixers"], merged["depths"])
-        if base is not None and "mixers" in data and "placements" not in data:
+        if base is not None and "placements" in known and "mixers" in data and "placements" not in data:
             free = cls(**{**merged, "placements": ("free",)})
             merged["placements"] = tuple(name for name in base.placements if validation.obeyable(free, name))
         return cls(**merged)
 
     def to_mapping(self) -> dict[str, Any]:
         """The fields as plain lists and dictionaries: `from_mapping(space.to_mapping()) == space`."""
-        return {f.name: _lists(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return {f.name: _lists(getattr(self, f.name)) for f in dataclasses.fields(self) if f.init}
 
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
@@ -101,7 +105,11 @@ class SearchSpace:
 
     def encode(self, architecture: Architecture) -> Genotype:
         """The canonical genotype; genes that play no part have their first choice. Raises SpaceError for a stranger."""
-        return genotype.encode(self, architecture)[0]
+        return self.encoded(architecture)[0]
+
+    def encoded(self, architecture: Architecture) -> tuple[Genotype, list[str]]:
+        """The canonical genotype and the names of the genes that play a part. Raises SpaceError for a stranger."""
+        return genotype.encode(self, architecture)
 
     def decode(self, genes: Mapping[str, Value]) -> Architecture:
         """The architecture of a genotype: illegal settings take the nearest legal value, silent genes fall away."""

@@ -26,7 +26,7 @@ def validate(space: SearchSpace) -> None:
     _shapes(space)
     _names(space)
     _resolutions(space)
-    _settings(space)
+    require_settings(space)
     _no_overview(space)
     _surroundings(space)
     _class_tokens(space)
@@ -87,35 +87,41 @@ def obeyable(space: SearchSpace, placement: str) -> bool:
     return True
 
 
-def _shapes(space: SearchSpace) -> None:
+def require_tables(space: SearchSpace) -> None:
+    """Raise SpaceError unless a space has a name, resolutions, and depths, widths and mixers for each stage."""
     if not isinstance(space.name, str) or not space.name:
         raise SpaceError(f"the name of a space must be text, got {space.name!r}")
-    _distinct(space, "resolutions", space.resolutions, int)
-    _distinct(space, "splits", space.splits, float)
-    for name in ("stems", "downsamples", "norms", "channel_mixers", "placements", "residuals", "heads"):
-        _distinct(space, name, getattr(space, name), str)
-    if type(space.stem_stride) is not int or space.stem_stride < 1:
-        raise SpaceError(f"stem_stride of space {space.name!r} must be a whole number above zero, got {space.stem_stride!r}")
+    require_distinct(space, "resolutions", space.resolutions, int)
     stages = len(space.depths) if isinstance(space.depths, tuple) else 0
     for name, kind in (("depths", int), ("widths", int), ("mixers", str)):
         value = getattr(space, name)
         if not isinstance(value, tuple) or len(value) != stages or stages == 0:
             raise SpaceError(f"{name} of space {space.name!r} must have one list a stage ({stages} stages), got {value!r}")
         for stage, choices in enumerate(value):
-            _distinct(space, f"{name}[{stage}]", choices, kind)
+            require_distinct(space, f"{name}[{stage}]", choices, kind)
+
+
+def _shapes(space: SearchSpace) -> None:
+    require_tables(space)
+    require_distinct(space, "splits", space.splits, float)
+    for name in ("stems", "downsamples", "norms", "channel_mixers", "placements", "residuals", "heads"):
+        require_distinct(space, name, getattr(space, name), str)
+    if type(space.stem_stride) is not int or space.stem_stride < 1:
+        raise SpaceError(f"stem_stride of space {space.name!r} must be a whole number above zero, got {space.stem_stride!r}")
     if space.strides != ():
-        _strides(space, stages)
+        _strides(space, len(space.depths))
     if any(not 0.0 < split <= 1.0 for split in space.splits) or 1.0 not in space.splits:
         raise SpaceError(f"splits {list(space.splits)} of space {space.name!r} must lie in (0, 1] and hold 1.0 (no partner)")
     if len(space.splits) > 1 or space.partners != ():
-        _distinct(space, "partners", space.partners, str)
+        require_distinct(space, "partners", space.partners, str)
     for stage, widths in enumerate(space.widths):
         odd = [width for width in widths if width % 8]
         if odd:
             raise SpaceError(f"widths {odd} of stage {stage} of space {space.name!r} are not multiples of 8")
 
 
-def _distinct(space: SearchSpace, name: str, value: Any, kind: type) -> None:
+def require_distinct(space: SearchSpace, name: str, value: Any, kind: type) -> None:
+    """Raise SpaceError unless a field is a tuple of distinct choices of a type, whole numbers above zero."""
     if not isinstance(value, tuple) or not value:
         raise SpaceError(f"{name} of space {space.name!r} must be a list with at least one choice, got {value!r}")
     wrong = [item for item in value if type(item) is not kind]
@@ -227,7 +233,8 @@ def _class_tokens(space: SearchSpace) -> None:
                 )
 
 
-def _settings(space: SearchSpace) -> None:
+def require_settings(space: SearchSpace) -> None:
+    """Raise SpaceError or UnknownNameError where `settings` lists what no operator takes."""
     known = {name for op in operators() for name in op.settings}
     for name, choices in space.settings.items():
         if name not in known:

@@ -6,7 +6,6 @@ import random
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from nas.search_spaces import genotype
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.genotype import Genotype
 
@@ -60,7 +59,7 @@ def crossover(space: SearchSpace, first: Architecture, second: Architecture, rng
 
 def neighbours(space: SearchSpace, architecture: Architecture) -> Iterator[Architecture]:
     """Each distinct member one change of an active gene away; silent genes that wake up have their first choice."""
-    genes, active = genotype.encode(space, architecture)
+    genes, active = space.encoded(architecture)
     seen = {architecture}
     choices = {gene.name: gene.choices for gene in space.genes}
     for name in active:
@@ -73,5 +72,5 @@ def neighbours(space: SearchSpace, architecture: Architecture) -> Iterator[Archi
 
 def _filled(space: SearchSpace, architecture: Architecture, rng: random.Random) -> tuple[Genotype, list[str]]:
     """The genotype with its silent genes drawn at random, and the names of the others."""
-    genes, active = genotype.encode(space, architecture)
+    genes, active = space.encoded(architecture)
     return {**random_genotype(space, rng), **{name: genes[name] for name in active}}, active

@@ -17,7 +17,8 @@ class TrainingRecipe:
     `batch` images a step, of all workers together, in `accumulate` turns; of the networks of a step all but the strategy's
     fixed ones are `random_architectures`. `ema` is the decay of the averaged weights that are kept in the end (0: the last
     weights). `augment` names what images go through, in order. `teacher` is a network to learn from beside the labels, with
-    the part `teacher_share` (`nas.supernet.teachers`).
+    the part `teacher_share` (`nas.supernet.teachers`). `init` is a published network whose weights the store starts from
+    (`nas.supernet.pretrained`).
     """
 
     strategy: str = "sandwich"
@@ -36,6 +37,7 @@ class TrainingRecipe:
     augment: str = "move"
     teacher: str = ""
     teacher_share: float = 0.5
+    init: str = ""
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.search_spaces import graph
+from nas.search_spaces.anchored import SpaceAround
 from nas.search_spaces.architecture import Op
 from nas.search_spaces.backbone import module_of
 from nas.search_spaces.graph import Node, branch_widths
@@ -51,6 +52,9 @@ def parameter_store(space: SearchSpace, num_classes: int, in_channels: int, seed
 
 def slots(space: SearchSpace, num_classes: int, in_channels: int) -> Iterator[list[Tenant]]:
     """For each slot of the largest member, every node that may stand there."""
+    if isinstance(space, SpaceAround):
+        yield from _slots_around(space, num_classes, in_channels)
+        return
     for op, norm, side, width in itertools.product(space.stems, space.norms, space.resolutions, space.widths[0]):
         stem = stem_of(space, op, width, side)
         assert stem is not None, "a space is refused where a stem cannot work"
@@ -63,6 +67,16 @@ def slots(space: SearchSpace, num_classes: int, in_channels: int) -> Iterator[li
         head = head_of(space, op, width, at.side)
         assert head is not None, "a space is refused where a head cannot work"
         yield [_tenant(_node("head", graph.HEAD, head, norm, (at.height, at.width, width), (1, 1, num_classes)))]
+
+
+def _slots_around(space: SpaceAround, num_classes: int, in_channels: int) -> Iterator[list[Tenant]]:
+    """The nodes of members that together need as much room as all."""
+    found: defaultdict[str, dict[str, Tenant]] = defaultdict(dict)
+    for member in space.covering():
+        for node in graph.nodes(member, None, in_channels, num_classes):
+            if node.key not in found[node.slot]:
+                found[node.slot][node.key] = _tenant(node)
+    yield from (list(tenants.values()) for tenants in found.values())
 
 
 def shapes_of(kind: Kind, name: str, settings: Settings, width: int, size: int) -> Shapes:

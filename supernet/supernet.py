@@ -1,14 +1,12 @@
 """The supernet: every architecture of a space as a view of one parameter store.
 
-To run an architecture its plain backbone, without parameters, is called with views of the store (`torch.func.functional_call`);
-`extract` clones the same views into the same plain backbone. So supernet and standalone network run the same code on the
-same numbers, and equal each other bit for bit on CPU.
+To run an architecture its plain backbone, without parameters, is called with views of the store in their places; `extract`
+clones the same views into the same plain backbone. So supernet and standalone network run the same code on the same numbers,
+and equal each other bit for bit on CPU.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -18,24 +16,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
-from nas.errors import SpaceError
+from nas.errors import SpaceError, UsageError
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import Backbone
 from nas.search_spaces.graph import IMAGE, Node
 from nas.search_spaces.space import SearchSpace
+from nas.supernet.assembly import AssembledNetwork, Assembly, Cut, PlacedNode, homes_of
 from nas.supernet.skeleton import Skeletons, freeze_statistics
 from nas.supernet.store import parameter_store
 from nas.supernet.views import slices, view
-
-_CACHED_NETWORKS = 256
-Cut = tuple[slice, ...]
-
-
-class _Networks(threading.local):
-    """The assembled skeletons of one thread: a call puts tensors into the modules, so two threads cannot use the same ones."""
-
-    def __init__(self) -> None:
-        self.known: OrderedDict[str, tuple[Backbone, dict[str, tuple[str, Cut]]]] = OrderedDict()
 
 
 class Supernet(nn.Module):
@@ -50,26 +39,26 @@ class Supernet(nn.Module):
         super().__init__()
         self.space, self.num_classes, self.in_channels = space, num_classes, in_channels
         self.store = parameter_store(space, num_classes, in_channels, seed)
-        self._skeletons, self._networks = Skeletons(), _Networks()
+        self._skeletons, self._assembly = Skeletons(), Assembly()
 
     def forward(self, image: Tensor, architecture: Architecture) -> Tensor:
         """Logits of one architecture."""
-        _, cuts = self._network(architecture)
+        cuts = self._assembled(architecture).cuts
         with torch.inference_mode(False):  # PyTorch multiplies in another order where a weight does not require gradients
             parts = {name: view(self.store[key], cut) for name, (key, cut) in cuts.items()}
         return self.run(image, architecture, parts)
 
     def run(self, image: Tensor, architecture: Architecture, parts: dict[str, Tensor]) -> Tensor:
         """Logits of one architecture with the given tensors as its parameters."""
-        network, _ = self._network(architecture)
-        network.train(self.training)
-        # Copies of one skeleton hold the same `meta` tensors, which does not make them share weights.
-        return functional_call(network, parts, (image,), tie_weights=False)
+        assembled = self._assembled(architecture)
+        assembled.set_mode(self.training)
+        return assembled(image, parts)
 
     def run_checkpointed(self, image: Tensor, architecture: Architecture, parts: dict[str, Tensor]) -> Tensor:
         """As `run`, but of each node only the inputs are kept for the backward pass, which computes the rest again."""
-        network, _ = self._network(architecture)
-        network.train(self.training)
+        assembled = self._assembled(architecture)
+        assembled.set_mode(self.training)
+        network = assembled.network
         owned: dict[str, dict[str, Tensor]] = {name: {} for name, _ in network.plan}
         for name, part in parts.items():
             _, node, local = name.split(".", 2)
@@ -81,9 +70,9 @@ class Supernet(nn.Module):
             network.run_node(name, inputs, values, call)
         return values[network.plan[-1][0]]
 
-    def cuts(self, architecture: Architecture) -> dict[str, tuple[str, Cut]]:
+    def cuts(self, architecture: Architecture) -> Mapping[str, tuple[str, Cut]]:
         """For each parameter of an architecture, the store's tensor and the part of it. Raises SpaceError for a stranger."""
-        return self._network(architecture)[1]
+        return self._assembled(architecture).cuts
 
     def leaves(self, architecture: Architecture) -> dict[str, Tensor]:
         """The architecture's parameters by name, cut off from the store: what `run` may be differentiated by.
@@ -91,18 +80,21 @@ class Supernet(nn.Module):
         Gradients with respect to the parts are smaller than with respect to the store, and networks that run side by side
         do not write into the same tensors; `accumulate` adds them up.
         """
-        _, cuts = self._network(architecture)
+        cuts = self._assembled(architecture).cuts
         return {name: view(self.store[key], cut).detach().requires_grad_() for name, (key, cut) in cuts.items()}
 
     def accumulate(self, architecture: Architecture, gradients: Mapping[str, Tensor]) -> None:
         """Add the gradients of an architecture's parameters to those of the store."""
-        _, cuts = self._network(architecture)
+        cuts = self._assembled(architecture).cuts
         for name, gradient in gradients.items():
             key, cut = cuts[name]
             tensor = self.store[key]
+            if tensor.grad is None and gradient.shape == tensor.shape:
+                tensor.grad = gradient.clone()  # one tensor may be the gradient of two parameters
+                continue
             if tensor.grad is None:
                 tensor.grad = torch.zeros_like(tensor)
-            tensor.grad[cut] += gradient
+            tensor.grad[cut].add_(gradient)
 
     def extract(self, architecture: Architecture) -> Backbone:
         """The architecture as a plain network with cloned weights, in the supernet's mode; nothing is shared with it."""
@@ -114,7 +106,7 @@ class Supernet(nn.Module):
                     setattr(part, name, buffer.clone())
             return module
 
-        _, cuts = self._network(architecture)
+        cuts = self._assembled(architecture).cuts
         network = Backbone(architecture, self.num_classes, self.in_channels, make=make).to(self.device_of_buffers())
         for name, (key, cut) in cuts.items():
             owner, _, local = name.rpartition(".")
@@ -122,51 +114,80 @@ class Supernet(nn.Module):
             setattr(network.get_submodule(owner), local, nn.Parameter(clone))
         return network.train(self.training)
 
+    def load_member(self, architecture: Architecture, state: Mapping[str, Tensor]) -> tuple[str, ...]:
+        """Write a member's weights, under the names of `extract`, into the parts of the store that are its own.
+
+        Running statistics are passed over: the store has none. What a head of other classes cannot give stays as it is; the
+        names of that are returned. Raises SpaceError for a stranger, UsageError for the first name or shape that is not the
+        member's, in both cases before anything is written.
+        """
+        assembled = self._assembled(architecture)
+        missing, strange = assembled.cuts.keys() - state.keys(), state.keys() - assembled.network.state_dict().keys()
+        for names, wrong in ((missing, "lack"), (strange, "have beside its parameters")):
+            if names:
+                raise UsageError(f"the weights for {architecture.digest} {wrong} {min(names)!r}: are they another network's?")
+        fresh = []
+        for name, (key, cut) in assembled.cuts.items():
+            wanted, given = self.store[key][cut].shape, state[name].shape
+            if wanted != given and name.startswith("nodes.head.") and (self.num_classes, *given[1:]) == tuple(wanted):
+                fresh.append(name)
+            elif wanted != given:
+                raise UsageError(f"{name!r} of {architecture.digest} has shape {tuple(wanted)}, the weights {tuple(given)}")
+        with torch.no_grad():
+            for name in assembled.cuts.keys() - set(fresh):
+                key, cut = assembled.cuts[name]
+                self.store[key][cut] = state[name].to(self.store[key])
+        return tuple(fresh)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_skeletons", "_networks")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_skeletons", "_assembly")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._skeletons, self._networks = Skeletons(), _Networks()
+        self._skeletons, self._assembly = Skeletons(), Assembly()
 
     def device_of_buffers(self) -> torch.device | None:
         """The device that constant buffers are moved to; None while the store is on the CPU, where they are made."""
         device = next(iter(self.store.values())).device
         return None if device.type == "cpu" else device
 
-    def _network(self, architecture: Architecture) -> tuple[Backbone, dict[str, tuple[str, Cut]]]:
-        """The skeleton of an architecture, and for each of its parameters the store's tensor and the part of it."""
-        networks = self._networks.known
-        known = networks.get(architecture.digest)
-        if known is None:
-            known = networks[architecture.digest] = self._assemble(architecture)
-            if len(networks) > _CACHED_NETWORKS:
-                networks.popitem(last=False)
-        networks.move_to_end(architecture.digest)
-        return known
+    def _assembled(self, architecture: Architecture) -> AssembledNetwork:
+        networks = self._assembly.networks
+        return networks.find(architecture.digest) or networks.keep(architecture.digest, self._assemble(architecture))
 
-    def _assemble(self, architecture: Architecture) -> tuple[Backbone, dict[str, tuple[str, Cut]]]:
-        cuts: dict[str, tuple[str, Cut]] = {}
+    def _assemble(self, architecture: Architecture) -> AssembledNetwork:
+        placed: dict[str, PlacedNode] = {}
 
         def make(node: Node) -> nn.Module:
-            module, parts = self._skeletons.get(node)
-            freeze_statistics(module)
-            for share in parts:
-                if share.key not in self.store:
-                    raise SpaceError(f"{node.operator!r} at {node.name} of {architecture.digest} is not in {self.space.name!r}")
-                full = tuple(self.store[share.key].shape)
-                if any(part > whole for part, whole in zip(share.shape, full, strict=True)):
-                    raise SpaceError(f"{node.name} of {architecture.digest} is larger than any of space {self.space.name!r}")
-                cuts[f"nodes.{node.name}.{share.local}"] = share.key, slices(full, share.shape, share.modes)
-            return module
+            known = self._assembly.nodes
+            place = (node.name, node.slot, node.key)
+            placed[node.name] = known.find(place) or known.keep(place, self._place(node, architecture))
+            return placed[node.name].module
 
         network = Backbone(architecture, self.num_classes, self.in_channels, make=make)
+        return AssembledNetwork(
+            network,
+            {f"nodes.{name}.{local}": cut for name, node in placed.items() for local, cut in node.cuts.items()},
+            {f"nodes.{name}.{local}": home for name, node in placed.items() for local, home in node.homes.items()},
+        )
+
+    def _place(self, node: Node, architecture: Architecture) -> PlacedNode:
+        """A module for a node and the parts of the store that are its parameters."""
+        module, parts = self._skeletons.get(node)
+        freeze_statistics(module)
+        cuts: dict[str, tuple[str, Cut]] = {}
+        for share in parts:
+            if share.key not in self.store:
+                raise SpaceError(f"{node.operator!r} at {node.name} of {architecture.digest} is not in {self.space.name!r}")
+            full = tuple(self.store[share.key].shape)
+            if any(part > whole for part, whole in zip(share.shape, full, strict=True)):
+                raise SpaceError(f"{node.name} of {architecture.digest} is larger than any of space {self.space.name!r}")
+            cuts[share.local] = share.key, slices(full, share.shape, share.modes)
         device = self.device_of_buffers()
-        if device is not None:
-            for module in network.modules():
-                for name, buffer in module.named_buffers(recurse=False):
-                    setattr(module, name, buffer.to(device))
-        return network, cuts
+        for owner in module.modules() if device is not None else ():
+            for name, buffer in owner.named_buffers(recurse=False):
+                setattr(owner, name, buffer.to(device))
+        return PlacedNode(module, cuts, homes_of(module))
 
 
 def _call(module: nn.Module, parts: dict[str, Tensor], *inputs: Tensor) -> Any:

@@ -28,11 +28,8 @@ def teacher(text: str, data: DataSplits) -> Teacher | None:
     """
     if not text:
         return None
-    kind, _, rest = text.partition(":")
-    if kind not in _KINDS:
-        raise UnknownNameError("teacher", kind, _KINDS)
-    name, _, file = rest.partition("=")
-    model, resolution = _KINDS[kind](name, _state(file) if file else None)
+    kind, name, state = source(text, "teacher")
+    model, resolution = _KINDS[kind](name, state)
     model.eval().requires_grad_(False)
     found = _Teacher(model, resolution, data.in_channels)
     outputs = found(data.train.images[:1]).shape[1]
@@ -42,6 +39,23 @@ def teacher(text: str, data: DataSplits) -> Teacher | None:
             "give its weights as FILE"
         )
     return found
+
+
+def source(text: str, role: str) -> tuple[str, str, dict[str, Tensor] | None]:
+    """What `catalog:NAME=FILE`, `timm:NAME` and `timm:NAME=FILE` name: the library, the model and its weights, if given.
+
+    Raises UnknownNameError for another library, UsageError for a catalogue backbone without weights, FileError for an
+    unreadable file; `role` is what the text is given for.
+    """
+    kind, _, rest = text.partition(":")
+    if kind not in _KINDS:
+        raise UnknownNameError(role, kind, _KINDS)
+    name, _, file = rest.partition("=")
+    if kind == "catalog" and not file:
+        raise UsageError(
+            f"{role} 'catalog:{name}' needs weights: write catalog:{name}=FILE, a safetensors state dict of timm's"
+        )
+    return kind, name, _state(file, role) if file else None
 
 
 class _Teacher:
@@ -60,38 +74,43 @@ class _Teacher:
         return logits.softmax(1)
 
 
-def _state(file: str) -> dict[str, Tensor]:
+def _state(file: str, role: str) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:
-        raise FileError(f"cannot read the teacher's weights {file}: {error}; give a safetensors file") from error
+        raise FileError(f"cannot read the {role}'s weights {file}: {error}; give a safetensors file") from error
 
 
 def _catalog(name: str, state: dict[str, Tensor] | None) -> tuple[nn.Module, int]:
-    if state is None:
-        raise UsageError(
-            f"teacher 'catalog:{name}' needs weights: write catalog:{name}=FILE, a safetensors state dict of timm's"
-        )
+    assert state is not None, "`source` asks for weights"
     network = load_timm(name, state)
     return network, network.architecture.resolution
 
 
 def _timm(name: str, state: dict[str, Tensor] | None) -> tuple[nn.Module, int]:
-    try:
-        import timm
-    except ImportError as error:
-        raise UsageError("a teacher from timm needs timm: pip install -c constraints.txt 'hybrid-nas[timm]'") from error
-    try:
-        classifier = timm.get_pretrained_cfg_value(name, "classifier")
-        classes = None if state is None else state.get(f"{classifier}.weight")
-        options: dict[str, Any] = {} if classes is None else {"num_classes": classes.shape[0]}
-        model = timm.create_model(name, pretrained=state is None, **options)
-    except (RuntimeError, OSError) as error:
-        raise UsageError(f"timm gives no teacher {name!r}: {' '.join(str(error).split())[:200]}") from error
+    model = timm_model(name, state, "teacher")
     if state is not None:
         model.load_state_dict(state)
     about: Any = model.pretrained_cfg
     return model, int(about.get("input_size", (3, 224, 224))[-1])
+
+
+def timm_model(name: str, state: dict[str, Tensor] | None, role: str) -> Any:
+    """A model of timm's with as many classes as the weights have, or with the weights that timm fetches.
+
+    Raises UsageError without timm, and for a model that it does not give.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        raise UsageError(f"a {role} from timm needs timm: pip install -c constraints.txt 'hybrid-nas[timm]'") from error
+    try:
+        classifier = timm.get_pretrained_cfg_value(name, "classifier")
+        classes = None if state is None else state.get(f"{classifier}.weight")
+        options: dict[str, Any] = {} if classes is None else {"num_classes": classes.shape[0]}
+        return timm.create_model(name, pretrained=state is None, **options)
+    except (RuntimeError, OSError) as error:
+        raise UsageError(f"timm gives no {role} {name!r}: {' '.join(str(error).split())[:200]}") from error
 
 
 _KINDS: dict[str, Callable[[str, dict[str, Tensor] | None], tuple[nn.Module, int]]] = {"catalog": _catalog, "timm": _timm}

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from nas.errors import UsageError
+from nas.search_spaces.backbone import Backbone
 from nas.supernet.augmentation import Augmentation
 from nas.supernet.averaging import AveragedWeights
 from nas.supernet.calibration import calibrate, score
@@ -24,6 +25,7 @@ from nas.supernet.checkpoint import load_checkpoint, read_progress, save_checkpo
 from nas.supernet.data import DataSplits
 from nas.supernet.guard import DivergenceGuard
 from nas.supernet.importance import reorder
+from nas.supernet.pretrained import start_from
 from nas.supernet.recipe import TrainingRecipe
 from nas.supernet.schedule import adamw, drawing_seed, warm_cosine
 from nas.supernet.step import StepOptions, StepRunner, Teacher
@@ -60,13 +62,16 @@ def train(
     *,
     teacher: Teacher | None = None,
     workers: Workers | None = None,
+    pretrained: Backbone | None = None,
 ) -> TrainingHistory:
     """Train, or go on from `checkpoint`, which is written after every epoch and every hundred steps.
 
     The result depends on neither `threads` nor on how often the training was interrupted. `teacher` gives probabilities for
-    the images, `workers` share each batch. Raises FileError for a damaged checkpoint or one of another training, NasError
-    where the loss diverges again and again.
+    the images, `workers` share each batch, `pretrained` gives the first weights where there is no checkpoint. Raises FileError
+    for a damaged checkpoint or one of another training, NasError where the loss diverges again and again.
     """
+    if pretrained is not None and not checkpoint.exists():
+        start_from(supernet, pretrained)
     with one_thread_an_operation():
         return _Training(supernet, data, recipe, checkpoint, progress, threads, teacher, workers or Alone()).run()
 

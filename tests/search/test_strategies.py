@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from nas import plugins
 from nas.errors import InfeasibleError, UnknownNameError, UsageError
 from nas.search import strategy
 from nas.search.proposal import SpaceExhausted
@@ -45,7 +46,7 @@ def test_strategies_of_other_packages_are_found(problem, monkeypatch):
         def load(self):
             strategy.register("theirs", "from elsewhere")(lambda problem, seed: made.append(seed))
 
-    monkeypatch.setattr(strategy, "entry_points", lambda group: [Entry()] if group == "nas.strategies" else [])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [Entry()] if group == "nas.strategies" else [])
     monkeypatch.setattr(strategy, "_REGISTRY", dict(strategy._REGISTRY))
     strategy._load.cache_clear()
     strategy.create("theirs", problem, 7)

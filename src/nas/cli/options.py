@@ -28,7 +28,8 @@ def _quantity(parse: Callable[[str], float], name: str) -> Any:
 TIME = _quantity(parse_time, "TIME")
 COUNT = _quantity(parse_count, "COUNT")
 
-Space = Annotated[str, typer.Option(help="A preset (tiny, mobile, base, every) or a YAML file that overrides one.")]
+SPACE = "A preset (tiny, mobile, base, every), around:NAME for the space around a catalogue backbone, or a YAML file."
+Space = Annotated[str, typer.Option(help=SPACE)]
 Data = Annotated[str, typer.Option(help="digits, folder:PATH (a sub-folder a class), parquet:PATH, or hub:NAME.")]
 TrainImages = Annotated[int | None, typer.Option(min=1, help="Train on so many images, drawn evenly from the classes.")]
 ValidationImages = Annotated[int | None, typer.Option(min=1, help="Rank on so many validation images.")]

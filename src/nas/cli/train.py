@@ -53,6 +53,9 @@ def train(
     batch: Annotated[int | None, typer.Option(min=1, help="Images a step, of all workers together.")] = None,
     augment: Annotated[str | None, typer.Option(help="Any of move, randaugment, erase, mixup, cutmix, with commas.")] = None,
     teacher: Annotated[str | None, typer.Option(help="catalog:NAME=FILE, timm:NAME or timm:NAME=FILE.")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Start from published weights: catalog:NAME=FILE, timm:NAME or timm:NAME=FILE.")
+    ] = None,
     fields: Annotated[
         list[str] | None, typer.Option("--set", help="Any other field of the recipe, e.g. ema=0.99.", metavar="NAME=VALUE")
     ] = None,
@@ -75,6 +78,7 @@ def train(
         return
     if resume is None:
         given = {"strategy": strategy, "epochs": epochs, "batch": batch, "augment": augment, "teacher": teacher, "seed": seed}
+        given["init"] = init
         recipe = _recipe({name: value for name, value in given.items() if value is not None}, fields or [])
         config = _config(space, data, recipe, ray, workers, threads)
         config = replace(config, train_images=train_images, validation_images=validation_images)
@@ -154,6 +158,7 @@ def _recipe(given: dict[str, Any], fields: list[str]) -> TrainingRecipe:
     """The recipe of the options, and of `--set name=value` for its other fields."""
     import dataclasses
 
+    from nas.supernet.pretrained import with_absolute_path
     from nas.supernet.recipe import TrainingRecipe
     from nas.supernet.strategies import training_strategy
 
@@ -166,6 +171,7 @@ def _recipe(given: dict[str, Any], fields: list[str]) -> TrainingRecipe:
             raise UsageError(f"--set {text} gives no value; write --set {name}=VALUE")
         given[name] = _value(name, value, kinds[name])
     training_strategy(str(given["strategy"]))
+    given["init"] = with_absolute_path(str(given.get("init", "")))
     return TrainingRecipe(**given)
 
 
