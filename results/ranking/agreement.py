@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from scipy.stats import rankdata
 from nas.errors import UsageError
 from nas.predictors.timings import Array
 from nas.search_spaces.architecture import Architecture
+from nas.search_spaces.registry import Kind, operator
 
 _DRAWS, LEAST = 2000, 3
 Indices = npt.NDArray[np.int64]
@@ -36,12 +37,12 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Bias:
-    """By how many places (shares of all) the supernet ranks networks of an operator higher than training alone does.
+    """By how many places (shares of all) the supernet ranks networks of an operator, or family, higher than training alone.
 
     The mean over `networks`, weighted by the share of their blocks that have it, with its 95 % bootstrap interval.
     """
 
-    operator: str
+    name: str
     shift: float
     low: float
     high: float
@@ -69,10 +70,24 @@ def agreement(scores: Sequence[float], truth: Sequence[float], seed: int = 0) ->
     )  # fmt: skip
 
 
-def biases(architectures: Sequence[Architecture], scores: Sequence[float], truth: Sequence[float], seed: int = 0) -> list[Bias]:
-    """For each token mixer, whether the scores favour networks with it; the most favoured first."""
+def family_of(mixer: str) -> str:
+    """The family of token mixers that biases are told of: conv, attention, pooling, gating, frequency, recurrence ..."""
+    return operator(Kind.TOKEN_MIXER, mixer).group.value
+
+
+def biases(
+    architectures: Sequence[Architecture],
+    scores: Sequence[float],
+    truth: Sequence[float],
+    label: Callable[[str], str] = str,
+    seed: int = 0,
+) -> list[Bias]:
+    """For each token mixer, or what `label` makes of its name, whether the scores favour networks with it.
+
+    The most favoured come first.
+    """
     moved = (rankdata(scores) - rankdata(truth)) / max(1, len(truth) - 1)
-    shares = [_shares(architecture) for architecture in architectures]
+    shares = [_shares(architecture, label) for architecture in architectures]
     drawn, found = _draws(len(moved), seed), []
     for name in sorted({name for share in shares for name in share}):
         weights = np.array([share.get(name, 0.0) for share in shares])
@@ -83,14 +98,14 @@ def biases(architectures: Sequence[Architecture], scores: Sequence[float], truth
     return sorted(found, key=lambda bias: -bias.shift)
 
 
-def _shares(architecture: Architecture) -> Mapping[str, float]:
-    """The part of an architecture's blocks that each token mixer has; parallel mixers share theirs."""
+def _shares(architecture: Architecture, label: Callable[[str], str]) -> Mapping[str, float]:
+    """The part of an architecture's blocks that each label has; parallel mixers share theirs."""
     blocks = [block for stage in architecture.stages for block in stage.blocks if block.mixers]
     found: dict[str, float] = {}
     for block in blocks:
         parts = (block.split, 1.0 - block.split) if len(block.mixers) == 2 else (1.0,)
         for op, part in zip(block.mixers, parts, strict=True):
-            found[op.name] = found.get(op.name, 0.0) + part / len(blocks)
+            found[label(op.name)] = found.get(label(op.name), 0.0) + part / len(blocks)
     return found
 
 

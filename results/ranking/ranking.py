@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from nas.files import write_json
 from nas.predictors.proxies import proxy_names, proxy_scores
 from nas.progress import Reporter
 from nas.results.pipeline import SearchRun
-from nas.results.ranking.agreement import LEAST, Agreement, Bias, agreement, biases
+from nas.results.ranking.agreement import LEAST, Agreement, Bias, agreement, biases, family_of
 from nas.results.ranking.probes import most_similar, probes
 from nas.results.ranking.report import write_ranking_report
 from nas.results.ranking.standalone import ProbeTrainer
@@ -33,7 +34,10 @@ _PROXY_IMAGES = 64
 
 @dataclass(frozen=True, kw_only=True)
 class RankOptions:
-    """How many probes, how each is trained, and where: `ray` as in a search, `workers` at once."""
+    """How many probes, how each is trained, and where: `ray` as in a search, `workers` at once.
+
+    `probes_of` is another run on the same data, in whose folder the trained probes are kept instead of in this one's.
+    """
 
     recipe: FinetuneRecipe
     probes: int = 24
@@ -41,6 +45,7 @@ class RankOptions:
     ray: str | None = None
     workers: int = 1
     threads: int = 1
+    probes_of: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class RankingOutcome:
     agreements: Mapping[str, Agreement]
     similar: Mapping[str, Agreement]
     biases: Sequence[Bias]
+    family_biases: Sequence[Bias]
     rows: Sequence[Mapping[str, Any]]
     span: float
 
@@ -66,6 +72,7 @@ class RankingOutcome:
             "agreements": {name: found.to_mapping() for name, found in self.agreements.items()},
             "similar_macs": {name: found.to_mapping() for name, found in self.similar.items()},
             "biases": [bias.to_mapping() for bias in self.biases],
+            "family_biases": [bias.to_mapping() for bias in self.family_biases],
             "probes": [dict(row) for row in self.rows],
         }
 
@@ -76,8 +83,10 @@ class RankingOutcome:
             alike = self.similar[name]
             interval = f"[{one.tau_low:.2f}, {one.tau_high:.2f}]"
             found.append(f"{name:<12} {one.tau:>6.2f} {interval:>17} {one.rho:>7.2f}   {alike.tau:.2f} of {alike.n}")
-        favoured = [f"{bias.operator} {bias.shift:+.2f}" for bias in self.biases if bias.low > 0 or bias.high < 0]
-        return [*found, f"favoured (+) or punished (-): {', '.join(favoured) or 'none beyond chance'}"]
+        for what, listed in (("families", self.family_biases), ("operators", self.biases)):
+            certain = [f"{bias.name} {bias.shift:+.2f}" for bias in listed if bias.low > 0 or bias.high < 0]
+            found.append(f"{what} favoured (+) or punished (-): {', '.join(certain) or 'none beyond chance'}")
+        return found
 
 
 class Ranking:
@@ -124,7 +133,8 @@ class Ranking:
 
     def _standalone(self, found: list[Architecture]) -> list[Mapping[str, float]]:
         options, run = self.options, self.run_of
-        folder = self.folder / "probes" / self.identity()
+        base = self.folder if options.probes_of is None else options.probes_of / "ranking"
+        folder = base / "probes" / self.identity()
         folder.mkdir(parents=True, exist_ok=True)
         trainer = ProbeTrainer(run.data, options.recipe, folder.absolute(), self.identity(), options.threads)
         texts = [each.to_json() for each in found]
@@ -180,10 +190,11 @@ def _compared(
         {name: agreement(values, truth) for name, values in scores.items()},
         {name: agreement([values[i] for i in alike], [truth[i] for i in alike]) for name, values in scores.items()},
         biases(found, scores[SUPERNET], truth),
+        biases(found, scores[SUPERNET], truth, family_of),
         rows,
         max(macs) / max(1.0, min(macs)),
     )
 
 
 def _plain(options: RankOptions) -> dict[str, Any]:
-    return json.loads(json.dumps(asdict(options)))  # type: ignore[no-any-return]
+    return json.loads(json.dumps(asdict(options), default=str))  # type: ignore[no-any-return]

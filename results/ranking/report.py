@@ -15,7 +15,7 @@ from nas.results.plots import DOT, FRONT, plot
 from nas.results.report import CSS
 
 if TYPE_CHECKING:
-    from nas.results.ranking.agreement import Agreement
+    from nas.results.ranking.agreement import Agreement, Bias
     from nas.results.ranking.ranking import RankingOutcome
 
 
@@ -31,7 +31,8 @@ def write_ranking_report(path: Path, outcome: RankingOutcome, space: str, data: 
         f"{_card('Spearman', first.rho, first.rho_low, first.rho_high)}</div>"
         f"<figure>{scores_plot(outcome.rows)}</figure><h2>Against other scores</h2>{_agreements(outcome)}"
         f"<h2>Favoured and punished operators</h2><p class='soft'>Places, as shares of all networks, by which the supernet "
-        f"ranks networks of an operator higher (+) or lower (-) than training alone, with 95 % intervals</p>{_biases(outcome)}"
+        f"ranks networks of an operator higher (+) or lower (-) than training alone, with 95 % intervals</p>"
+        f"{_biases('family', outcome.family_biases)}{_biases('operator', outcome.biases)}"
         f"<h2>Networks</h2>{_networks(outcome.rows)}</html>",
     )
 
@@ -76,13 +77,13 @@ def _agreements(outcome: RankingOutcome) -> str:
     )
 
 
-def _biases(outcome: RankingOutcome) -> str:
+def _biases(what: str, biases: Sequence[Bias]) -> str:
     rows = "".join(
-        f"<tr><td>{escape(bias.operator)}</td><td class='n'>{bias.shift:+.2f}</td>"
+        f"<tr><td>{escape(bias.name)}</td><td class='n'>{bias.shift:+.2f}</td>"
         f"<td class='n'>{bias.low:+.2f} to {bias.high:+.2f}</td><td class='n'>{bias.networks}</td></tr>"
-        for bias in outcome.biases
+        for bias in biases
     )
-    head = "<th>operator</th><th class='n'>shift</th><th class='n'>interval</th><th class='n'>networks</th>"
+    head = f"<th>{what}</th><th class='n'>shift</th><th class='n'>interval</th><th class='n'>networks</th>"
     return f"<table><tr>{head}</tr>{rows}</table>"
 
 

@@ -106,7 +106,8 @@ def test_a_ranking_compares_the_supernet_with_training_alone(nas, trained, tmp_p
         assert -1.0 <= one["tau_low"] <= one["tau_high"] <= 1.0
     assert found["tau"] == found["agreements"]["supernet"]["tau"]
     assert len(found["probes"]) == 8
-    assert {bias["operator"] for bias in found["biases"]} == {"pooling", "depthwise_conv", "linear_attention"}
+    assert {bias["name"] for bias in found["biases"]} == {"pooling", "depthwise_conv", "linear_attention"}
+    assert {bias["name"] for bias in found["family_biases"]} == {"pooling", "convolution", "attention"}
     page = (run / "ranking" / "ranking.html").read_text()
     assert "<svg" in page
     assert "Favoured and punished operators" in page
@@ -116,6 +117,10 @@ def test_a_ranking_compares_the_supernet_with_training_alone(nas, trained, tmp_p
     other = nas("rank", run, "--probes", 8, "--epochs", 2, "--threads", 1)
     assert other.returncode == 0
     assert "8 of 8 probes are to be trained" in other.stderr
+    beside = shutil.copytree(trained / "run", tmp_path / "beside")
+    shared = nas("rank", beside, "--probes", 8, "--epochs", 1, "--threads", 1, "--probes-of", run, "--json")
+    assert "0 of 8 probes are to be trained" in shared.stderr
+    assert json.loads(shared.stdout) == found
 
 
 def test_an_untrained_supernet_is_not_ranked(nas, fails, trained, tmp_path):

@@ -13,7 +13,7 @@ from scipy.stats import kendalltau, spearmanr
 
 import nas
 from nas.errors import UsageError
-from nas.results.ranking.agreement import agreement, biases
+from nas.results.ranking.agreement import agreement, biases, family_of
 from nas.results.ranking.probes import most_similar, probes
 from nas.search_spaces.complexity import block_macs
 
@@ -76,10 +76,13 @@ def test_an_operator_that_the_scores_favour_is_found() -> None:
 
     scores = [t + 4.0 * share(a, "pooling") - 4.0 * share(a, "gated_conv") for t, a in zip(truth, found, strict=True)]
     ranked = biases(found, scores, truth)
-    assert ranked[0].operator == "pooling"
+    assert ranked[0].name == "pooling"
     assert ranked[0].low > 0.0
-    assert ranked[-1].operator == "gated_conv"
+    assert ranked[-1].name == "gated_conv"
     assert ranked[-1].high < 0.0
+    families = {bias.name: bias for bias in biases(found, scores, truth, family_of)}
+    assert families.keys() == {family_of(name) for name in {name for names in space.mixers for name in names}}
+    assert families["pooling"].low > 0.0 > families["gating"].high
 
 
 def test_probes_span_the_costs_and_a_quarter_is_alike() -> None:

@@ -102,6 +102,9 @@ def rank(
     ray: Ray = None,
     workers: Annotated[int, typer.Option(min=1, help="Probes trained at once, on Ray.")] = 1,
     threads: Threads = None,
+    probes_of: Annotated[
+        Path | None, typer.Option(help="Take, and keep, the trained probes in the ranking of this other run on the same data.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train probes alone and compare their order with the supernet's, and with parameters', MACs' and zero-cost proxies'.
@@ -116,7 +119,12 @@ def rank(
     if workers > 1 and ray is None:
         raise UsageError(f"{workers} workers need Ray: add --ray local or an address, or leave --workers away")
     recipe = FinetuneRecipe(epochs=epochs, batch=batch, learning_rate=learning_rate, augment=augment, seed=seed)
-    options = RankOptions(probes=probes, recipe=recipe, seed=seed, ray=ray, workers=workers, threads=_threads(threads, workers))
+    if probes_of is not None:
+        Run.open(probes_of)
+    options = RankOptions(
+        probes=probes, recipe=recipe, seed=seed, ray=ray, workers=workers, threads=_threads(threads, workers),
+        probes_of=probes_of,
+    )  # fmt: skip
     opened, talk = Run.open(run), reporter()
     try:
         found = Ranking(SearchRun(opened.path, opened.config(), talk), options, talk).run()
