@@ -14,6 +14,9 @@ from nas.search_spaces.registry import Kind
 MLP = Kind.CHANNEL_MIXER
 FOLDED = "theirs: branches merged once into one kernel; ours are merged at each call"
 CACHE = "the map does not fit the cache, and products with one vector read it more slowly in rows of channels than in NCHW"
+PLANES = "sums over the positions of a channels-last map take longer than sums over the planes of NCHW"
+MOMENTS = "torch's kernel for channels-last maps sums each channel on its own first, that for NCHW the whole image in one run"
+COPIED = "in training the map is copied to NCHW, where the gradient of kernels of each image is faster, and its gradient back"
 STABLE = "sorting takes half the time, and ours is stable, so that equal values have a defined order"
 NARROW = "channels-last parts of 12 channels are joined in runs of 48 bytes; in NCHW a part is one block"
 THREE = "q, k and v are three products, so that a supernet can slice each"

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from operator_calls import FOLDED, MLP, NARROW, THREE, bare, self_attention, with_sides, with_size, without
+from operator_calls import FOLDED, MLP, NARROW, PLANES, THREE, bare, self_attention, with_sides, with_size, without
 from operator_sides import Case, Here
 from torch import Tensor, nn
 
@@ -256,11 +256,11 @@ TIMM = (
     ),
     Case(
         "squeeze_excite", "squeeze_excite", 96, 56, {"reduction": 4}, "timm.layers:SEModule",
-        lambda C, h: C(h.width, rd_ratio=1 / 4), kind=MLP,
+        lambda C, h: C(h.width, rd_ratio=1 / 4), kind=MLP, slow=PLANES,
     ),
     Case(
         "efficient_channel_attention", "efficient_channel_attention", 96, 56, {"kernel": 5}, "timm.layers:EcaModule",
-        lambda C, h: C(kernel_size=5), kind=MLP,
+        lambda C, h: C(kernel_size=5), kind=MLP, slow=PLANES,
     ),
 )  # fmt: skip
 """What timm has, in the environment of the tests."""

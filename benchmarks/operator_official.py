@@ -6,7 +6,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-from operator_calls import CACHE, FOLDED, MLP, STABLE, First, Zero, with_sides, without
+from operator_calls import CACHE, COPIED, FOLDED, MLP, STABLE, First, Zero, with_sides, without
 from operator_composed import COMPOSED
 from operator_sides import Case, Here
 from operator_stages import STAGES
@@ -107,6 +107,7 @@ ALONE = (
     Case(
         "attentive_conv", "attentive_conv", 64, 56, {"kernel": 3}, "price112/Attentive-Convolution:models/AttNet.py:ATConv",
         lambda C, h: C(h.width, nn.GELU, h["kernel"]),
+        slow=COPIED,
     ),
     Case(
         "axial_attention rmt", "axial_attention", 64, 56, {"heads": 4}, RMT, decayed("VisionRetentionChunk", chunks=True),
@@ -154,6 +155,7 @@ ALONE = (
     Case(
         "dynamic_conv", "dynamic_conv", 64, 56, {"kernel": 7, "mixtures": 2}, TRANSXNET + "DynamicConv2d",
         lambda C, h: C(h.width, h["kernel"], 4, h["mixtures"]),
+        slow=COPIED,
     ),
     Case(
         "overlapping_reduction_attention", "overlapping_reduction_attention", 64, 56,

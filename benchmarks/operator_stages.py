@@ -13,7 +13,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from operator_calls import FOLDED, Zero, self_attention, without
+from operator_calls import FOLDED, MOMENTS, Zero, self_attention, without
 from operator_sides import CLASSES, Case, Here
 from torch import Tensor, nn
 
@@ -284,7 +284,7 @@ STAGES = (
         "grn", "grn", 384, 56, {}, "timm.layers.grn:GlobalResponseNorm", lambda C, h: C(h.width, channels_last=True), "nhwc",
         kind=NORM,
     ),
-    Case("group", "group", 64, 56, {}, "timm.layers:GroupNorm1", lambda C, h: C(h.width), kind=NORM),
+    Case("group", "group", 64, 56, {}, "timm.layers:GroupNorm1", lambda C, h: C(h.width), kind=NORM, slow=MOMENTS),
     Case(
         "rep_batch", "rep_batch", 96, 56, {}, "xinghaochen/SLAB:classification/models/prepbn.py:RepBN",
         lambda C, h: C(h.width), "tokens", kind=NORM,

@@ -75,16 +75,20 @@ def _plan(config: SearchConfig, supernet: Supernet) -> StepPlan:
 
 
 def _step_seconds(config: SearchConfig, supernet: Supernet, data: DataSplits) -> float:
-    batch = data.train.take(torch.arange(min(config.training.batch, len(data.train))))
+    """One turn of a step, as the recipe has it, times their number; a teacher's share is left out."""
+    recipe = config.training
+    batch = data.train.take(torch.arange(max(1, min(recipe.batch, len(data.train)) // recipe.accumulate)))
     supernet.train()
     plan = _plan(config, supernet)
-    with one_thread_an_operation(), StepRunner(supernet, data, StepOptions(threads=config.threads)) as runner:
+    options = StepOptions(threads=config.threads, precision=recipe.precision, checkpointing=recipe.checkpointing)
+    with one_thread_an_operation(), StepRunner(supernet, data, options) as runner:
         runner.backward(plan, batch.images, batch.labels)
         began = time.perf_counter()
         runner.backward(plan, batch.images, batch.labels)
+        took = time.perf_counter() - began
     for parameter in supernet.parameters():
         parameter.grad = None
-    return time.perf_counter() - began
+    return took * recipe.accumulate
 
 
 def _evaluation_seconds(config: SearchConfig, supernet: Supernet, data: DataSplits) -> float:

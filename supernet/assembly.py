@@ -8,6 +8,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from nas.search_spaces.backbone import Backbone
@@ -44,6 +45,7 @@ class AssembledNetwork:
         for node in self.network.nodes.values():
             if node.training != training:
                 node.train(training)
+                _forget_statistics(node)
 
     def __call__(self, image: Tensor, parts: Mapping[str, Tensor]) -> Tensor:
         """What the network computes with these tensors as its parameters, which are taken out again afterwards.
@@ -61,6 +63,20 @@ class AssembledNetwork:
                 owner[name] = empty
         assert isinstance(logits, Tensor)
         return logits
+
+
+def _forget_statistics(module: nn.Module) -> None:
+    """Batch norms have their initial statistics again: not even a momentum of zero keeps a NaN out of them."""
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.reset_running_stats()
+
+
+def move_buffers(module: nn.Module, device: torch.device | None) -> None:
+    """Move the buffers of a module whose parameters are on `meta`; None leaves them where they are."""
+    for owner in module.modules() if device is not None else ():
+        for name, buffer in owner.named_buffers(recurse=False):
+            setattr(owner, name, buffer.to(device))
 
 
 def homes_of(module: nn.Module) -> dict[str, tuple[dict[str, nn.Parameter | None], str]]:

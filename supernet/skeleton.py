@@ -20,7 +20,7 @@ from nas.supernet.views import Modes, parameters_with_modes
 
 _PATCHING = threading.Lock()
 """`parameters_on_meta` changes a class and functions that all threads use."""
-_INITIALISERS = {name: getattr(init, name) for name in dir(init) if name.endswith("_") and not name.startswith("_")}
+_INITIALISERS = [name for name in dir(init) if name.endswith("_") and not name.startswith("_")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class Share:
 def parameters_on_meta() -> Iterator[None]:
     """Modules built inside hold their parameters on the `meta` device, and real buffers.
 
-    `torch.device("meta")` would take the buffers along: position indices and masks would lose their values. Initialisers do
-    nothing inside: on `meta` they have no values to set, and would take half the time.
+    `torch.device("meta")` would take the buffers along: position indices and masks would lose their values. Initialisers leave
+    `meta` tensors alone inside: these have no values to set, which would take half the time.
     """
     original = nn.Module.register_parameter
     builder = threading.get_ident()
@@ -49,19 +49,21 @@ def parameters_on_meta() -> Iterator[None]:
             parameter = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
         original(module, name, parameter)
 
-    def unless_mine(initialiser: Callable[..., Any]) -> Callable[..., Any]:
+    def unless_empty(initialiser: Callable[..., Any]) -> Callable[..., Any]:
         return lambda tensor, *args, **options: (
-            tensor if threading.get_ident() == builder else initialiser(tensor, *args, **options)
+            tensor if tensor.device.type == "meta" else initialiser(tensor, *args, **options)
         )
 
+    initialisers = {name: getattr(init, name) for name in _INITIALISERS}
+
     nn.Module.register_parameter = register  # type: ignore[method-assign, assignment]
-    for name, initialiser in _INITIALISERS.items():
-        setattr(init, name, unless_mine(initialiser))
+    for name, initialiser in initialisers.items():
+        setattr(init, name, unless_empty(initialiser))
     try:
         yield
     finally:
         nn.Module.register_parameter = original  # type: ignore[method-assign]
-        for name, initialiser in _INITIALISERS.items():
+        for name, initialiser in initialisers.items():
             setattr(init, name, initialiser)
 
 
@@ -128,9 +130,12 @@ def _moved(key: str, slot: str) -> str:
 
 
 def _copy(module: nn.Module) -> nn.Module:
-    """A module of its own with the same parameters and buffers; running statistics, which calls change, are its own too."""
+    """A module of its own with the same parameters and buffers; running statistics, which calls change, are its own too.
+
+    So are the dictionaries that hold hooks.
+    """
     copied = module.__new__(type(module))
-    copied.__dict__ = dict(module.__dict__)
+    copied.__dict__ = {k: v.copy() if isinstance(v, dict) else v for k, v in module.__dict__.items()}
     own = isinstance(module, nn.BatchNorm2d)
     copied._parameters = dict(module._parameters)
     copied._buffers = {name: b.clone() if own and b is not None else b for name, b in module._buffers.items()}

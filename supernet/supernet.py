@@ -7,9 +7,9 @@ and equal each other bit for bit on CPU.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import Backbone
 from nas.search_spaces.graph import IMAGE, Node
 from nas.search_spaces.space import SearchSpace
-from nas.supernet.assembly import AssembledNetwork, Assembly, Cut, PlacedNode, homes_of
+from nas.supernet.assembly import AssembledNetwork, Assembly, Cut, PlacedNode, homes_of, move_buffers
 from nas.supernet.skeleton import Skeletons, freeze_statistics
 from nas.supernet.store import parameter_store
 from nas.supernet.views import slices, view
@@ -32,7 +32,8 @@ class Supernet(nn.Module):
 
     Called with images (B, in_channels, H, W) and an architecture, returns logits (B, num_classes). Batch norms use batch
     statistics in training mode and their initial statistics in evaluation mode: calibrate an extracted network
-    (`nas.supernet.calibration`) before its accuracy is read. Raises SpaceError for an architecture of another space.
+    (`nas.supernet.calibration`) before its accuracy is read. Raises SpaceError for an architecture that the store has no room
+    for; one of another space that fits is run.
     """
 
     def __init__(self, space: SearchSpace, num_classes: int, in_channels: int = 3, *, seed: int = 0) -> None:
@@ -107,7 +108,8 @@ class Supernet(nn.Module):
             return module
 
         cuts = self._assembled(architecture).cuts
-        network = Backbone(architecture, self.num_classes, self.in_channels, make=make).to(self.device_of_buffers())
+        network = Backbone(architecture, self.num_classes, self.in_channels, make=make)
+        move_buffers(network, self.device_of_buffers())
         for name, (key, cut) in cuts.items():
             owner, _, local = name.rpartition(".")
             clone = view(self.store[key], cut).detach().clone()
@@ -146,6 +148,11 @@ class Supernet(nn.Module):
         super().__setstate__(state)
         self._skeletons, self._assembly = Skeletons(), Assembly()
 
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        """Where the store is moved, assembled networks have their constants at the old place: they are made anew."""
+        self._assembly = Assembly()
+        return super()._apply(fn, recurse)
+
     def device_of_buffers(self) -> torch.device | None:
         """The device that constant buffers are moved to; None while the store is on the CPU, where they are made."""
         device = next(iter(self.store.values())).device
@@ -183,10 +190,7 @@ class Supernet(nn.Module):
             if any(part > whole for part, whole in zip(share.shape, full, strict=True)):
                 raise SpaceError(f"{node.name} of {architecture.digest} is larger than any of space {self.space.name!r}")
             cuts[share.local] = share.key, slices(full, share.shape, share.modes)
-        device = self.device_of_buffers()
-        for owner in module.modules() if device is not None else ():
-            for name, buffer in owner.named_buffers(recurse=False):
-                setattr(owner, name, buffer.to(device))
+        move_buffers(module, self.device_of_buffers())
         return PlacedNode(module, cuts, homes_of(module))
 
 

@@ -12,12 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.errors import FileError, UnknownNameError, UsageError
+from nas.search_spaces.catalog.entry import entry
 from nas.search_spaces.catalog.loading import load_timm
 from nas.supernet.data import DataSplits
 from nas.supernet.step import Teacher
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""What timm's and the catalogue's weights expect of images."""
+"""What the catalogue's weights expect of images, and timm's where they do not say otherwise."""
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
+IMAGENET: Normalisation = (IMAGENET_MEAN, IMAGENET_STD)
 
 
 def teacher(text: str, data: DataSplits) -> Teacher | None:
@@ -29,9 +32,9 @@ def teacher(text: str, data: DataSplits) -> Teacher | None:
     if not text:
         return None
     kind, name, state = source(text, "teacher")
-    model, resolution = _KINDS[kind](name, state)
+    model, resolution, normalisation = _KINDS[kind](name, state)
     model.eval().requires_grad_(False)
-    found = _Teacher(model, resolution, data.in_channels)
+    found = _Teacher(model, resolution, normalisation, data.in_channels)
     outputs = found(data.train.images[:1]).shape[1]
     if outputs != len(data.classes):
         raise UsageError(
@@ -61,13 +64,14 @@ def source(text: str, role: str) -> tuple[str, str, dict[str, Tensor] | None]:
 class _Teacher:
     """Probabilities of a model for images from 0 to 255; grey images are shown to it as coloured ones."""
 
-    def __init__(self, model: nn.Module, resolution: int, in_channels: int) -> None:
+    def __init__(self, model: nn.Module, resolution: int, normalisation: Normalisation, in_channels: int) -> None:
         self.model, self.resolution, self.grey = model, resolution, in_channels == 1
+        self.normalisation = normalisation
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         coloured = images.float().expand(-1, 3, -1, -1) if self.grey else images.float()
-        mean, std = (torch.tensor(value, device=images.device)[:, None, None] for value in (IMAGENET_MEAN, IMAGENET_STD))
+        mean, std = (torch.tensor(value, device=images.device)[:, None, None] for value in self.normalisation)
         side = (self.resolution, self.resolution)
         scaled = F.interpolate(coloured / 255.0, size=side, mode="bilinear", antialias=True)
         logits: Tensor = self.model.to(images.device)((scaled - mean) / std)
@@ -81,18 +85,33 @@ def _state(file: str, role: str) -> dict[str, Tensor]:
         raise FileError(f"cannot read the {role}'s weights {file}: {error}; give a safetensors file") from error
 
 
-def _catalog(name: str, state: dict[str, Tensor] | None) -> tuple[nn.Module, int]:
+def _catalog(name: str, state: dict[str, Tensor] | None) -> tuple[nn.Module, int, Normalisation]:
     assert state is not None, "`source` asks for weights"
     network = load_timm(name, state)
-    return network, network.architecture.resolution
+    return network, network.architecture.resolution, _expected(entry(name).timm)
 
 
-def _timm(name: str, state: dict[str, Tensor] | None) -> tuple[nn.Module, int]:
+def _expected(model: str | None) -> Normalisation:
+    """The mean and deviation of images that a timm model's weights expect, where timm is there to ask."""
+    try:
+        import timm
+    except ImportError:
+        return IMAGENET
+    about = None if model is None else timm.get_pretrained_cfg(model, allow_unregistered=True)
+    return IMAGENET if about is None else (tuple(about.mean), tuple(about.std))
+
+
+def _timm(name: str, state: dict[str, Tensor] | None) -> tuple[nn.Module, int, Normalisation]:
     model = timm_model(name, state, "teacher")
     if state is not None:
-        model.load_state_dict(state)
+        try:
+            model.load_state_dict(state)
+        except RuntimeError as error:
+            why = " ".join(str(error).split())[:200]
+            raise FileError(f"the teacher's weights are not those of timm's {name!r}: {why}") from error
     about: Any = model.pretrained_cfg
-    return model, int(about.get("input_size", (3, 224, 224))[-1])
+    normalisation = tuple(about.get("mean", IMAGENET_MEAN)), tuple(about.get("std", IMAGENET_STD))
+    return model, int(about.get("input_size", (3, 224, 224))[-1]), normalisation
 
 
 def timm_model(name: str, state: dict[str, Tensor] | None, role: str) -> Any:
@@ -106,6 +125,7 @@ def timm_model(name: str, state: dict[str, Tensor] | None, role: str) -> Any:
         raise UsageError(f"a {role} from timm needs timm: pip install -c constraints.txt 'hybrid-nas[timm]'") from error
     try:
         classifier = timm.get_pretrained_cfg_value(name, "classifier")
+        classifier = classifier[0] if isinstance(classifier, (tuple, list)) else classifier  # distilled models have two
         classes = None if state is None else state.get(f"{classifier}.weight")
         options: dict[str, Any] = {} if classes is None else {"num_classes": classes.shape[0]}
         return timm.create_model(name, pretrained=state is None, **options)
@@ -113,4 +133,7 @@ def timm_model(name: str, state: dict[str, Tensor] | None, role: str) -> Any:
         raise UsageError(f"timm gives no {role} {name!r}: {' '.join(str(error).split())[:200]}") from error
 
 
-_KINDS: dict[str, Callable[[str, dict[str, Tensor] | None], tuple[nn.Module, int]]] = {"catalog": _catalog, "timm": _timm}
+_KINDS: dict[str, Callable[[str, dict[str, Tensor] | None], tuple[nn.Module, int, Normalisation]]] = {
+    "catalog": _catalog,
+    "timm": _timm,
+}

@@ -51,6 +51,8 @@ def train_with_tune(
     failed = [result.error for result in results if result.error is not None]
     if failed:
         raise NasError(f"{len(failed)} of {len(architectures)} probes failed again and again, the first by: {failed[0]}")
+    if len(results) < len(architectures):
+        raise NasError(f"{len(architectures) - len(results)} probes were not trained; the same command goes on with them")
     by_text = {result.config["architecture"]: result.metrics for result in results}
     return [{name: float(by_text[text][name]) for name in ("accuracy", "loss")} for text in architectures]
 

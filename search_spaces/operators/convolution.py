@@ -71,26 +71,24 @@ def folded_norm(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 def convolved(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """conv(x) for a channels-last map (B, C, H, W): where the weights are larger than the map, the map is what is copied.
+    """conv(x) for a channels-last map (B, C, H, W): where the weights are much larger than the map, the map is what is copied.
 
     Kernels for channels-last maps first bring the weights of a dense k x k convolution into the same order, which takes longer
     than the convolution where there are many channels and few pixels.
     """
-    few = x.shape[2] * x.shape[3] < conv.weight[0].numel() and conv.weight.shape[-1] > 1
+    few = 4 * x.shape[2] * x.shape[3] < conv.weight[0].numel() and conv.weight.shape[-1] > 1
     y: Tensor = conv(x.contiguous() if few else x)
     return y
 
 
 def normed(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """norm(conv(x)) for a convolution without bias.
-
-    In evaluation the norm scales the weights rather than the map, if they are smaller.
-    """
+    """norm(conv(x)). In evaluation the norm scales the weights rather than the map, if they are smaller."""
     if norm.training or x.shape[2] * x.shape[3] < conv.weight[0].numel():
         y: Tensor = norm(convolved(conv, x))
         return y
     scale, bias = folded_norm(norm)
     weight = conv.weight * scale[:, None, None, None]
+    bias = bias if conv.bias is None else bias + conv.bias * scale
     return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -161,5 +162,10 @@ def _split(images: ImageSet, part: float, spec: str) -> tuple[ImageSet, ImageSet
     rare = int(counts[counts > 0].min()) if len(images) else 0
     if rare < 4 or len(counts[counts > 0]) < 2:
         raise UsageError(f"data {spec!r} needs at least two classes with 5 images each; the smallest class has {rare}")
+    if round(part * len(images)) < len(counts[counts > 0]):
+        raise UsageError(
+            f"{part:.0%} of the {len(images)} images of data {spec!r} are held back, too few to show its "
+            f"{len(counts[counts > 0])} classes: give at least {math.ceil(1.5 / part)} images of each"
+        )
     kept, held = train_test_split(range(len(images)), test_size=part, random_state=_SPLIT_SEED, stratify=images.labels)
     return images.take(torch.tensor(sorted(kept))), images.take(torch.tensor(sorted(held)))

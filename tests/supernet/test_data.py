@@ -185,6 +185,14 @@ def test_classes_with_too_few_images_are_refused(tmp_path: Path) -> None:
     assert "5 images each; the smallest class has 2" in refusal(f"folder:{tmp_path}")
 
 
+def test_classes_that_a_split_cannot_show_are_refused_with_what_is_needed(tmp_path: Path) -> None:
+    for label in range(10):
+        (tmp_path / str(label)).mkdir()
+        for number in range(5):
+            Image.new("RGB", (8, 8), (label, number, 0)).save(tmp_path / str(label) / f"{number}.png")
+    assert "give at least 8 images of each" in refusal(f"folder:{tmp_path}")
+
+
 @pytest.mark.parametrize("count", range(1, 9))
 def test_small_classes_are_split_or_refused_in_one_line(tmp_path: Path, count: int) -> None:
     spec = f"folder:{make_folder(tmp_path, count)}"

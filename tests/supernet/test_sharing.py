@@ -227,6 +227,28 @@ def test_the_skeleton_used_longest_ago_is_dropped(everything: Supernet) -> None:
     assert not any(one is other for one, other in zip(tensors(second), dropped, strict=True))
 
 
+def test_hooks_of_an_extracted_network_stay_with_it(everything: Supernet) -> None:
+    architecture, heard = everything.space.smallest(random.Random(1)), []
+    extracted = everything.extract(architecture)
+    for module in extracted.modules():
+        module.register_forward_hook(lambda *_: heard.append(1))
+    image = torch.randn(2, 1, 32, 32)
+    with torch.no_grad():
+        everything(image, architecture)
+        everything.extract(architecture)(image)
+    assert not heard
+
+
+def test_a_batch_of_nothing_leaves_no_trace_in_evaluation(everything: Supernet) -> None:
+    drawn = (everything.space.sample(random.Random(seed)) for seed in range(50))
+    architecture = next(each for each in drawn if "batch" in {stage.norm for stage in each.stages})
+    image = torch.randn(2, 1, 32, 32)
+    with torch.no_grad():
+        wanted = everything.eval()(image, architecture)
+        everything.train()(image * torch.nan, architecture)
+        assert torch.equal(everything.eval()(image, architecture), wanted)
+
+
 def test_two_uses_of_a_skeleton_share_no_module(everything: Supernet) -> None:
     node = nodes(everything.space.sample(random.Random(0)), None, 1, 10)[1]
     cache = Skeletons()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -40,11 +41,21 @@ def test_a_step_draws_the_largest_the_smallest_and_some_others(miniature: Search
 def test_a_step_accumulates_the_gradients_of_all_its_networks(miniature: SearchSpace, few: Few) -> None:
     supernet, data = Supernet(miniature, 10, 1), few(16)
     plan, batch, runner = sandwich(miniature, 0, 3), data.train, StepRunner(supernet, data)
-    loss = runner.backward(StepPlan(plan.lessons[:1]), batch.images, batch.labels)
-    alone = supernet.store["head/linear/weight"].grad.clone()
-    supernet.zero_grad()
-    assert runner.backward(plan, batch.images, batch.labels) == pytest.approx(loss)
-    assert not torch.equal(supernet.store["head/linear/weight"].grad, alone)
+    lessons = [dataclasses.replace(lesson, labels=1.0, teacher=None, distil=0.0) for lesson in plan.lessons]
+    found, alone = [], []
+    for lesson in lessons:
+        alone.append(runner.backward(StepPlan((lesson,)), batch.images, batch.labels))
+        found.append({key: 0.0 if t.grad is None else t.grad.clone() for key, t in supernet.store.items()})
+        supernet.zero_grad()
+        network = supernet.extract(lesson.architecture).train()
+        logits = network(data.prepare(batch.images, lesson.architecture.resolution))
+        torch.nn.functional.cross_entropy(logits, batch.labels, label_smoothing=0.1).backward()
+        for name, (key, cut) in supernet.cuts(lesson.architecture).items():
+            torch.testing.assert_close(found[-1][key][cut], network.get_parameter(name).grad)
+    assert runner.backward(StepPlan(tuple(lessons)), batch.images, batch.labels) == alone[0]
+    for key, tensor in supernet.store.items():
+        if tensor.grad is not None:
+            torch.testing.assert_close(tensor.grad, sum(each[key] for each in found), rtol=1e-4, atol=1e-6)
 
 
 def test_threads_change_no_bit_of_the_gradients(miniature: SearchSpace, few: Few) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nas.errors import FileError, UnknownNameError, UsageError
 from nas.supernet.data import DataSplits
-from nas.supernet.teachers import IMAGENET_MEAN, IMAGENET_STD, teacher
+from nas.supernet.teachers import teacher
 
 Few = Callable[[int], DataSplits]
 
@@ -35,13 +35,36 @@ def test_a_teacher_gives_its_models_probabilities(few: Few, saved: tuple[torch.n
     images = data.train.images[:2]
 
     def seen(side: int) -> Tensor:
+        """As its published weights expect: mean 0 and deviation 1."""
         coloured = images.float().repeat(1, 3, 1, 1) / 255.0
-        scaled = torch.nn.functional.interpolate(coloured, size=(side, side), mode="bilinear", antialias=True)
-        return (scaled - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_STD)[:, None, None]
+        return torch.nn.functional.interpolate(coloured, size=(side, side), mode="bilinear", antialias=True)
 
     with torch.no_grad():
         wanted = model(seen(256)).softmax(1)
     torch.testing.assert_close(found(images), wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_a_teacher_sees_images_as_its_weights_expect(few: Few, tmp_path: Path) -> None:
+    """ImageNet's mean and deviation here, unlike above."""
+    torch.manual_seed(0)
+    model = timm.create_model("convnext_atto", num_classes=10).eval()
+    save_file(model.state_dict(), tmp_path / "weights")
+    data = few(16)
+    images = data.train.images[:2]
+    coloured = images.float().repeat(1, 3, 1, 1) / 255.0
+    scaled = torch.nn.functional.interpolate(coloured, size=(224, 224), mode="bilinear", antialias=True)
+    mean, std = (torch.tensor(each)[:, None, None] for each in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    with torch.no_grad():
+        wanted = model((scaled - mean) / std).softmax(1)
+    for library in ("catalog", "timm"):
+        found = teacher(f"{library}:convnext_atto={tmp_path / 'weights'}", data)
+        assert found is not None
+        torch.testing.assert_close(found(images), wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_weights_of_another_model_are_refused_in_one_line(few: Few, saved: tuple[torch.nn.Module, Path]) -> None:
+    with pytest.raises(FileError, match="the teacher's weights are not those of timm's 'mobilevit_xs'"):
+        teacher(f"timm:mobilevit_xs={saved[1]}", few(16))
 
 
 def test_no_text_is_no_teacher(few: Few) -> None:

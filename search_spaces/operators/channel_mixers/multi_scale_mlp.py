@@ -10,6 +10,8 @@ from nas.search_spaces.operators.channel_mixers.mlp import EXPANSION, batch_norm
 from nas.search_spaces.registry import Kind, register
 
 KERNELS = (1, 3, 5, 7)
+SPREADS = (2, 1, 1, 1)
+"""Dilations. That of a single tap has no effect on the result; on a CPU torch runs an undilated one channel by channel."""
 
 
 @register(
@@ -32,7 +34,8 @@ class MultiScaleMLP(nn.Module):
         self.expand = nn.ModuleList(nn.Linear(width, part, bias=False) for part in parts)
         self.expand_norm = nn.ModuleList(nn.BatchNorm2d(part) for part in parts)
         self.conv = nn.ModuleList(
-            nn.Conv2d(part, part, kernel, padding=kernel // 2, groups=part) for part, kernel in zip(parts, KERNELS, strict=True)
+            nn.Conv2d(part, part, kernel, padding=kernel // 2, dilation=spread, groups=part)
+            for part, kernel, spread in zip(parts, KERNELS, SPREADS, strict=True)
         )
         self.conv_norm = nn.ModuleList(nn.BatchNorm2d(part) for part in parts)
         self.reduce = nn.ModuleList(nn.Linear(part, width, bias=False) for part in parts)
@@ -40,12 +43,15 @@ class MultiScaleMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
-        return batch_normed(self.reduce_norm, sum(self._scale(scale, x) for scale in range(4)))  # type: ignore[arg-type]
+        out = self._scale(0, x)
+        for scale in range(1, 4):
+            out.add_(self._scale(scale, x))
+        return batch_normed(self.reduce_norm, out)
 
     def _scale(self, scale: int, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C), what one kernel size adds."""
         hidden = self.expand_norm[scale](F.gelu(self.expand[scale](x).permute(0, 3, 1, 2)))
-        hidden = self.conv_norm[scale](F.gelu(self.conv[scale](hidden) + hidden))
+        hidden = self.conv_norm[scale](F.gelu(hidden + self.conv[scale](hidden)))
         out: Tensor = self.reduce[scale](hidden.permute(0, 2, 3, 1))
         return out
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nas.search_spaces.operators import naive
 from nas.search_spaces.operators.channel_mixers.mlp import EXPANSION, batch_normed
+from nas.search_spaces.operators.convolution import normed
 from nas.search_spaces.registry import Kind, Place, Setting, Value, register
 
 
@@ -59,12 +60,12 @@ class RecalibratedMLP(nn.Module):
         token, others = x.reshape(batch, -1, channels).split((1, height * width - 1), dim=1)
         if height * width == 1:
             return x * self._gate(torch.zeros_like(x[:, 0, 0]))[:, None, None]
-        mixed = self._mix(others.reshape(batch, *grid(height * width - 1), channels)).flatten(1, 2)
+        mixed = self._mix(others.contiguous().view(batch, *grid(height * width - 1), channels)).flatten(1, 2)
         return torch.cat((token * self._gate(mixed.mean(1))[:, None], mixed), dim=1).view(x.shape)
 
     def _mix(self, x: Tensor) -> Tensor:
         hidden = self.act(self.expand_norm(self.expand(x).permute(0, 3, 1, 2)))
-        hidden = hidden + self.act(self.conv_norm(self.conv(hidden)))
+        hidden = self.act(normed(self.conv, self.conv_norm, hidden)).add_(hidden)
         return batch_normed(self.reduce_norm, self.reduce(hidden.permute(0, 2, 3, 1)))
 
     def _gate(self, mean: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.search_spaces.operators import naive
+from nas.search_spaces.operators.convolution import convolved
 from nas.search_spaces.operators.stems import parts
 from nas.search_spaces.registry import Kind, one_of, register
 
@@ -32,7 +33,7 @@ class ResidualReduction(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, in_width) -> (B, H/2, W/2, width), odd sizes rounded up."""
-        maps = self.conv(self.norm(x).permute(0, 3, 1, 2))
+        maps = convolved(self.conv, self.norm(x).permute(0, 3, 1, 2))
         down, right = x.shape[1] % 2, x.shape[2] % 2
         pooled = x.permute(0, 3, 1, 2)
         if down or right:

@@ -39,7 +39,7 @@ class DeepConv(nn.Module):
         widths = [last, max(last // 2, 1), last, last]
         self.convs = parts.convolutions([in_channels, *widths], [2, 1, 1, stride // 2])
         self.norms = parts.batch_norms(widths, eps)
-        self.acts = nn.ModuleList(ACTIVATIONS[activation]() for _ in widths)
+        self.acts = nn.ModuleList(nn.ReLU(inplace=True) if activation == "relu" else ACTIVATIONS[activation]() for _ in widths)
         self.project = nn.Conv2d(last, width, 1, bias=False) if inner else None
         self.norm = parts.own_norm("batch" if inner else "none", width, eps)
 

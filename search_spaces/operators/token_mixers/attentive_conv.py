@@ -9,6 +9,9 @@ from torch.nn import functional as F
 from nas.search_spaces.operators import naive
 from nas.search_spaces.registry import Group, Kind, Setting, flag, register
 
+LARGE = 2**16
+"""An image of more values is convolved alone: it fills a cache."""
+
 
 @register(
     "attentive_conv",
@@ -43,13 +46,20 @@ class AttentiveConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
-        taps = self._kernels(x).unflatten(-1, (self.kernel, self.kernel))
-        return to_channels_last(self.out, convolve_images(to_planes(self.value, x), taps))
+        if self.training or torch.compiler.is_exporting():
+            taps = self._kernels(to_planes(self.key, x).flatten(2))
+            return to_channels_last(self.out, convolve_images(to_planes(self.value, x), taps))
+        taps = self._kernels(self.key(x).flatten(1, 2).transpose(1, 2))
+        y: Tensor = self.out(convolve_maps(self.value(x), taps))
+        return y
 
-    def _kernels(self, x: Tensor) -> Tensor:
-        """The taps of each image and channel: (B, C, kernel^2)."""
-        bands = F.adaptive_avg_pool1d(to_planes(self.key, x).flatten(2), self.kernel**2)
-        taps: Tensor = self.taps(F.gelu(bands))
+    def _kernels(self, key: Tensor) -> Tensor:
+        """The taps of each image and channel: (B, C, N) -> (B, C, kernel, kernel)."""
+        taps = self._inhibited(self.taps(F.gelu(F.adaptive_avg_pool1d(key, self.kernel**2))))
+        return taps.unflatten(-1, (self.kernel, self.kernel))
+
+    def _inhibited(self, taps: Tensor) -> Tensor:
+        """Less their mean where they have `gamma`: (B, C, kernel^2) -> (B, C, kernel^2)."""
         return taps if self.gamma is None else taps - self.gamma.sigmoid()[:, None] * taps.mean(-1, keepdim=True)
 
 
@@ -75,6 +85,29 @@ def convolve_images(images: Tensor, taps: Tensor, bias: Tensor | None = None) ->
     kernels, bias = taps.flatten(0, 1).unsqueeze(1), None if bias is None else bias.flatten()
     flat = images.reshape(1, batch * channels, height, width)
     return F.conv2d(flat, kernels, bias, padding=taps.shape[-1] // 2, groups=batch * channels).view(images.shape)
+
+
+def convolve_maps(x: Tensor, taps: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`convolve_images` without bringing the map into another layout: (B, H, W, C), (B, C, k, k), (B, C) -> (B, H, W, C).
+
+    The images lie side by side along the channels, which copies rows of C values only; of large ones each is convolved alone,
+    which copies nothing. In training the gradient of so many kernels takes longer in this layout than the copies.
+    """
+    batch = x.shape[0]
+    each = 1 if x[0].numel() > LARGE else batch
+    offsets = [None] * batch if bias is None else bias.split(each)
+    parts = zip(x.split(each), taps.split(each), offsets, strict=False)
+    maps = [_side_by_side(*part) for part in parts]
+    return maps[0] if len(maps) == 1 else torch.cat(maps)
+
+
+def _side_by_side(x: Tensor, taps: Tensor, bias: Tensor | None) -> Tensor:
+    """All images in one convolution of B C channels."""
+    batch, height, width, channels = x.shape
+    wide = x.permute(1, 2, 0, 3).reshape(1, height, width, batch * channels).permute(0, 3, 1, 2)
+    kernels, offset = taps.flatten(0, 1).unsqueeze(1), None if bias is None else bias.flatten()
+    y = F.conv2d(wide, kernels, offset, padding=taps.shape[-1] // 2, groups=batch * channels)
+    return y.permute(0, 2, 3, 1).unflatten(3, (batch, channels))[0].permute(2, 0, 1, 3)
 
 
 def macs(width: int, size: int, *, kernel: int, inhibition: bool = True, bias: bool = True) -> int:

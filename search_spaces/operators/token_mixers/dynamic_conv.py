@@ -9,11 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.search_spaces.operators import naive
-from nas.search_spaces.operators.token_mixers.attentive_conv import convolve_images, convolve_naively
+from nas.search_spaces.operators.token_mixers.attentive_conv import convolve_images, convolve_maps, convolve_naively
 from nas.search_spaces.registry import Group, Kind, Setting, flag, register
-
-LARGE = 2**16
-"""An image of more values is convolved alone: it fills a cache."""
 
 
 @register(
@@ -62,13 +59,15 @@ class DynamicConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
+        by_planes = self.training or torch.compiler.is_exporting()
         image = x.permute(0, 3, 1, 2)
+        image = image.contiguous() if by_planes else image
         shares = self._shares(F.adaptive_avg_pool2d(image, self.kernel))
         kernels = (shares.permute(0, 1, 4, 2, 3) * self.kernels).sum(1)
         bias = None
         if self.bias is not None:
             bias = (self._shares(image.mean((2, 3), keepdim=True))[:, :, 0, 0] * self.bias).sum(1)
-        if self.training or torch.compiler.is_exporting():
+        if by_planes:
             return convolve_images(image, kernels, bias).permute(0, 2, 3, 1)
         return convolve_maps(x, kernels, bias)
 
@@ -77,29 +76,6 @@ class DynamicConv(nn.Module):
         hidden = self.norm(self.reduce(pooled.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
         hidden = F.gelu(hidden.permute(0, 2, 3, 1))
         return torch.stack([score(hidden) for score in self.score], dim=1).softmax(dim=1)
-
-
-def convolve_maps(x: Tensor, taps: Tensor, bias: Tensor | None) -> Tensor:
-    """`convolve_images` without bringing the map into another layout: (B, H, W, C), (B, C, k, k), (B, C) -> (B, H, W, C).
-
-    The images lie side by side along the channels, which copies rows of C values only; of large ones each is convolved alone,
-    which copies nothing. In training the gradient of so many kernels takes longer in this layout than the copies.
-    """
-    batch = x.shape[0]
-    each = 1 if x[0].numel() > LARGE else batch
-    offsets = [None] * batch if bias is None else bias.split(each)
-    parts = zip(x.split(each), taps.split(each), offsets, strict=False)
-    maps = [_side_by_side(*part) for part in parts]
-    return maps[0] if len(maps) == 1 else torch.cat(maps)
-
-
-def _side_by_side(x: Tensor, taps: Tensor, bias: Tensor | None) -> Tensor:
-    """All images in one convolution of B C channels."""
-    batch, height, width, channels = x.shape
-    wide = x.permute(1, 2, 0, 3).reshape(1, height, width, batch * channels).permute(0, 3, 1, 2)
-    kernels, offset = taps.flatten(0, 1).unsqueeze(1), None if bias is None else bias.flatten()
-    y = F.conv2d(wide, kernels, offset, padding=taps.shape[-1] // 2, groups=batch * channels)
-    return y.permute(0, 2, 3, 1).unflatten(3, (batch, channels))[0].permute(2, 0, 1, 3)
 
 
 def macs(width: int, size: int, *, kernel: int, mixtures: int, bottleneck: int = 4, bias: bool = True) -> int:

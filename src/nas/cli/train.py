@@ -179,7 +179,7 @@ def _recipe(given: dict[str, Any], fields: list[str]) -> TrainingRecipe:
             raise UsageError(f"--set {text} gives no value; write --set {name}=VALUE")
         given[name] = _value(name, value, kinds[name])
     training_strategy(str(given["strategy"]))
-    given["init"] = with_absolute_path(str(given.get("init", "")))
+    given |= {name: with_absolute_path(str(given.get(name, ""))) for name in ("init", "teacher")}
     return TrainingRecipe(**given)
 
 
