@@ -106,7 +106,7 @@ def _posterior(stack: Array, target: Array, weights: Array, noise: Array) -> tup
     """The covariance of the rows, its Cholesky factor, and its inverse times the target."""
     covariance = np.tensordot(weights[:-1], stack, 1)
     covariance[np.diag_indices(len(target))] += weights[-1] * noise + JITTER
-    factor: Array = np.linalg.cholesky(covariance)
+    factor = np.asarray(np.linalg.cholesky(covariance), np.float64)
     return covariance, factor, cho_solve((factor, True), target)
 
 

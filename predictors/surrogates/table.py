@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 import numpy as np
 from scipy.optimize import nnls
 
+from nas.errors import UsageError
 from nas.predictors.surrogates.base import Surrogate, register_surrogate, split_folds
 from nas.predictors.surrogates.layout import AMOUNTS, STAGES, Layout
 from nas.predictors.timings import Array
@@ -31,8 +32,10 @@ class Prices:
         """The prices that leave the least error, relative to the values (n,) or not. Amounts are (n, k).
 
         Errors count by Huber's loss (1964, Annals of Mathematical Statistics 35), by reweighting: a few measurements that
-        something else disturbed do not move the prices of all.
+        something else disturbed do not move the prices of all. Raises UsageError for values that are not positive.
         """
+        if not (values > 0).all():
+            raise UsageError(f"a table needs positive values, got {values.min():g}; take another surrogate")
         design = _with_constant(amounts)
         unit = np.abs(design).mean(0)
         unit = np.where(unit > 1e-9, unit, np.inf)  # what no row has gets no price

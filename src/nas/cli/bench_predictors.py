@@ -103,7 +103,8 @@ def _tables(path: Path, only: str | None, talk: Reporter) -> list[Table]:
     from nas.predictors.tables import SUFFIXES, read_table
     from nas.predictors.tables.reading import table_name
 
-    files = sorted(file for file in path.iterdir() if file.name.endswith(SUFFIXES)) if path.is_dir() else [path]
+    found_files = path.iterdir() if path.is_dir() else [path] if path.is_file() else []
+    files = sorted(file for file in found_files if file.name.endswith(SUFFIXES))
     if not files:
         raise FileError(f"no tables (*.csv, *.csv.gz) in {path}; give the folder that holds them")
     name, _, target = (only or "").partition(":")
