@@ -99,6 +99,13 @@ def test_labels_see_the_neighbours_and_their_direction():
     assert label_counts([chain, back], 1, most=2).shape == (2, 2)
 
 
+def test_labels_see_successors_that_predecessors_do_not_tell():
+    fork = LabelledGraph(("a", "a", "b", "b"), ((0, 2), (0, 3)))
+    pairs = LabelledGraph(("a", "a", "b", "b"), ((0, 2), (1, 3)))
+    deep = label_counts([fork, pairs], 1)
+    assert not np.array_equal(deep[0], deep[1])
+
+
 def test_size_columns_are_shared_among_the_slots():
     rng = np.random.default_rng(0)
     rows, macs = rng.integers(0, 3, (300, 5)), rng.random((5, 3)) * [0, 1, 2]
