@@ -8,7 +8,7 @@ import numpy as np
 
 from nas.predictors.surrogates.base import Surrogate, register_surrogate
 from nas.predictors.surrogates.kernels import Kernel
-from nas.predictors.surrogates.layout import AMOUNTS, CHOICES, LABELS, PROXIES, STAGES, SUMMARY, Layout
+from nas.predictors.surrogates.layout import AMOUNTS, CHOICES, COUNTS, LABELS, PROXIES, STAGES, SUMMARY, Layout
 from nas.predictors.surrogates.process import Process
 from nas.predictors.timings import Array
 
@@ -39,7 +39,7 @@ class FullProcess(ProcessSurrogate):
     choices (an RBF of one-hot columns is a function of Hamming distance) and the Weisfeiler-Lehman kernel."""
 
     kernels = (
-        Kernel("linear", (AMOUNTS,)),
+        Kernel("linear", (COUNTS, AMOUNTS)),
         Kernel("linear", (STAGES,)),
         Kernel("linear", (CHOICES,)),
         Kernel("linear", (SUMMARY,)),

@@ -15,8 +15,10 @@ from nas.predictors.timings import Array
 Integers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
+COUNTS = "counts"
+"""How often each operator is there at all: few numbers, whose weighted sum is the plainest model of a cost."""
 AMOUNTS = "amounts"
-"""Non-negative amounts whose weighted sum may make up a cost: counts of operators, MACs by operator."""
+"""Further non-negative amounts that may be part of that sum: live operators, MACs by operator."""
 STAGES = "stages"
 """Amounts by place: finer than `amounts`, coarser than `choices`."""
 CHOICES = "choices"

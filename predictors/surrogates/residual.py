@@ -10,7 +10,7 @@ import numpy as np
 from nas.predictors.surrogates.base import Surrogate, register_surrogate
 from nas.predictors.surrogates.boosting import BoostingSurrogate, boosted, tree_columns
 from nas.predictors.surrogates.kernels import Kernel
-from nas.predictors.surrogates.layout import AMOUNTS, CHOICES, LABELS, PROXIES, STAGES, SUMMARY, Layout
+from nas.predictors.surrogates.layout import AMOUNTS, CHOICES, COUNTS, LABELS, PROXIES, STAGES, SUMMARY, Layout
 from nas.predictors.surrogates.process import Process
 from nas.predictors.surrogates.scale import Scale
 from nas.predictors.surrogates.table import Prices
@@ -20,7 +20,7 @@ from nas.predictors.timings import Array
 class ResidualSurrogate(Surrogate):
     """The residual on the log ratio of value and table; the table's mean value is 1, as residuals divide by it."""
 
-    groups: ClassVar[tuple[str, ...]] = (AMOUNTS,)
+    groups: ClassVar[tuple[str, ...]] = (COUNTS, AMOUNTS)
 
     def _fit(self, layout: Layout, features: Array, latent: Array) -> None:
         self._unit, self._prices, ratio, pilot = self._table(layout, features, latent)
@@ -63,7 +63,7 @@ class TableProcess(ResidualSurrogate):
     speak for it, and smooth in the summary."""
 
     kernels: ClassVar[tuple[Kernel, ...]] = (
-        Kernel("share", (AMOUNTS,)),
+        Kernel("share", (COUNTS, AMOUNTS)),
         Kernel("share", (STAGES,)),
         Kernel("share", (CHOICES,)),
         Kernel("linear", (PROXIES,)),
@@ -97,7 +97,7 @@ class TableProcess(ResidualSurrogate):
 class FineTableProcess(TableProcess):
     """As `table_gp`, on amounts by operator and by place."""
 
-    groups = (AMOUNTS, STAGES)
+    groups = (COUNTS, AMOUNTS, STAGES)
 
 
 @register_surrogate("table_boosting", "the table times gradient-boosted trees on the log ratio")

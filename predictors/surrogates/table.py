@@ -10,7 +10,7 @@ from scipy.optimize import nnls
 
 from nas.errors import UsageError
 from nas.predictors.surrogates.base import Surrogate, register_surrogate, split_folds
-from nas.predictors.surrogates.layout import AMOUNTS, STAGES, Layout
+from nas.predictors.surrogates.layout import AMOUNTS, COUNTS, STAGES, Layout
 from nas.predictors.timings import Array
 
 FLOOR = 0.3
@@ -61,7 +61,7 @@ def _with_constant(amounts: Array) -> Array:
 class TableSurrogate(Surrogate):
     """Prices of some groups of amounts; its deviation is that of five folds, on the scale."""
 
-    groups: ClassVar[tuple[str, ...]] = (AMOUNTS,)
+    groups: ClassVar[tuple[str, ...]] = (COUNTS, AMOUNTS)
     relative: ClassVar[bool] = True
 
     def _fit(self, layout: Layout, features: Array, latent: Array) -> None:
@@ -90,6 +90,14 @@ class TableSurrogate(Surrogate):
         return means, np.full(len(means), np.sqrt(np.mean((means - scale.forward(values)) ** 2)))
 
 
+@register_surrogate("count_table", "a sum of the counts of operators, least absolute error")
+class CountTable(TableSurrogate):
+    """The plainest table: on devices that run what they are given, one price for each operator says nearly all."""
+
+    groups = (COUNTS,)
+    relative = False
+
+
 @register_surrogate("table", "a sum of non-negative amounts by operator, least relative error")
 class Table(TableSurrogate):
     """Amounts by operator: few prices, so fifty measurements are enough."""
@@ -106,4 +114,4 @@ class AbsoluteTable(TableSurrogate):
 class FineTable(TableSurrogate):
     """Amounts by operator and by place."""
 
-    groups = (AMOUNTS, STAGES)
+    groups = (COUNTS, AMOUNTS, STAGES)

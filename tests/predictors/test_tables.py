@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.errors import FileError, UsageError
-from nas.predictors.surrogates.layout import AMOUNTS, LABELS, SUMMARY, join
+from nas.predictors.surrogates.layout import AMOUNTS, COUNTS, LABELS, SUMMARY, join
 from nas.predictors.tables import read_table, roles
 from nas.predictors.tables.benchmark import Job, Runner, jobs
 from nas.predictors.tables.labels import LabelledGraph, label_counts
@@ -69,7 +69,7 @@ def test_cells_are_networks_where_a_path_leads_to_the_output():
 def test_dead_operators_count_among_all_but_not_among_live_ones():
     rows = [[3, 0, 0, 2, 0, 0], [0, 0, 0, 2, 0, 3], [2, 4, 4, 4, 4, 3], [1, 1, 1, 1, 1, 1]]
     found = encode(rows, EDGES)
-    every, live, ahead, behind = found.groups[AMOUNTS][:4]
+    every, (live, ahead, behind, _) = found.groups[COUNTS][0], found.groups[AMOUNTS]
     three = 3  # columns: none, skip, 1x1, 3x3, pooling; without none for the others
     assert every[:2, three].tolist() == [1, 1]
     assert live[:2, three - 1].tolist() == [0, 0]
@@ -110,7 +110,7 @@ def test_size_columns_are_shared_among_the_slots():
     rng = np.random.default_rng(0)
     rows, macs = rng.integers(0, 3, (300, 5)), rng.random((5, 3)) * [0, 1, 2]
     size = macs[np.arange(5), rows].sum(1)
-    weighted = encode(rows, [f"l{i}" for i in range(5)], {"macs": 7 + size}).groups[AMOUNTS][1]
+    weighted = encode(rows, [f"l{i}" for i in range(5)], {"macs": 7 + size}).groups[AMOUNTS][0]
     ratio = weighted.sum(1) / size
     assert np.allclose(ratio, ratio[0])
     kind = macs[np.arange(5), rows] * (rows == 2)
@@ -134,7 +134,7 @@ def test_more_layers_of_a_block_count_apart_from_its_first():
     names = ["block0_e", "block0_k", "block0_l", "block1_e", "block1_k", "block1_l"]
     rows = np.random.default_rng(0).choice([1, 2, 3], (40, 6))
     found = encode(rows, names)
-    layers = found.groups[AMOUNTS][0].sum(1)
+    layers = found.groups[COUNTS][0].sum(1)
     assert layers.tolist() == (rows[:, 2] + rows[:, 5]).tolist()
 
 

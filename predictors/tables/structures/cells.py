@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
-from nas.predictors.surrogates.layout import AMOUNTS, CHOICES, LABELS, SUMMARY
+from nas.predictors.surrogates.layout import AMOUNTS, CHOICES, COUNTS, LABELS, SUMMARY
 from nas.predictors.tables.labels import LabelledGraph, label_counts
 from nas.predictors.tables.structures.base import Encoded, register_structure
 from nas.predictors.timings import Array
@@ -128,7 +128,8 @@ def cells(architecture: Mapping[str, Array], sizes: Mapping[str, Array]) -> Enco
     one_hot = np.concatenate([x == kind for kind in (SKIP, *kinds) for x in (codes, live, sides[1])], 1)
     words = [LabelledGraph(tuple(cell.words), ()) for cell in made]
     groups = {
-        AMOUNTS: [all_counts, live_counts, *half, summary[:, 6]],
+        COUNTS: [all_counts],
+        AMOUNTS: [live_counts, *half, summary[:, 6]],
         CHOICES: [one_hot],
         SUMMARY: [live_counts, summary, *(np.log(np.maximum(size, 1e-3)) for size in sizes.values())],
         LABELS: [label_counts([cell.graph() for cell in made], 2), label_counts(words, 0)],

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas.predictors.surrogates.layout import AMOUNTS, CHOICES, LABELS, STAGES, SUMMARY, Integers
+from nas.predictors.surrogates.layout import AMOUNTS, CHOICES, COUNTS, LABELS, STAGES, SUMMARY, Integers
 from nas.predictors.tables.labels import LabelledGraph, label_counts
 from nas.predictors.tables.structures.base import Groups
 from nas.predictors.timings import Array
@@ -60,7 +60,7 @@ def encode_slots(slots: Slots, sizes: Mapping[str, Array]) -> Groups:
     weighted = [hot * share for share in shares]
     products = [hot * _product(slots.attributes, powers) for powers in _powers(slots.attributes)]
     varies = bool(np.ptp(slots.area))
-    by_kind = [hot.sum(1), *(x.sum(1) for x in weighted)]
+    by_kind = [x.sum(1) for x in weighted]
     by_stage = [_per_stage(x, slots.stage) for x in (hot, *weighted, *products)]
     if not products:
         by_stage.append(_per_stage_and_kind(hot, slots.stage))
@@ -70,6 +70,7 @@ def encode_slots(slots: Slots, sizes: Mapping[str, Array]) -> Groups:
     totals = [hot.sum((1, 2)), *(np.log(np.maximum(size, 1e-9)) for size in sizes.values()), slots.area]
     fine = hot.reshape(n, -1)
     return {
+        COUNTS: [hot.sum(1)],
         AMOUNTS: [*by_kind, *(size for size in sizes.values())],
         STAGES: by_stage,
         CHOICES: [fine, *(x.reshape(n, -1) for x in weighted), *([fine * area] if varies else [])],
