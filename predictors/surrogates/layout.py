@@ -68,10 +68,13 @@ class Layout:
 
 
 def join(groups: Mapping[str, Iterable[Array]]) -> tuple[Array, Layout]:
-    """One float array (n, d) of the parts (n, ...) of each group, and its layout. Columns that never vary are left out."""
+    """One float array (n, d) of the parts (n, ...) of each group, and its layout. Groups without parts and columns
+    that never vary are left out."""
     arrays: list[Array] = []
     widths: list[tuple[str, int]] = []
-    for name, parts in groups.items():
+    for name, parts in ((name, list(parts)) for name, parts in groups.items()):
+        if not parts:
+            continue
         array = np.concatenate([np.asarray(part, np.float64).reshape(len(part), -1) for part in parts], 1)
         array = array[:, np.ptp(array, axis=0) > 0]
         arrays.append(array)

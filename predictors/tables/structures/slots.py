@@ -69,12 +69,13 @@ def encode_slots(slots: Slots, sizes: Mapping[str, Array]) -> Groups:
         by_stage = [*by_stage, *(x * area for x in by_stage)]
     totals = [hot.sum((1, 2)), *(np.log(np.maximum(size, 1e-9)) for size in sizes.values()), slots.area]
     fine = hot.reshape(n, -1)
+    few = by_stage[1 : len(products) + 2]  # a summary is for smooth functions, which many columns would make too far apart
     return {
         COUNTS: [hot.sum(1)],
         AMOUNTS: [*by_kind, *(size for size in sizes.values())],
         STAGES: by_stage,
         CHOICES: [fine, *(x.reshape(n, -1) for x in weighted), *([fine * area] if varies else [])],
-        SUMMARY: [*totals, *(by_stage[1 : len(products) + 2]), hot.sum(1)],
+        SUMMARY: [*totals, *few, hot.sum(1)],
         LABELS: [label_counts(slots.graphs(), 1)],
     }
 
