@@ -81,7 +81,11 @@ def report(rows: list[Row]) -> str:
     found = means(rows)
     lines = ["# Surrogates on tables of measured and trained architectures", "", "Mean over targets and seeds. `auto` weighs"]
     lines[-1] += " its members by cross-validation inside the training rows; settings were chosen on seeds 5 to 8, and"
-    lines += ["the figures are of seeds 0 to 4. Baseline: the best of some twelve ordinary methods, each cell its own.", ""]
+    lines += [
+        "the figures are of seeds 0 to 4. Baseline: the best of some twelve ordinary methods on the same splits, each cell its own,",
+        "over sets of devices of which the tables here hold a part.",
+        "",
+    ]
     lines += ["## Devices: MAPE, share within 10 %, Spearman, cover of the 90 % interval", ""]
     lines += [
         "| table | rows | targets x seeds | auto | table alone | best baseline (MAPE, within 10 %) |",
