@@ -1,0 +1,122 @@
+"""Surrogates on tables: the protocol, and the rows that come out of it.
+
+`perm = numpy.random.default_rng(seed).permutation(n)` over the rows that have the target; the first N train, `perm[900:]` is
+the test part, whatever N, so that all training sizes are judged by the same networks. Nothing of it is looked at before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nas.errors import UsageError
+from nas.predictors.assessment import assess
+from nas.predictors.surrogates import ScaleName, surrogate
+from nas.predictors.surrogates.layout import PROXIES, Integers, Layout
+from nas.predictors.surrogates.transfer import spread
+from nas.predictors.tables.reading import Kind, Table, Target
+from nas.predictors.timings import Array
+
+TRAIN_PART = 900
+TRANSFER = "transfer"
+SOURCE_METHOD = "table_gp"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One fit and its assessment: a target of a table, so many training rows of a permutation, a method."""
+
+    table: str
+    target: str
+    train_size: int
+    seed: int
+    method: str
+
+
+def jobs(tables: Sequence[Table], sizes: Sequence[int], seeds: int, methods: Sequence[str], transfer: int = 0) -> Iterator[Job]:
+    """All jobs, small ones first; with `transfer`, each device again from so many rows and the other devices' tables.
+
+    Raises UsageError for a training size beyond the part that is kept for training.
+    """
+    if wrong := [size for size in (*sizes, transfer or sizes[0]) if not 5 <= size <= TRAIN_PART]:
+        raise UsageError(
+            f"training sizes lie between 5 and {TRAIN_PART}, got {wrong[0]}; rows beyond {TRAIN_PART} are the test part"
+        )
+    for size in sizes:
+        for seed in range(seeds):
+            for table in tables:
+                for target in table.targets:
+                    if len(target.rows) > TRAIN_PART + 1:
+                        yield from (Job(table.name, target.name, size, seed, method) for method in methods)
+    for seed in range(seeds if transfer else 0):
+        for table in tables:
+            devices = [target for target in table.targets if target.kind != "accuracy"]
+            if len(devices) > 1:
+                yield from (Job(table.name, target.name, transfer, seed, TRANSFER) for target in devices)
+
+
+class Runner:
+    """Does jobs on tables; what one device's table teaches is kept for the other devices of the same seed."""
+
+    def __init__(self, tables: Sequence[Table]) -> None:
+        self.tables = {table.name: table for table in tables}
+        self._sources: dict[tuple[str, str, int], Array] = {}
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """The row of a job: its fields and its figures."""
+        table = self.tables[job.table]
+        target = table.target(job.target)
+        features, layout = table.features, table.layout
+        order = np.random.default_rng(job.seed).permutation(len(target.rows))
+        train = order[: job.train_size]
+        if job.method == TRANSFER:
+            features, layout = self._with_sources(table, target, job.seed)
+            pool = order[:TRAIN_PART]
+            train = pool[spread(layout.pick(features[target.rows[pool]], PROXIES), job.train_size)]
+        return {**_fields(job), **_figures(job, features[target.rows], layout, target, train, order[TRAIN_PART:])}
+
+    def _with_sources(self, table: Table, target: Target, seed: int) -> tuple[Array, Layout]:
+        """The features of a table with what the other devices' surrogates predict, as proxies."""
+        others = [one for one in table.targets if one.kind != "accuracy" and one.name != target.name]
+        known = np.stack([self._source(table, other, seed) for other in others], 1)
+        return np.concatenate([table.features, known], 1), Layout((*table.layout.widths, (PROXIES, known.shape[1])))
+
+    def _source(self, table: Table, target: Target, seed: int) -> Array:
+        """Logarithms (rows of the table,) of a device's times as its surrogate predicts them from the training part."""
+        key = (table.name, target.name, seed)
+        if key not in self._sources:
+            train = np.random.default_rng(seed).permutation(len(target.rows))[:TRAIN_PART]
+            model = surrogate(SOURCE_METHOD, layout=table.layout, scale="log", seed=seed)
+            model.fit(table.features[target.rows[train]], as_fitted(target.values[train], target.kind))
+            self._sources[key] = model.latent(table.features)[0]
+        return self._sources[key]
+
+
+def scale_of(kind: Kind) -> ScaleName:
+    """The scale on which a kind of target is fitted."""
+    return "rank" if kind == "accuracy" else "log"
+
+
+def as_fitted(values: Array, kind: Kind) -> Array:
+    """Rates become times, which add up over a network; all else stays. Its own inverse."""
+    return 1 / values if kind == "rate" else values
+
+
+def _fields(job: Job) -> dict[str, Any]:
+    return {
+        "table": job.table, "target": job.target, "train_size": job.train_size, "seed": job.seed, "method": job.method,
+    }  # fmt: skip
+
+
+def _figures(job: Job, features: Array, layout: Layout, target: Target, train: Integers, test: Integers) -> dict[str, Any]:
+    """The figures on the test rows of a fit to the training rows, in the target's own units."""
+    model = surrogate(job.method, layout=layout, scale=scale_of(target.kind), seed=job.seed)
+    model.fit(features[train], as_fitted(target.values[train], target.kind))
+    ends = model.interval(features[test])
+    mean, low, high = (as_fitted(values, target.kind) for values in ends)
+    found = assess(mean, target.values[test], np.minimum(low, high), np.maximum(low, high)).to_mapping()
+    names = ("mape", "within_5", "within_10", "spearman", "kendall", "coverage_90")
+    return {name: round(float(found[name]), 6) for name in names}

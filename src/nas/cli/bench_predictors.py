@@ -1,0 +1,154 @@
+"""`nas bench predictors`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nas.cli.bench import bench
+from nas.cli.display import reporter
+from nas.cli.options import Json, write, write_json
+from nas.errors import FileError, NasError, UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from nas.predictors.tables import Table
+    from nas.progress import Reporter
+
+SIZES, METHODS = "50,100,200,900", "auto,table,sizes"
+FIGURES = ("mape", "within_5", "within_10", "spearman", "kendall", "coverage_90")
+
+
+@bench.command()
+def predictors(
+    tables: Annotated[Path, typer.Option(help="Folder of tables (*.csv, *.csv.gz), or one table.")],
+    train_sizes: Annotated[str, typer.Option(help="Training rows, with commas; 5 to 900.")] = SIZES,
+    seeds: Annotated[int, typer.Option(min=1, help="Permutations, 0 and up.")] = 5,
+    methods: Annotated[str, typer.Option(help="Surrogates, with commas; `--list` names them.")] = METHODS,
+    only: Annotated[str | None, typer.Option(help="This table alone, or TABLE:TARGET.")] = None,
+    transfer: Annotated[int, typer.Option(min=0, help="Also learn each device from so many rows and the other devices.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="File of JSON lines that is gone on with; rows in it are not repeated.")
+    ] = None,
+    list_methods: Annotated[bool, typer.Option("--list", help="List the surrogates.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Fit surrogates to tables of devices and accuracies, and tell how well they predict the rows that they did not see.
+
+    Devices, rates and accuracies are found from the header. Errors are shares, not percent.
+    """
+    from nas.predictors.surrogates import surrogate_names, surrogate_summary
+    from nas.predictors.tables.benchmark import Job, Runner, jobs
+
+    if list_methods:
+        for name in surrogate_names():
+            write(f"{name:<16} {surrogate_summary(name)}")
+        return
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    for name in names:
+        surrogate_summary(name)
+    sizes, talk = _sizes(train_sizes), reporter()
+    chosen = _tables(tables, only, talk)
+    rows = _stored(out) if out is not None else []
+    known = {tuple(row[field] for field in Job.__slots__) for row in rows}
+    wanted = list(jobs(chosen, sizes, seeds, names, transfer))
+    todo = [job for job in wanted if tuple(getattr(job, field) for field in Job.__slots__) not in known]
+    runner = Runner(chosen)
+    try:
+        with talk.phase("Benchmark") as step:
+            for done, job in enumerate(todo):
+                step(done, len(todo), f"{job.table} {job.target}, {job.train_size} rows, {job.method}")
+                rows.append(runner.run(job))
+                if out is not None:
+                    _append(out, rows[-1])
+    except KeyboardInterrupt:
+        kept = f"the rows so far are in {out}: the same command goes on" if out is not None else "give --out to keep rows"
+        raise NasError(f"stopped; {kept}") from None
+    if as_json:
+        write_json(rows)
+        return
+    for line in summary(rows):
+        write(line)
+
+
+def summary(rows: list[dict[str, Any]]) -> list[str]:
+    """A line for each table, target, size and method: means over seeds, with the number of them."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        key = (str(row["table"]), str(row["target"]), f"{row['train_size']:>4}", str(row["method"]))
+        groups.setdefault(key, []).append(row)
+    lines = [f"{'table':<18} {'target':<22} {'rows':>4}  {'method':<15} seeds  MAPE   <5%   <10%   rho    tau    90% covers"]
+    for (table, target, size, method), found in sorted(groups.items()):
+        mape, five, ten, rho, tau, cover = (sum(row[name] for row in found) / len(found) for name in FIGURES)
+        lines.append(
+            f"{table:<18} {target:<22} {size}  {method:<15} {len(found):>5}  {mape:>5.1%} {five:>5.0%} {ten:>5.0%}  "
+            f"{rho:>6.3f} {tau:>6.3f} {cover:>6.0%}"
+        )
+    return lines
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--train-sizes are whole numbers with commas, e.g. {SIZES}; got {text!r}") from error
+
+
+def _tables(path: Path, only: str | None, talk: Reporter) -> list[Table]:
+    """The tables below a path; those that hold no architectures of one space are passed over with a note."""
+    from dataclasses import replace
+
+    from nas.predictors.tables import SUFFIXES, read_table
+    from nas.predictors.tables.reading import table_name
+
+    found_files = path.iterdir() if path.is_dir() else [path] if path.is_file() else []
+    files = sorted(file for file in found_files if file.name.endswith(SUFFIXES))
+    if not files:
+        raise FileError(f"no tables (*.csv, *.csv.gz) in {path}; give the folder that holds them")
+    name, _, target = (only or "").partition(":")
+    if name and name not in map(table_name, files):
+        raise UnknownNameError("table", name, map(table_name, files))
+    found = []
+    for file in (file for file in files if name in ("", table_name(file))):
+        try:
+            table = read_table(file)
+        except UsageError as error:
+            if name:
+                raise
+            talk.note(f"passed over: {error}")
+            continue
+        for note in table.notes:
+            talk.note(note)
+        found.append(table)
+    if target:
+        targets = [one.name for table in found for one in table.targets]
+        if target not in targets:
+            raise UnknownNameError("target", target, targets)
+        found = [replace(table, targets=(table.target(target),)) for table in found]
+    return found
+
+
+def _stored(path: Path) -> list[dict[str, Any]]:
+    """The rows of an earlier run; a last line that was cut off is dropped."""
+    from nas.files import read_text, write_text
+
+    if not path.exists():
+        return []
+    rows = []
+    lines = read_text(path, "rows").splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise FileError(f"rows {path} are damaged in line {number}; delete the file to start afresh") from error
+            write_text(path, "".join(line + "\n" for line in lines[:-1]))
+    return rows
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")

@@ -1,0 +1,88 @@
+"""`nas bench predictors` on a small table."""
+
+import json
+
+import numpy as np
+import pytest
+
+FIELDS = [
+    "table",
+    "target",
+    "train_size",
+    "seed",
+    "method",
+    "mape",
+    "within_5",
+    "within_10",
+    "spearman",
+    "kendall",
+    "coverage_90",
+]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 3, (950, 4))
+    times = 1 + (codes[:, :, None] == np.arange(3)).sum(1) @ [0.1, 1, 3] * np.exp(0.02 * rng.standard_normal(950))
+    lines = ["arch_idx,l00,l01,l02,l03,phone"]
+    lines += [f"{i},{','.join(map(str, row))},{time:.4f}" for i, (row, time) in enumerate(zip(codes, times, strict=True))]
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "small.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "tables" / "other.csv").write_text("model,speed\na,1\n")
+    return tmp_path / "tables"
+
+
+def test_every_target_size_seed_and_method_has_its_row(nas, folder):
+    done = nas(
+        "bench", "predictors", "--tables", folder, "--train-sizes", "20,40", "--seeds", 2, "--methods", "table,ridge", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert len(rows) == 2 * 2 * 2
+    assert all(list(row) == FIELDS for row in rows)
+    assert all(row["mape"] < 0.2 for row in rows if row["method"] == "table")
+    assert "passed over: table" in done.stderr
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_was(nas, folder, tmp_path):
+    out = tmp_path / "rows.jsonl"
+    common = ("bench", "predictors", "--tables", folder, "--methods", "table", "--train-sizes", "20", "--out", out)
+    assert nas(*common, "--seeds", 2).returncode == 0
+    marked = [{**json.loads(line), "mape": 0.5} for line in out.read_text().splitlines()]
+    out.write_text("".join(json.dumps(row) + "\n" for row in marked) + '{"table": "small", "tar')
+    assert nas(*common, "--seeds", 3).returncode == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["seed"] for row in rows] == [0, 1, 2]
+    assert [row["mape"] == 0.5 for row in rows] == [True, True, False]
+
+
+def test_people_get_a_line_for_each_method(nas, folder):
+    done = nas(
+        "bench", "predictors", "--tables", folder, "--train-sizes", 20, "--seeds", 1, "--methods", "table", "--only", "small"
+    )
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 2
+    assert nas("bench", "predictors", "--tables", folder, "--list").stdout.startswith("auto ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words", "code"),
+    [
+        (("--methods", "tabel"), "Did you mean 'table'", 2),
+        (("--train-sizes", "many"), "whole numbers", 2),
+        (("--train-sizes", "2000"), "between 5 and 900", 2),
+        (("--only", "smal"), "Did you mean 'small'", 2),
+        (("--only", "small:fone"), "Did you mean 'phone'", 2),
+    ],
+)
+def test_bad_requests_end_in_one_line(nas, folder, arguments, words, code):
+    done = nas("bench", "predictors", "--tables", folder, *arguments)
+    assert done.returncode == code
+    assert words in done.stderr.splitlines()[-1]
+
+
+def test_a_folder_without_tables_is_told(nas, fails, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "no tables" in fails(nas("bench", "predictors", "--tables", tmp_path / "empty"), 1)
+    assert "no tables" in fails(nas("bench", "predictors", "--tables", tmp_path / "nowhere"), 1)
