@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from nas.results.selection import Winner
     from nas.results.verification import Verdict
 
+_NANOSECONDS = 9
+"""Digits of an interval's seconds: its last bits depend on the process that fits the predictor again."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -123,8 +126,8 @@ def _front(run: SearchRun) -> list[FrontRow]:
             trial.architecture.digest,
             trial.metrics["accuracy"],
             trial.metrics["latency"],
-            float(low[i]),
-            float(high[i]),
+            round(float(low[i]), _NANOSECONDS),
+            round(float(high[i]), _NANOSECONDS),
             int(trial.metrics["params"]),
             int(trial.metrics["macs"]),
             trial.architecture,
