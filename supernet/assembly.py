@@ -51,7 +51,7 @@ class AssembledNetwork:
         """What the network computes with these tensors as its parameters, which are taken out again afterwards.
 
         As `torch.func.functional_call`, without the search for every parameter's place at every call: a step of a small
-        network has a thousand of them.
+        network has hundreds of them.
         """
         held = [(owner, name, owner[name]) for owner, name in self.homes.values()]
         try:

@@ -96,7 +96,7 @@ class Skeletons:
     """Node modules without parameters, built once for each kind of work and copied for each use.
 
     A call puts tensors into the modules, so no two places of a network and no two threads may use the same ones; but building
-    a module costs some twenty times as much as copying an empty one. The least recently used are dropped first.
+    a module takes twice as long as copying an empty one. The least recently used are dropped first.
     """
 
     def __init__(self, capacity: int = 16384) -> None:
