@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import random
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from nas.search.encoding import Codes, Encoding
 from nas.search.feasibility import BudgetModel
-from nas.search.strategy import HistoryStrategy
+from nas.search.strategy import HistoryStrategy, Recommendation
 from nas.search.surrogate_study import first_cost
 from nas.search.types import Problem, Trial, merit
 
@@ -33,6 +34,8 @@ ROUNDS = 3
 SCATTERED = 800
 SHORTLIST = 16
 WIDE_SHORTLIST = 48
+REPEAT_EVERY = 5
+REPEATED_OF = 5
 
 
 class ModelStrategy(HistoryStrategy):
@@ -63,6 +66,10 @@ class ModelStrategy(HistoryStrategy):
     def pick(self, members: Sequence[Any], count: int) -> list[Any]:
         """At most `count` of the short list, best first."""
 
+    @abstractmethod
+    def estimate(self, members: Sequence[Any]) -> Array:
+        """The first objective (n,) of members by the model, less being better."""
+
     def costs(self, evidence: Sequence[Trial]) -> Array:
         """The first objective of trials (n,), less being better."""
         return np.array([first_cost(self.problem, trial) for trial in evidence])
@@ -70,12 +77,38 @@ class ModelStrategy(HistoryStrategy):
     def _propose(self, number: int, rng: random.Random, taken: set[str]) -> Any:
         if len(self.complete) < self.startup or not self.encoding.active:
             return self._legal(self.space.sample, rng, taken)
+        again = self._again(number) if self.problem.repeats else None
+        if again is not None:
+            return again
         start, size = self._batch(number)
         for member in self._planned(start, size, taken):
             if member.digest not in taken:
                 return member
         parents = sorted(self.complete, key=merit)[:PARENTS]
         return self._legal(lambda draws: self.space.mutate(draws.choice(parents).architecture, draws), rng, taken)
+
+    def recommend(self) -> Recommendation | None:
+        """The evaluated architecture with the lowest cost by the model, which averages over what was seen around it."""
+        ranked = self._ranked()
+        return ranked[0] if ranked else super().recommend()
+
+    def _ranked(self) -> list[Recommendation]:
+        """The evaluated architectures, best first by the model; nothing without a model."""
+        if len(self.complete) < max(2, self.startup):
+            return []
+        evidence = self.evidence(self.complete)
+        self.fit(evidence, np.random.default_rng([self.seed, len(self.complete)]))
+        seen = Counter(trial.architecture.digest for trial in self.complete)
+        members = list({trial.architecture.digest: trial.architecture for trial in evidence}.values())
+        order = np.argsort(self.estimate(members), kind="stable")
+        return [Recommendation(members[i], seen[members[i].digest]) for i in order]
+
+    def _again(self, number: int) -> Any | None:
+        """The best of the few that the model likes most and that may be repeated, for every `REPEAT_EVERY`-th trial."""
+        if number % REPEAT_EVERY:
+            return None
+        likely = self._ranked()[:REPEATED_OF]
+        return next((one.architecture for one in likely if one.seen <= self.problem.repeats), None)
 
     def _batch(self, number: int) -> tuple[int, int]:
         """The first number of the batch that a trial belongs to, and the size of the batch."""

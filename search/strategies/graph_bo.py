@@ -51,6 +51,13 @@ class GraphBo(ModelStrategy):
         weighted = (costs - costs.min(axis=0)) / spread * rng.dirichlet(np.ones(costs.shape[1]))
         return np.asarray(weighted.max(axis=1) + AUGMENT * weighted.sum(axis=1))[:, None]
 
+    def estimate(self, members: Sequence[Any]) -> Array:
+        """The posterior mean of the first objective by genes and graphs."""
+        return self._exact[0].predict(self._features(members))[0]
+
+    def _features(self, members: Sequence[Any]) -> Array:
+        return np.concatenate([self.encoding.genes(self.encoding.codes(members)), self.encoding.graphs(members)], axis=1)
+
     def value(self, codes: Codes) -> Array:
         """The logarithm of the expected improvement, by genes alone."""
         return self._promise(self._quick, self.encoding.genes(codes), self._best[0])
@@ -68,8 +75,7 @@ class GraphBo(ModelStrategy):
 
     def pick(self, members: Sequence[Any], count: int) -> list[Any]:
         """The best by both kernels; in a batch each next one as if those before it were known (Desautels et al. 2014)."""
-        codes = self.encoding.codes(members)
-        features = np.concatenate([self.encoding.genes(codes), self.encoding.graphs(members)], axis=1)
+        features = self._features(members)
         promise = self._promise(self._exact, features, self._best[1])
         if count == 1:
             return [members[int(np.argmax(promise))]]
