@@ -35,6 +35,7 @@ class Encoding:
         self.counts = np.array([len(gene.choices) for gene in self.active])
         self._index = {gene.name: {choice: i for i, choice in enumerate(gene.choices)} for gene in self.active}
         self._tables = [_thermometer(len(g.choices)) if g.ordered else np.eye(len(g.choices)) for g in self.active]
+        self.width = sum(table.shape[1] for table in self._tables) or 1
         self._codes: dict[str, Codes] = {}
         self._graphs: dict[str, Array] = {}
 

@@ -11,7 +11,7 @@ from nas.search.encoding import Codes, Encoding
 from nas.search.types import Problem
 
 Array = NDArray[np.float64]
-SAMPLES = 64
+SAMPLES = 128
 RIDGE = 1e-2
 
 
@@ -27,14 +27,14 @@ class BudgetModel:
         self._fitted: list[tuple[float, Array]] | None = None
 
     def violation(self, codes: Codes) -> Array:
-        """The sum (n,) of the predicted logarithmic excesses over the budgets; zero where all are met."""
+        """The sum (n,) of the predicted logarithmic excesses over the budgets; zero where all are met within its error."""
         if self._fitted is None:
             self._fitted = self._fit() if self.problem.budgets.limits else []
         found = np.zeros(len(codes))
         if self._fitted:
             features = self._features(codes)
             for limit, weights in self._fitted:
-                found += np.maximum(features @ weights - np.log(limit), 0.0)
+                found += np.maximum(features @ weights - limit, 0.0)
         return found
 
     def _features(self, codes: Codes) -> Array:
@@ -51,14 +51,19 @@ class BudgetModel:
             values = np.array([one[name] for one in used])
             known = np.isfinite(values) & (values > 0.0)
             if known.sum() > 1:
-                found.append((limit, _ridge(features[known], np.log(values[known]))))
+                weights, error = _ridge(features[known], np.log(values[known]))
+                found.append((float(np.log(limit)) + error, weights))
         return found
 
 
-def _ridge(features: Array, values: Array) -> Array:
-    """Weights of a ridge regression whose last feature, the constant, is not shrunk."""
+def _ridge(features: Array, values: Array) -> tuple[Array, float]:
+    """Weights of a ridge regression around the mean, and the error of leaving one out (root of the mean square).
+
+    The last feature is the constant. Leaving one out has a closed form: the solved value over the inverse's diagonal.
+    """
     mean = float(values.mean())
-    kernel = features @ features.T + RIDGE * len(values) * np.eye(len(values))
-    weights: Array = features.T @ np.linalg.solve(kernel, values - mean)
+    inverse = np.linalg.inv(features @ features.T + RIDGE * len(values) * np.eye(len(values)))
+    solved = inverse @ (values - mean)
+    weights: Array = features.T @ solved
     weights[-1] += mean
-    return weights
+    return weights, float(np.sqrt(np.mean((solved / np.diag(inverse)) ** 2)))

@@ -23,7 +23,7 @@ CLIP = 2.5
 NORMAL_MAD = 1.4826
 
 
-class _Kernel(NamedTuple):
+class Kernel(NamedTuple):
     """A sum of exponentials of squared distances, one for each block of features, and noise relative to its variance."""
 
     weights: tuple[float, ...]
@@ -43,15 +43,15 @@ class GaussianProcess:
         self.blocks = tuple(blocks)
         self._ends = list(itertools.accumulate(blocks))
 
-    def fit(self, features: Array, values: Array) -> Self:
-        """Learn `values` (n,) of `features` (n, width); n >= 2."""
+    def fit(self, features: Array, values: Array, kernel: Kernel | None = None) -> Self:
+        """Learn `values` (n,) of `features` (n, width), n >= 2, with a kernel that was chosen before, or choosing one."""
         self._mean, self._spread = float(values.mean()), float(values.std()) or 1.0
         self._features, targets = features, (values - self._mean) / self._spread
         raw = [_distances(part, part) for part in self._split(features)]
         self._scales = [float(np.median(d[d > 1e-9])) if (d > 1e-9).any() else 1.0 for d in raw]
         distances = [d / scale for d, scale in zip(raw, self._scales, strict=True)]
         part = slice(-JUDGED, None)
-        self.kernel = _choose([d[part, part] for d in distances], targets[part])
+        self.kernel = kernel or _choose([d[part, part] for d in distances], targets[part])
         matrix = _covariance(distances, self.kernel) + self.kernel.noise * np.eye(len(targets))
         self._factor = np.linalg.cholesky(matrix)
         self._solved = solve_triangular(self._factor, targets, lower=True, check_finite=False)
@@ -94,27 +94,27 @@ def _distances(first: Array, second: Array) -> Array:
     return np.maximum(squares - 2.0 * first @ second.T, 0.0)
 
 
-def _covariance(distances: Sequence[Array], kernel: _Kernel) -> Array:
+def _covariance(distances: Sequence[Array], kernel: Kernel) -> Array:
     parts = zip(kernel.weights, kernel.lengths, distances, strict=True)
     return np.asarray(sum(weight * np.exp(-d / length) for weight, length, d in parts if weight > 0.0))
 
 
-def _choose(distances: Sequence[Array], targets: Array) -> _Kernel:
+def _choose(distances: Sequence[Array], targets: Array) -> Kernel:
     """The kernel of the highest marginal likelihood: each block's length alone, then the weights of blocks, then the noise."""
     alone = []
     for number in range(len(distances)):
         weights = tuple(float(other == number) for other in range(len(distances)))
-        tried = [_Kernel(weights, (length,) * len(distances), NOISES[1]) for length in LENGTHS]
+        tried = [Kernel(weights, (length,) * len(distances), NOISES[1]) for length in LENGTHS]
         alone.append(max(tried, key=lambda kernel: _likelihood(distances, targets, kernel)))
     lengths = tuple(kernel.lengths[number] for number, kernel in enumerate(alone))
     mixed = [tuple(kernel.weights) for kernel in alone]
     if len(distances) == 2:
         mixed.extend((weight, 1.0 - weight) for weight in WEIGHTS)
-    tried = [_Kernel(weights, lengths, noise) for weights in mixed for noise in NOISES]
+    tried = [Kernel(weights, lengths, noise) for weights in mixed for noise in NOISES]
     return max(tried, key=lambda kernel: _likelihood(distances, targets, kernel))
 
 
-def _likelihood(distances: Sequence[Array], targets: Array, kernel: _Kernel) -> float:
+def _likelihood(distances: Sequence[Array], targets: Array, kernel: Kernel) -> float:
     """The logarithm of the marginal likelihood with the best overall variance, up to a constant."""
     count = len(targets)
     matrix = _covariance(distances, kernel)

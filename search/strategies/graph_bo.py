@@ -15,19 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.search.acquisition import expected_hypervolume_improvement, expected_improvement
-from nas.search.encoding import Codes
-from nas.search.model import GaussianProcess, tamed
+from nas.search.encoding import BINS, Codes
+from nas.search.model import GaussianProcess, Kernel, tamed
 from nas.search.model_strategy import ModelStrategy
 from nas.search.strategy import register
 from nas.search.types import Trial
 
 Array = NDArray[np.float64]
 AUGMENT = 0.05
+GROWTH = 1.15
 
 
 @register("bo", "Bayesian optimisation on graphs: Weisfeiler-Lehman and gene kernels, expected (hypervolume) improvement")
 class GraphBo(ModelStrategy):
     """One process over genes judges thousands of rows, one over genes and graphs the short list of each batch."""
+
+    _kernels: tuple[tuple[int, ...], list[tuple[Kernel, Kernel]]] | None = None
 
     def fit(self, evidence: Sequence[Trial], rng: np.random.Generator) -> None:
         """Fit both processes to each objective that is not known beforehand."""
@@ -35,10 +38,21 @@ class GraphBo(ModelStrategy):
         genes = self.encoding.genes(self.encoding.codes(members))
         both = np.concatenate([genes, self.encoding.graphs(members)], axis=1)
         costs = self._objectives(evidence, rng)
-        self._quick = [GaussianProcess([genes.shape[1]]).fit(genes, column) for column in costs.T]
-        self._exact = [GaussianProcess([genes.shape[1], both.shape[1] - genes.shape[1]]).fit(both, column) for column in costs.T]
+        count = _checked_at(len(evidence))
+        key = tuple(trial.number for trial in evidence[:count])
+        if self._kernels is None or self._kernels[0] != key:
+            chosen = [(self._process(genes[:count], c), self._process(both[:count], c)) for c in costs[:count].T]
+            self._kernels = key, [(quick.kernel, exact.kernel) for quick, exact in chosen]
+        pairs = list(zip(costs.T, self._kernels[1], strict=True))
+        self._quick = [self._process(genes, column, kernels[0]) for column, kernels in pairs]
+        self._exact = [self._process(both, column, kernels[1]) for column, kernels in pairs]
         self._known = costs
         self._best = [float(process.predict(x)[0].min()) for process, x in ((self._quick[0], genes), (self._exact[0], both))]
+
+    def _process(self, features: Array, costs: Array, kernel: Kernel | None = None) -> GaussianProcess:
+        """A process over genes, or over genes and graphs where the features have both."""
+        width = self.encoding.width
+        return GaussianProcess([width] if features.shape[1] == width else [width, BINS]).fit(features, costs, kernel)
 
     def _objectives(self, evidence: Sequence[Trial], rng: np.random.Generator) -> Array:
         """The costs to model (n, 1 or 2), outliers tamed."""
@@ -96,3 +110,11 @@ class GraphBo(ModelStrategy):
             chosen.append(best)
             left = left - np.outer(left[best], left[best]) / (left[best, best] + process.noise + 1e-18)
         return chosen
+
+
+def _checked_at(count: int) -> int:
+    """The last step of a geometric ladder: kernels are chosen anew there only, which is dearer than all else together."""
+    step = 2
+    while (following := max(step + 1, int(step * GROWTH))) <= count:
+        step = following
+    return min(step, count)
