@@ -63,6 +63,15 @@ class Encoding:
             return np.zeros((len(codes), 1))
         return np.concatenate([table[codes[:, i]] for i, table in enumerate(self._tables)], axis=1)
 
+    def rounded(self, features: Array) -> Codes:
+        """The codes whose gene features are nearest to `features` (n, width), gene by gene."""
+        found, start = np.zeros((len(features), len(self._tables)), dtype=np.int64), 0
+        for i, table in enumerate(self._tables):
+            part = features[:, start : start + table.shape[1]]
+            found[:, i] = ((part[:, None] - table[None]) ** 2).sum(axis=2).argmin(axis=1)
+            start += table.shape[1]
+        return found
+
     def graphs(self, members: Sequence[Any]) -> Array:
         """Weisfeiler-Lehman features (members, BINS), each of length one."""
         return np.array([self._graph(member) for member in members]).reshape(len(members), BINS)

@@ -11,7 +11,7 @@ import random
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,8 @@ class ModelStrategy(HistoryStrategy):
     rows it is the best of many members drawn at random and of the neighbours of the best trials.
     """
 
+    least_batch: ClassVar[int] = 1
+
     def __init__(self, problem: Problem, seed: int = 0, startup: int = STARTUP) -> None:
         super().__init__(problem, seed)
         self.startup = startup
@@ -61,6 +63,10 @@ class ModelStrategy(HistoryStrategy):
     @abstractmethod
     def value(self, codes: Codes) -> Array:
         """What rows of genes promise (n,), more being better."""
+
+    def improved(self, codes: Codes) -> Codes:
+        """Rows that a subclass derives from those it values most, which come first; none here."""
+        return codes[:0]
 
     @abstractmethod
     def pick(self, members: Sequence[Any], count: int) -> list[Any]:
@@ -113,7 +119,7 @@ class ModelStrategy(HistoryStrategy):
     def _batch(self, number: int) -> tuple[int, int]:
         """The first number of the batch that a trial belongs to, and the size of the batch."""
         while self._starts[-1] <= number:
-            self._starts.append(self._starts[-1] + max(1, self._starts[-1] // BATCH_SHARE))
+            self._starts.append(self._starts[-1] + max(self.least_batch, self._starts[-1] // BATCH_SHARE))
         following = bisect.bisect_right(self._starts, number)
         return self._starts[following - 1], self._starts[following] - self._starts[following - 1]
 
@@ -151,6 +157,9 @@ class ModelStrategy(HistoryStrategy):
             best = pool[np.argsort(-worth, kind="stable")[: 2 * PARENTS]]
             children = self._children(best, rng)
             pool, worth = np.concatenate([pool, children]), np.concatenate([worth, self._worth(children)])
+        improved = self.improved(pool[np.argsort(-worth, kind="stable")])
+        if len(improved):
+            pool, worth = np.concatenate([pool, improved]), np.concatenate([worth, self._worth(improved)])
         _, first = np.unique(pool, axis=0, return_index=True)
         ranked = first[np.argsort(-worth[first], kind="stable")]
         found: dict[str, Any] = {}
