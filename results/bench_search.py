@@ -58,9 +58,7 @@ class Row:
         return {**asdict(self), "regret": {step: list(pair) for step, pair in self.regret.items()}}
 
 
-def summarise(
-    tasks: Sequence[Task], names: Sequence[str], seeds: Sequence[int], evaluations: int, known: Results
-) -> list[Row]:
+def summarise(tasks: Sequence[Task], names: Sequence[str], seeds: Sequence[int], evaluations: int, known: Results) -> list[Row]:
     """A row for each task and strategy of which there are runs."""
     found = []
     for task in tasks:

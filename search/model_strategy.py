@@ -32,8 +32,7 @@ RANDOM = 500
 CHILDREN = 300
 ROUNDS = 5
 SCATTERED = 800
-SHORTLIST = 16
-WIDE_SHORTLIST = 48
+SHORTLIST = 32
 REPEAT_EVERY = 5
 REPEATED_OF = 5
 
@@ -139,7 +138,7 @@ class ModelStrategy(HistoryStrategy):
         evidence = self.evidence(known)
         self.fit(evidence, rng)
         parents = sorted(known, key=merit)[:PARENTS]
-        limit = (WIDE_SHORTLIST if self.space.size() <= 10**6 else SHORTLIST) + 2 * size
+        limit = SHORTLIST + 2 * size
         shortlist = self._bred(parents, told, limit, rng) if self.space.dense else self._drawn(parents, told, limit, draws)
         return self.pick(shortlist, size) if shortlist else []
 

@@ -97,7 +97,9 @@ class Results:
                 fields = json.loads(line) if line.endswith("\n") else None
                 run = None if fields is None else Played(**{**fields, "curve": tuple(_number(v) for v in fields["curve"])})
             except (ValueError, TypeError, KeyError) as error:
-                raise FileError(f"{path} is damaged in line {number} or no results of a benchmark; choose another --out") from error
+                raise FileError(
+                    f"{path} is damaged in line {number} or no results of a benchmark; choose another --out"
+                ) from error
             if run is not None:
                 self.runs[_key(run.task, run.strategy, run.seed, run.evaluations)] = run
         if lines and not lines[-1].endswith("\n"):

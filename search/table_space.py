@@ -59,10 +59,12 @@ class TableSpace:
             Gene(gene, tuple(meaning.values()), column != list(range(len(column))))
             for gene, column, meaning in zip(gene_names, values, self._meaning, strict=True)
         )
-        self._codes = np.stack(
-            [np.searchsorted(column, genes[:, i]) for i, column in enumerate(values)], axis=1
-        ).astype(np.int16)
-        self._scale = np.array([1.0 / (len(g.choices) - 1) if g.ordered and len(g.choices) > 1 else 1.0 for g in self.genes]).astype(np.float32)
+        self._codes = np.stack([np.searchsorted(column, genes[:, i]) for i, column in enumerate(values)], axis=1).astype(
+            np.int16
+        )
+        self._scale = np.array(
+            [1.0 / (len(g.choices) - 1) if g.ordered and len(g.choices) > 1 else 1.0 for g in self.genes]
+        ).astype(np.float32)
         self._furthest = np.array([len(gene.choices) if gene.ordered else 1 for gene in self.genes], dtype=np.int16)
         self._index = {tuple(row): number for number, row in enumerate(self._codes.tolist())}
         self._position = [{choice: i for i, choice in enumerate(gene.choices)} for gene in self.genes]

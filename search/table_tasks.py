@@ -59,7 +59,11 @@ class Task:
     @property
     def budget(self) -> str | None:
         """The budget as people read it."""
-        return None if self.limit is None else f"latency <= {format_time(self.limit)} on {self.device} ({self.quantile:.0%} of rows)"
+        return (
+            None
+            if self.limit is None
+            else f"latency <= {format_time(self.limit)} on {self.device} ({self.quantile:.0%} of rows)"
+        )
 
     @cached_property
     def values(self) -> Column:

@@ -67,7 +67,9 @@ def read_tables(folder: Path) -> tuple[list[Table], list[str]]:
             joined[table.gene_names] = table if same is None else _join(same, table)
     found = [table for table in joined.values() if table.accuracies or table.latencies]
     if not found:
-        raise FileError(f"no table in {folder} begins with at least {FEWEST_GENES} columns of genes; see `nas bench search --help`")
+        raise FileError(
+            f"no table in {folder} begins with at least {FEWEST_GENES} columns of genes; see `nas bench search --help`"
+        )
     return found, notes
 
 
@@ -99,12 +101,14 @@ def _frame(path: Path) -> pd.DataFrame:
 
 
 def gene_columns(frame: pd.DataFrame) -> list[str]:
-    """The first run of columns that hold whole numbers of at most 64 values, none below zero."""
+    """The first run of columns that hold whole numbers of at most 64 values, none below zero, not another one in every row."""
     found: list[str] = []
     for name in frame.columns:
         values = frame[name].dropna()
-        numeric = pd.api.types.is_numeric_dtype(values) and len(values) > 0
-        if numeric and bool((values == values.round()).all()) and values.nunique() <= MOST_CHOICES and values.min() >= 0:
+        result = any(pattern.search(str(name)) for pattern in (_ACCURACY, _SEED, _SIZE, _IGNORED))
+        choices = values.nunique()
+        numeric = not result and pd.api.types.is_numeric_dtype(values) and 0 < choices <= MOST_CHOICES and choices < len(values)
+        if numeric and bool((values == values.round()).all()) and values.min() >= 0:
             found.append(str(name))
         elif found:
             break

@@ -23,15 +23,20 @@ KINDS = ("best", "noisy", "front", "fastest")
 @bench.command()
 def search(
     tables: Annotated[Path, typer.Option(help="Folder of tables (.csv, .csv.gz); genes first, results behind.", metavar="DIR")],
-    strategies: Annotated[str, typer.Option(help="Names, by commas; `nas bench search --strategies all` plays every one.")] = STRATEGIES,
+    strategies: Annotated[
+        str, typer.Option(help="Names, by commas; `nas bench search --strategies all` plays every one.")
+    ] = STRATEGIES,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each strategy on each task.")] = 20,
     first_seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
     evaluations: Annotated[int, typer.Option(min=1, help="Evaluations of each run.")] = 150,
-    quantiles: Annotated[str, typer.Option(help="Latency budgets: shares of the rows that meet them, by commas.")] = "0.1,0.25,0.5",
+    quantiles: Annotated[
+        str, typer.Option(help="Latency budgets: shares of the rows that meet them, by commas.")
+    ] = "0.1,0.25,0.5",
     only: Annotated[list[str] | None, typer.Option(help="Only tasks whose name holds this text; repeat for several.")] = None,
     kinds: Annotated[str, typer.Option(help="Kinds of tasks: best, noisy, front, fastest.")] = ",".join(KINDS),
     out: Annotated[
-        Path | None, typer.Option(help="Folder for runs.jsonl (a stopped benchmark goes on from it), CSV and plots.", metavar="DIR")
+        Path | None,
+        typer.Option(help="Folder for runs.jsonl (a stopped benchmark goes on from it), CSV and plots.", metavar="DIR"),
     ] = None,
     as_json: Json = False,
 ) -> None:
