@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Self
 
 import numpy as np
@@ -37,7 +38,7 @@ class Networks:
         sizes = (x.shape[1], self.hidden, self.hidden, 2)
         self._weights = [
             (torch.randn(self.members, a, b, generator=draws) * (2.0 / a) ** 0.5 * (0.1 if b == 2 else 1.0)).requires_grad_()
-            for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+            for a, b in itertools.pairwise(sizes)
         ]
         self._biases = [torch.zeros(self.members, 1, b, requires_grad=True) for b in sizes[1:]]
         rows = -torch.log(torch.rand(self.members, len(y), generator=draws).clamp_min(1e-6))

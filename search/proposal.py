@@ -27,7 +27,8 @@ class SpaceExhausted(NasError):  # noqa: N818 - an end, not a fault: the loop st
 class Proposer:
     """Turns draws into proposals: rejection first, then hill climbing on the violation, then a walk through neighbours.
 
-    Where members are scattered, so that climbing leads nowhere, many random ones are tried before it. Deterministic in the generator, the draws and `taken`; nothing else is remembered but descriptions.
+    Where members are scattered, so that climbing leads nowhere, many random ones are tried before it. Deterministic in the
+    generator, the draws and `taken`; nothing else is remembered but descriptions.
     """
 
     def __init__(self, problem: Problem) -> None:

@@ -149,7 +149,7 @@ def names() -> list[str]:
 
 
 def require(name: str) -> Factory:
-    """What makes the strategy of that name; `family:member` asks a family for one. Raises UnknownNameError, with the nearest."""
+    """What makes the strategy of that name; `family:member` asks a family. Raises UnknownNameError, with the nearest."""
     _load()
     family, colon, member = name.partition(":")
     if colon and family in _FAMILIES:

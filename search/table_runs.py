@@ -15,7 +15,7 @@ from nas.search import strategy
 from nas.search.archive import MEMORY, Archive
 from nas.search.executors.local import LocalExecutor
 from nas.search.loop import run_search
-from nas.search.table_tasks import FASTEST, FRONT, NOISY, Task, TableEvaluator, front_curve, judged
+from nas.search.table_tasks import FASTEST, FRONT, NOISY, TableEvaluator, Task, front_curve, judged
 from nas.search.types import Problem, Trial
 
 CHECKED = (1, 5, 10, 20, 30, 40, 50, 75, 100, 125, 150, 200, 300, 500, 1000)

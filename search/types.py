@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from nas.errors import UsageError
 from nas.quantities import format_count, format_time
@@ -77,7 +78,7 @@ class Problem:
     def __init__(
         self,
         space: Space,
-        describe: Callable[[Architecture], Mapping[str, float]],
+        describe: Callable[[Any], Mapping[str, float]],
         budgets: Budgets | None = None,
         objectives: tuple[str, ...] = ("accuracy",),
         repeats: int = 0,

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-COMMANDS = ("search", "train", "rank", "profile", "describe", "operators", "catalog", "spaces", "export", "report")
+COMMANDS = ("search", "train", "rank", "profile", "describe", "operators", "catalog", "spaces", "export", "report", "bench")
 HEAVY = ("torch", "optuna", "ray", "numpy", "sklearn", "rich.progress")
 
 
