@@ -28,7 +28,7 @@ def tables(tmp_path):
 
 
 def test_it_reports_each_task_and_goes_on_from_what_is_stored(nas, tables, tmp_path):
-    command = ["bench", "search", "--tables", tables, "--strategies", "random,bo", "--seeds", "2", "--evaluations", "14"]
+    command = ["bench", "search", "--tables", tables, "--strategies", "random,bo", "--seeds", "2", "--evaluations", "12"]
     out = tmp_path / "out"
     first = nas(*command, "--out", out, "--json")
     assert first.returncode == 0, first.stderr
@@ -42,7 +42,7 @@ def test_it_reports_each_task_and_goes_on_from_what_is_stored(nas, tables, tmp_p
     assert json.loads(again.stdout) == rows
     assert sorted((out / "runs.jsonl").read_text().splitlines(keepends=True)) == sorted(lines)
     assert len(list((out / "plots").glob("*.svg"))) == 5
-    assert len((out / "curves.csv").read_text().splitlines()) == 1 + 5 * 2 * 14
+    assert len((out / "curves.csv").read_text().splitlines()) == 1 + 5 * 2 * 12
 
 
 @pytest.mark.parametrize(

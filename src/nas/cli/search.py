@@ -45,7 +45,7 @@ def search(
     strategy: Annotated[
         str,
         typer.Option(
-            help="auto, bo, evolution, nsga2, nsga3, local_search, surrogate, bananas, boshnas, tpe, gp, random or optuna:SAMPLER."
+            help="auto, bo, evolution, nsga2, nsga3, local_search, surrogate, bananas, boshnas, tpe, gp, random, optuna:NAME."
         ),
     ] = "evolution",
     evaluations: Annotated[int, typer.Option(help="Candidates to evaluate.")] = 120,
