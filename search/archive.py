@@ -22,20 +22,21 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.errors import FileError, NasError, UsageError
 from nas.search import journal
+from nas.search.space import Space
 from nas.search.types import COMPLETE, FAILED, MAXIMISED, Budgets, Trial
-from nas.search_spaces.architecture import Architecture
-from nas.search_spaces.space import SearchSpace
 
 FORMAT = "nas-archive"
 VERSION = 1
 STUDY = "nas"
+MEMORY = "memory://"
 
 
 class Archive:
     """The trials of one search; metrics that are not finite are left out.
 
     Reading needs no right to write; the first `add` (or `claim`) makes this the only writer.
-    `location` is a path of a journal file or a storage URL (`sqlite:///x.db`, `postgresql://...`). Raises FileError for a
+    `location` is a path of a journal file, a storage URL (`sqlite:///x.db`, `postgresql://...`), or `memory://` for a search
+    that leaves nothing behind. Raises FileError for a
     foreign or damaged file and for an archive of another space or other objectives. `identity` names what else the recorded
     accuracies depend on (data, training, seed); an archive of another identity is refused where one is given.
     """
@@ -43,7 +44,7 @@ class Archive:
     def __init__(
         self,
         location: str | Path,
-        space: SearchSpace,
+        space: Space,
         objectives: tuple[str, ...] = ("accuracy",),
         budgets: Budgets | None = None,
         identity: str = "",
@@ -56,7 +57,7 @@ class Archive:
         self._writer: IO[bytes] | None = None
         self._distributions = {gene.name: CategoricalDistribution(gene.choices) for gene in space.genes}
         self._trials: dict[int, Trial] = {}
-        self._digests: dict[str, int] = {}
+        self._digests: dict[str, list[int]] = {}
         self._read = 0
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         if self._url is None and journal.check(Path(self.location)) == 0:
@@ -94,16 +95,22 @@ class Archive:
         """All recorded trials, by number."""
         return [self._trials[number] for number in sorted(self._trials)]
 
+    def count(self, digest: str) -> int:
+        """How often an architecture is recorded."""
+        return len(self._digests.get(digest, ()))
+
     def add(self, trial: Trial) -> None:
         """Record a finished trial, whole or not at all; it is on the disk when this returns.
 
-        Raises NasError for a number or an architecture that is recorded already, and FileError where writing fails.
+        Raises NasError for a number that is recorded already, and for an architecture that is, unless the trial says that it
+        repeats it; FileError where writing fails.
         """
         digest = trial.architecture.digest
         if trial.number in self._trials:
             raise NasError(f"trial {trial.number} is recorded already; a search writes each of its numbers once")
-        if digest in self._digests:
-            raise NasError(f"architecture {digest} is recorded already, as trial {self._digests[digest]}")
+        if self.count(digest) != trial.repeat:
+            known = f"as trial {self._digests[digest][-1]}" if digest in self._digests else "though not so often"
+            raise NasError(f"architecture {digest} is recorded already, {known}")
         self.claim()
         try:
             self._study.add_trial(self._frozen(trial, digest))
@@ -114,11 +121,13 @@ class Archive:
 
     def _keep(self, trial: Trial) -> None:
         self._trials[trial.number] = trial
-        self._digests[trial.architecture.digest] = trial.number
+        self._digests.setdefault(trial.architecture.digest, []).append(trial.number)
 
     def _open(self) -> BaseStorage:
         if self._url is None:
             return journal.open_storage(Path(self.location))
+        if self._url == MEMORY:
+            return optuna.storages.InMemoryStorage()
         try:
             return optuna.storages.get_storage(self._url)
         except Exception as error:  # SQLAlchemy's classes, whichever driver the URL names
@@ -194,6 +203,7 @@ class Archive:
             "digest": digest,
             "metrics": metrics,
             "error": trial.error,
+            **({"repeat": trial.repeat} if trial.repeat else {}),
         }
         limits = {name: limit for name, limit in self.budgets.limits.items() if name in metrics}
         genes, active = self.space.encoded(trial.architecture)
@@ -222,10 +232,11 @@ class Archive:
         try:
             return Trial(
                 attributes["number"],
-                Architecture.from_json(attributes["architecture"]),
+                self.space.from_json(attributes["architecture"]),
                 COMPLETE if frozen.state == TrialState.COMPLETE else FAILED,
                 attributes["metrics"],
                 attributes["error"],
+                attributes.get("repeat", 0),
             )
         except (KeyError, UsageError) as error:
             raise FileError(f"{self.location}: trial {frozen.number} was not written by nas ({_one_line(error)})") from error

@@ -115,7 +115,8 @@ class _Search:
             raise
         except Exception as raised:  # an evaluation may raise anything; its trial keeps the message
             error = f"{type(raised).__name__}: {' '.join(str(raised).split())}"
-        trial = Trial(one.number, one.architecture, COMPLETE if error is None else FAILED, metrics, error)
+        repeat = min(self.archive.count(one.architecture.digest), self.problem.repeats)
+        trial = Trial(one.number, one.architecture, COMPLETE if error is None else FAILED, metrics, error, repeat)
         self.archive.add(trial)
         self.strategy.tell([trial])
         if trial.complete and self.problem.budgets.violation(metrics) == 0.0:

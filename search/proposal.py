@@ -17,6 +17,7 @@ STARTS = 6
 STEPS = 200
 PATIENCE = 60
 WALK = 2000
+SCATTERED = 2000
 
 
 class SpaceExhausted(NasError):  # noqa: N818 - an end, not a fault: the loop stops on it as on the last evaluation
@@ -26,7 +27,8 @@ class SpaceExhausted(NasError):  # noqa: N818 - an end, not a fault: the loop st
 class Proposer:
     """Turns draws into proposals: rejection first, then hill climbing on the violation, then a walk through neighbours.
 
-    Deterministic in the generator, the draws and `taken`; nothing else is remembered but descriptions.
+    Where members are scattered, so that climbing leads nowhere, many random ones are tried before it. Deterministic in the
+    generator, the draws and `taken`; nothing else is remembered but descriptions.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -47,6 +49,10 @@ class Proposer:
                 return drawn
             if closest is None or self.problem.violation(drawn) < self.problem.violation(closest):
                 closest = drawn
+        for _ in range(0 if self.space.dense else SCATTERED):
+            drawn = self.space.sample(rng)
+            if self._legal(drawn, taken):
+                return drawn
         for start in self._starts(closest, rng):
             climbed = self._climb(start, rng, taken)
             if self._legal(climbed, taken):

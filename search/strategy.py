@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from nas.errors import UsageError
 from nas.plugins import discover, lookup
@@ -31,6 +31,17 @@ class Strategy(Protocol):
     def tell(self, trials: Sequence[Trial]) -> None:
         """Learn of finished trials; also called once with the stored history when a search resumes."""
 
+    def recommend(self) -> Recommendation | None:
+        """What to hand over now, which need not be the trial with the best feedback where feedback is noisy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """An architecture to hand over, and in how many trials its choice was seen."""
+
+    architecture: Any
+    seen: int
+
 
 class HistoryStrategy(ABC):
     """A strategy that keeps what it was told, ordered by number, and leaves only `_propose` to its subclasses."""
@@ -51,6 +62,16 @@ class HistoryStrategy(ABC):
             self._digests.add(trial.architecture.digest)
             if trial.complete and self.problem.budgets.violation(trial.metrics) == 0.0:
                 bisect.insort(self.complete, trial, key=_number)
+
+    def recommend(self) -> Recommendation | None:
+        """What to hand over now: the best mean over the complete trials of an architecture; None before the first."""
+        groups: dict[str, list[Trial]] = {}
+        for trial in self.complete:
+            groups.setdefault(trial.architecture.digest, []).append(trial)
+        if not groups:
+            return None
+        chosen = min(groups.values(), key=lambda group: sum(self.problem.costs(one)[0] for one in group) / len(group))
+        return Recommendation(chosen[0].architecture, len(chosen))
 
     def ask(self, number: int, pending: Sequence[Architecture] = ()) -> Architecture:
         """See `Strategy.ask`."""
@@ -84,6 +105,7 @@ class Registered:
 
 
 _REGISTRY: dict[str, Registered] = {}
+_FAMILIES: dict[str, Callable[[str], Factory]] = {}
 
 
 def register(name: str, summary: str) -> Callable[[F], F]:
@@ -95,6 +117,16 @@ def register(name: str, summary: str) -> Callable[[F], F]:
             raise UsageError(f"strategy {name!r} is registered twice, by {known.make} and {factory}")
         _REGISTRY[name] = Registered(name, summary, factory)
         return factory
+
+    return announce
+
+
+def register_family(family: str) -> Callable[[Callable[[str], Factory]], Callable[[str], Factory]]:
+    """Announce strategies named `family:member`: what is decorated makes the factory of a member, or raises UsageError."""
+
+    def announce(members: Callable[[str], Factory]) -> Callable[[str], Factory]:
+        _FAMILIES[family] = members
+        return members
 
     return announce
 
@@ -116,7 +148,15 @@ def names() -> list[str]:
     return [found.name for found in strategies()]
 
 
+def require(name: str) -> Factory:
+    """What makes the strategy of that name; `family:member` asks a family. Raises UnknownNameError, with the nearest."""
+    _load()
+    family, colon, member = name.partition(":")
+    if colon and family in _FAMILIES:
+        return _FAMILIES[family](member)
+    return lookup("strategy", name, _REGISTRY).make
+
+
 def create(name: str, problem: Problem, seed: int = 0) -> Strategy:
     """The strategy of that name. Raises UnknownNameError with the nearest name."""
-    _load()
-    return lookup("strategy", name, _REGISTRY).make(problem, seed)
+    return require(name)(problem, seed)

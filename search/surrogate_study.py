@@ -67,8 +67,8 @@ class Relative(BaseSampler):
 class OptunaStrategy(HistoryStrategy):
     """The first `startup` trials are random; then an Optuna sampler, made anew for each trial, draws a genotype.
 
-    The genotype is repaired by the space, and by mutations where it is not feasible or not new. The sampler maximises
-    accuracy; a term too small to outweigh one image in a million lets the lower loss break ties.
+    The genotype is repaired by the space, and by mutations where it is not feasible or not new. The sampler
+    improves the first objective; a term too small to outweigh one image in a million lets the lower loss break ties.
     """
 
     def __init__(self, problem: Problem, seed: int = 0, startup: int = STARTUP) -> None:
@@ -125,13 +125,14 @@ class OptunaStrategy(HistoryStrategy):
     def _frozen(self, trial: Trial) -> FrozenTrial:
         row = self.row(trial.architecture)
         params = dict(zip(self._genes, row.astype(int).tolist(), strict=True))
-        return create_trial(params=params, distributions=dict(self._genes), value=value(trial), user_attrs={ROW: row})
+        value = -first_cost(self.problem, trial)
+        return create_trial(params=params, distributions=dict(self._genes), value=value, user_attrs={ROW: row})
 
 
-def value(trial: Trial) -> float:
-    """Accuracy, less a millionth at most for the loss."""
+def first_cost(problem: Problem, trial: Trial) -> float:
+    """The first objective, less being better, and a millionth at most for the loss."""
     loss = max(0.0, trial.metrics.get("loss", 0.0))
-    return trial.metrics["accuracy"] - TIE * loss / (1.0 + loss)
+    return problem.costs(trial)[0] + TIE * loss / (1.0 + loss)
 
 
 def _study() -> optuna.Study:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from nas.errors import UsageError
 from nas.quantities import format_count, format_time
+from nas.search.space import Space
 from nas.search_spaces.architecture import Architecture
-from nas.search_spaces.space import SearchSpace
 
 COMPLETE = "complete"
 FAILED = "failed"
@@ -19,13 +20,17 @@ TIMES = frozenset({"latency", "latency_upper", "seconds"})
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One finished candidate. `metrics` are in SI units; `error` is the message of a failed evaluation."""
+    """One finished candidate. `metrics` are in SI units; `error` is the message of a failed evaluation.
+
+    `repeat` counts the earlier trials of the same architecture, which a search repeats only where its feedback is noisy.
+    """
 
     number: int
     architecture: Architecture
     state: str
     metrics: Mapping[str, float]
     error: str | None = None
+    repeat: int = 0
 
     @property
     def complete(self) -> bool:
@@ -66,21 +71,24 @@ class Problem:
     """What is searched: a space, the budgets, the objectives, and how to `describe` a candidate without evaluating it.
 
     `describe` gives the cheap metrics (latency, latency_upper, params, macs, ...). Of the objectives accuracy is maximised
-    and every other metric minimised. Raises UsageError where `describe` does not know a metric that has a budget.
+    and every other metric minimised. An architecture may be evaluated `repeats` times more where evaluations are noisy.
+    Raises UsageError where `describe` does not know a metric that has a budget.
     """
 
     def __init__(
         self,
-        space: SearchSpace,
-        describe: Callable[[Architecture], Mapping[str, float]],
+        space: Space,
+        describe: Callable[[Any], Mapping[str, float]],
         budgets: Budgets | None = None,
         objectives: tuple[str, ...] = ("accuracy",),
+        repeats: int = 0,
     ) -> None:
         if not objectives:
             raise UsageError("a search needs at least one objective, e.g. 'accuracy'")
         self.space = space
         self.budgets = budgets or Budgets()
         self.objectives = objectives
+        self.repeats = repeats
         self._describe = describe
         self._cheap: dict[str, Mapping[str, float]] = {}
 

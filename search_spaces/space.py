@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from nas.errors import SpaceError, UnknownNameError
 from nas.search_spaces import counting, genotype, validation, variation
@@ -19,6 +19,9 @@ from nas.search_spaces.independence import Independence
 from nas.search_spaces.maps import Map
 from nas.search_spaces.registry import Kind, Value, operator
 from nas.search_spaces.surroundings import downsamples_of, stem_map, stem_of
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +117,19 @@ class SearchSpace:
     def decode(self, genes: Mapping[str, Value]) -> Architecture:
         """The architecture of a genotype: illegal settings take the nearest legal value, silent genes fall away."""
         return genotype.decode(self, genes)
+
+    def from_json(self, text: str) -> Architecture:
+        """The architecture that `to_json` wrote, a member or not. Raises SpaceError for any other text."""
+        return Architecture.from_json(text)
+
+    def graph(self, architecture: Architecture) -> nx.DiGraph:
+        """The frozen networkx graph of an architecture's nodes; see `nas.search_spaces.graph`."""
+        return architecture.graph()
+
+    @property
+    def dense(self) -> bool:
+        """Every genotype is a member, so a change of one gene is a small change of the architecture."""
+        return True
 
     def contains(self, architecture: Architecture) -> bool:
         """Whether some genotype of this space decodes to the architecture."""

@@ -16,12 +16,15 @@ NAMES = strategy.names()
 @pytest.fixture(params=NAMES)
 def name(request, monkeypatch):
     """Every registered strategy, with its random start and its populations cut to what 30 trials can show."""
-    from nas.search import surrogate_study
+    from nas.search import model_strategy, networks, surrogate_study
     from nas.search.strategies import evolution, nsga2
 
     monkeypatch.setattr(surrogate_study.OptunaStrategy.__init__, "__defaults__", (0, 8))
     monkeypatch.setattr(evolution.RegularisedEvolution.__init__, "__defaults__", (0, 8, 3, 0.25))
     monkeypatch.setattr(nsga2.Nsga2.__init__, "__defaults__", (0, 8))
+    for size, few in {"RANDOM": 20, "CHILDREN": 20, "ROUNDS": 2, "SHORTLIST": 2}.items():
+        monkeypatch.setattr(model_strategy, size, few)
+    monkeypatch.setattr(networks, "STEPS", 20)
     return request.param
 
 
@@ -130,6 +133,21 @@ def test_an_informed_strategy_beats_random_search(informed, problem, fake):
         return sum(trial.metrics["accuracy"] for run in runs for trial in run) / 60
 
     assert reached(informed) > reached("random") + 0.01
+
+
+def test_any_sampler_of_optuna_is_a_strategy(problem, fake):
+    found = strategy.create("optuna:NSGAIISampler", problem, 1)
+    assert len(set(digests(fake.advance(problem, found, 0, 24)))) == 24
+    with pytest.raises(UsageError, match="did you mean 'optuna:TPESampler'"):
+        strategy.require("optuna:TPSampler")
+
+
+def test_auto_follows_the_number_of_objectives(problem, fake):
+    kinds = {
+        n: type(strategy.create("auto", Problem(problem.space, fake.describe, None, ("accuracy", "latency", "params")[:n])))
+        for n in (1, 2, 3)
+    }
+    assert [kinds[n].__name__ for n in (1, 2, 3)] == ["GraphBo", "GraphBo", "Nsga3"]
 
 
 def test_evolution_forgets_the_oldest_however_good(problem, fake):

@@ -42,7 +42,12 @@ def search(
     space: Space = "tiny",
     data: Data = "digits",
     target: TargetOption = "cpu:eager,threads=1,batch=1",
-    strategy: Annotated[str, typer.Option(help="random, evolution, nsga2, tpe or gp.")] = "evolution",
+    strategy: Annotated[
+        str,
+        typer.Option(
+            help="auto, bo, evolution, nsga2, nsga3, local_search, surrogate, bananas, boshnas, tpe, gp, random, optuna:NAME."
+        ),
+    ] = "evolution",
     evaluations: Annotated[int, typer.Option(help="Candidates to evaluate.")] = 120,
     epochs: Annotated[int | None, typer.Option(help="Epochs of supernet training.")] = None,
     finetune_epochs: Annotated[int | None, typer.Option(help="Epochs of training the winner alone.")] = None,

@@ -1,0 +1,211 @@
+"""Is the multi-objective machinery right? NSGA-II of this project against pymoo's on ZDT1-3, DTLZ2 and constrained MW problems.
+
+    python benchmarks/moo.py [--seeds 3] [--problems zdt1 mw3 ...]
+
+The strategy is `nsga2` as a search runs it; the problems are spaces of real vectors whose `crossover` and `mutate` are pymoo's
+(simulated binary, polynomial). Constraints are known after an evaluation only, so constrained domination does the work. The
+hypervolume is that of the last population's feasible front, below (1.1, 1.1); the reference is results/moo_pymoo.json, made
+by benchmarks/moo_pymoo.py. Writes benchmarks/results/moo.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import numpy as np
+
+from nas.search.pareto import hypervolume_2d
+from nas.search.strategies.nsga2 import Nsga2
+from nas.search.types import COMPLETE, Budgets, Problem, Trial
+from nas.search_spaces.genotype import Gene
+
+FOLDER = Path(__file__).parent / "results"
+Vector = tuple[float, ...]
+Values = tuple[float, float, float]
+CROSSOVER_INDEX, MUTATION_INDEX = 15.0, 20.0
+
+
+@dataclass(frozen=True)
+class Point:
+    """A member: a vector of numbers from 0 to 1."""
+
+    x: Vector
+
+    @property
+    def digest(self) -> str:
+        """Different for different vectors."""
+        return blake2b(np.array(self.x).tobytes(), digest_size=8).hexdigest()
+
+    def to_json(self) -> str:
+        """The vector as JSON."""
+        return json.dumps(self.x)
+
+
+class Cube:
+    """The unit cube as a space: what NSGA-II asks of one."""
+
+    genes: tuple[Gene, ...] = ()
+    dense = True
+
+    def __init__(self, name: str, width: int) -> None:
+        self.name, self.width = name, width
+
+    def sample(self, rng: random.Random) -> Point:
+        """A uniform point."""
+        return Point(tuple(rng.random() for _ in range(self.width)))
+
+    def crossover(self, first: Point, second: Point, rng: random.Random) -> Point:
+        """Simulated binary crossover within bounds, one of the two children; Deb and Agrawal 1995."""
+        child = []
+        for a, b in zip(first.x, second.x, strict=True):
+            low, high = min(a, b), max(a, b)
+            if rng.random() < 0.5 and high - low > 1e-14:
+                drawn, left = rng.random(), rng.random() < 0.5
+                edge = low if left else 1.0 - high
+                alpha = 2.0 - (1.0 + 2.0 * edge / (high - low)) ** -(CROSSOVER_INDEX + 1.0)
+                ratio = drawn * alpha if drawn <= 1.0 / alpha else 1.0 / (2.0 - drawn * alpha)
+                reach = ratio ** (1.0 / (CROSSOVER_INDEX + 1.0)) * (high - low)
+                child.append(min(1.0, max(0.0, 0.5 * (low + high + (-reach if left else reach)))))
+            else:
+                child.append(a)
+        return Point(tuple(child))
+
+    def mutate(self, point: Point, rng: random.Random) -> Point:
+        """Polynomial mutation within bounds, of one number in the mean; Deb 2001."""
+        return Point(tuple(_mutated(x, rng) if rng.random() < 1.0 / self.width else x for x in point.x))
+
+    def size(self) -> int:
+        """More than can be counted."""
+        return 10**18
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Name and width."""
+        return {"name": self.name, "width": self.width}
+
+    def _none(self, *_: Any) -> Any:
+        raise NotImplementedError("a cube has no genes and no graph")
+
+    encode = encoded = decode = smallest = from_json = _none
+
+    def neighbours(self, point: Point) -> Iterator[Point]:
+        """None: a cube has no nearest points."""
+        return iter(())
+
+    def graph(self, point: Point) -> nx.DiGraph:
+        """None."""
+        return self._none()
+
+
+def _mutated(x: float, rng: random.Random) -> float:
+    drawn, power = rng.random(), MUTATION_INDEX + 1.0
+    if drawn < 0.5:
+        return x + (2.0 * drawn + (1.0 - 2.0 * drawn) * (1.0 - x) ** power) ** (1.0 / power) - 1.0
+    return x + 1.0 - (2.0 * (1.0 - drawn) + 2.0 * (drawn - 0.5) * x**power) ** (1.0 / power)
+
+
+def zdt(kind: int) -> Callable[[Vector], Values]:
+    """ZDT1, ZDT2 or ZDT3; Zitzler, Deb and Thiele 2000."""
+
+    def values(x: Vector) -> Values:
+        g = 1.0 + 9.0 * sum(x[1:]) / (len(x) - 1)
+        ratio = x[0] / g
+        h = 1.0 - ratio**2 if kind == 2 else 1.0 - math.sqrt(ratio)
+        return x[0], g * (h - ratio * math.sin(10.0 * math.pi * x[0]) if kind == 3 else h), 0.0
+
+    return values
+
+
+def dtlz2(x: Vector) -> Values:
+    """DTLZ2 with two objectives; Deb et al. 2002."""
+    g = sum((v - 0.5) ** 2 for v in x[1:])
+    return (1.0 + g) * math.cos(0.5 * math.pi * x[0]), (1.0 + g) * math.sin(0.5 * math.pi * x[0]), 0.0
+
+
+def _linked(x: Vector) -> float:
+    return 1.0 + sum(2.0 * (x[i] + (x[i - 1] - 0.5) ** 2 - 1.0) ** 2 for i in range(1, len(x)))
+
+
+def mw3(x: Vector) -> Values:
+    """MW3; Ma and Wang 2019, "Evolutionary Constrained Multiobjective Optimization: Test Suite Construction"."""
+    g = _linked(x)
+    f1, f2 = x[0], g * (1.0 - x[0] / g)
+    wave = math.sin(0.75 * math.pi * math.sqrt(2.0) * (f2 - f1))
+    above, below = f1 + f2 - 1.05 - 0.45 * wave**6, 0.85 - f1 - f2 + 0.3 * wave**2
+    return f1, f2, max(0.0, above) + max(0.0, below)
+
+
+def mw7(x: Vector) -> Values:
+    """MW7: a curved front, part of which the constraints move."""
+    g = _linked(x)
+    f1 = g * x[0]
+    f2 = g * math.sqrt(max(0.0, 1.0 - (f1 / g) ** 2))
+    angle = math.atan2(f2, f1)
+    above = f1**2 + f2**2 - (1.2 + 0.4 * math.sin(4.0 * angle) ** 16) ** 2
+    below = (1.15 - 0.2 * math.sin(4.0 * angle) ** 8) ** 2 - f1**2 - f2**2
+    return f1, f2, max(0.0, above) + max(0.0, below)
+
+
+PROBLEMS: dict[str, tuple[Callable[[Vector], Values], int]] = {
+    "zdt1": (zdt(1), 30), "zdt2": (zdt(2), 30), "zdt3": (zdt(3), 30), "dtlz2": (dtlz2, 11),
+    "mw3": (mw3, 15), "mw7": (mw7, 15),
+}  # fmt: skip
+
+
+def front_volume(name: str, seed: int, evaluations: int, population: int, reference: Vector) -> float:
+    """The hypervolume of the feasible members of the last population."""
+    values, width = PROBLEMS[name]
+
+    def described(_: Point) -> Mapping[str, float]:
+        return {"excess": 1.0}
+
+    problem = Problem(Cube(name, width), described, Budgets({"excess": 1.0}), ("first", "second"))
+    found = Nsga2(problem, seed, population)
+    for number in range(evaluations):
+        point: Any = found.ask(number)
+        first, second, violation = values(point.x)
+        found.tell([Trial(number, point, COMPLETE, {"first": first, "second": second, "excess": 1.0 + violation})])
+    last = [trial for trial in found.parents(evaluations // population) if trial.metrics["excess"] <= 1.0]
+    return hypervolume_2d([problem.costs(trial) for trial in last], reference)
+
+
+def check(name: str, stored: Mapping[str, Any]) -> None:
+    """Fail where a problem is not pymoo's."""
+    values = PROBLEMS[name][0]
+    for row, (point, costs) in enumerate(zip(stored["points"], stored["costs"], strict=True)):
+        mine = values(tuple(point))
+        broken = sum(max(0.0, g) for g in stored["constraints"][row]) if stored["constraints"] else 0.0
+        np.testing.assert_allclose(mine, [*costs, broken], rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def main() -> None:
+    """Run, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--problems", nargs="+", default=list(PROBLEMS), choices=list(PROBLEMS))
+    options = parser.parse_args()
+    stored = json.loads((FOLDER / "moo_pymoo.json").read_text(encoding="utf-8"))
+    about = stored["about"]
+    rows = {}
+    print(f"{'problem':<8}{'ours':>10}{'pymoo':>10}{'ratio':>9}")
+    for name in options.problems:
+        check(name, stored["problems"][name])
+        settings = about["evaluations"], about["population"], tuple(about["reference"])
+        ours = [front_volume(name, seed, *settings) for seed in range(options.seeds)]
+        theirs = stored["problems"][name]["hypervolumes"]
+        rows[name] = {"ours": ours, "pymoo": theirs, "ratio": float(np.mean(ours) / np.mean(theirs))}
+        print(f"{name:<8}{np.mean(ours):>10.4f}{np.mean(theirs):>10.4f}{rows[name]['ratio']:>9.4f}", flush=True)
+    text = json.dumps({"about": about, "problems": rows}, indent=1, sort_keys=True)
+    (FOLDER / "moo.json").write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

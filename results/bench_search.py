@@ -1,0 +1,175 @@
+"""What `nas bench search` reports: a row for each task and strategy, curves as CSV, and plots with intervals."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from nas.files import write_json, write_text
+from nas.results.plots import plot
+from nas.search.table_runs import Played, Results
+from nas.search.table_tasks import FRONT, NOISY, Task
+
+Array = NDArray[np.float64]
+NORMAL_95 = 1.96
+STEPS = (10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 1000)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One strategy on one task. Values are means over the seeds, each with half the width of its 95 % interval beside it.
+
+    `best` is the final value in the table's unit (of a noisy task the judged accuracy of what is recommended, of a front its
+    hypervolume); `area` the mean over all evaluations of the fraction of the optimum; `regret` the optimum less the value at
+    some numbers of evaluations. `median_evaluations_to_target` is None where fewer than half of the seeds reach it.
+    """
+
+    table: str
+    objective: str
+    budget: str | None
+    strategy: str
+    seeds: int
+    evaluations: int
+    best: float
+    best_interval: float
+    fraction_of_optimum: float
+    fraction_interval: float
+    median_evaluations_to_target: float | None
+    reached: float
+    area: float
+    duplicates: int
+    repeats: int
+    failed: int
+    regret: dict[str, tuple[float, float]]
+    kind: str
+    optimum: float
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "regret": {step: list(pair) for step, pair in self.regret.items()}}
+
+
+def summarise(tasks: Sequence[Task], names: Sequence[str], seeds: Sequence[int], evaluations: int, known: Results) -> list[Row]:
+    """A row for each task and strategy of which there are runs."""
+    found = []
+    for task in tasks:
+        for name in names:
+            runs = _runs(task, name, seeds, evaluations, known)
+            if runs:
+                found.append(_row(task, name, runs, evaluations))
+    return found
+
+
+def _runs(task: Task, name: str, seeds: Sequence[int], evaluations: int, known: Results) -> list[Played]:
+    keys = [(task.name, name, seed, evaluations) for seed in seeds]
+    return [known.runs[key] for key in keys if key in known]
+
+
+def _row(task: Task, name: str, runs: Sequence[Played], evaluations: int) -> Row:
+    curves = np.array([run.curve for run in runs])
+    fractions = np.array([[0.0 if math.isnan(v) else task.fraction(v) for v in run.curve] for run in runs])
+    hits = [_hit(task, run.curve) for run in runs]
+    median = float(np.median([hit if hit is not None else math.inf for hit in hits]))
+    best, fraction = mean_interval(curves[:, -1]), mean_interval(fractions[:, -1])
+    regrets = {str(n): mean_interval(np.abs(task.optimum - curves[:, n - 1])) for n in STEPS if n <= evaluations}
+    return Row(
+        table=task.table.name, objective=_objective(task), budget=task.budget, strategy=name, seeds=len(runs),
+        evaluations=evaluations, best=best[0], best_interval=best[1], fraction_of_optimum=fraction[0],
+        fraction_interval=fraction[1], median_evaluations_to_target=median if math.isfinite(median) else None,
+        reached=sum(hit is not None for hit in hits) / len(hits), area=float(fractions.mean()),
+        duplicates=sum(run.duplicates for run in runs), repeats=sum(run.repeats for run in runs),
+        failed=sum(run.failed for run in runs), regret=regrets, kind=task.kind, optimum=task.optimum,
+    )  # fmt: skip
+
+
+def _objective(task: Task) -> str:
+    if task.kind == FRONT:
+        return f"{task.objective} and latency on {task.device}"
+    return f"{task.objective} of one seed" if task.kind == NOISY else task.objective
+
+
+def _hit(task: Task, curve: Sequence[float]) -> int | None:
+    return next((number for number, value in enumerate(curve, 1) if task.reached(value)), None)
+
+
+def mean_interval(values: Array) -> tuple[float, float]:
+    """The mean of values (n,) and half the width of its normal 95 % interval; NaN where nothing is known."""
+    known = values[np.isfinite(values)]
+    if len(known) == 0:
+        return math.nan, math.nan
+    spread = float(known.std(ddof=1)) if len(known) > 1 else 0.0
+    return float(known.mean()), NORMAL_95 * spread / math.sqrt(len(known))
+
+
+def write_files(
+    folder: Path,
+    tasks: Sequence[Task],
+    names: Sequence[str],
+    seeds: Sequence[int],
+    evaluations: int,
+    known: Results,
+    rows: Sequence[Row],
+) -> None:
+    """`summary.json`, `summary.csv`, `curves.csv` and one SVG for each task, atomically. Raises FileError."""
+    write_json(folder / "summary.json", [row.to_mapping() for row in rows])
+    plain = [{key: value for key, value in row.to_mapping().items() if key != "regret"} for row in rows]
+    write_text(folder / "summary.csv", _csv(plain))
+    points: list[dict[str, Any]] = []
+    for task in tasks:
+        found = {name: _curve(_runs(task, name, seeds, evaluations, known)) for name in names}
+        shown = {name: curve for name, curve in found.items() if curve is not None}
+        for name, (middle, half) in shown.items():
+            points += [
+                {"task": task.name, "strategy": name, "evaluations": n, "mean": m, "interval": h}
+                for n, m, h in zip(range(1, len(middle) + 1), middle.tolist(), half.tolist(), strict=True)
+            ]
+        if shown:
+            write_text(folder / "plots" / f"{_file_name(task)}.svg", curve_plot(task, shown))
+    write_text(folder / "curves.csv", _csv(points))
+
+
+def _curve(runs: Sequence[Played]) -> tuple[Array, Array] | None:
+    """The mean and half the interval after each evaluation."""
+    if not runs:
+        return None
+    pairs = [mean_interval(column) for column in np.array([run.curve for run in runs]).T]
+    return np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs])
+
+
+def curve_plot(task: Task, curves: dict[str, tuple[Array, Array]]) -> str:
+    """The value of each strategy over evaluations, with 95 % intervals, and the optimum; as SVG."""
+
+    def paint(axes: Axes) -> None:
+        for name, (middle, half) in curves.items():
+            steps = np.arange(1, len(middle) + 1)
+            (line,) = axes.plot(steps, middle, linewidth=1.3, label=name)
+            axes.fill_between(steps, middle - half, middle + half, color=line.get_color(), alpha=0.15, linewidth=0)
+        axes.axhline(task.optimum, color="#7a7a7a", linestyle="--", linewidth=1, label="optimum of the table")
+        axes.set_xlabel("evaluations")
+        axes.set_ylabel("hypervolume" if task.kind == FRONT else _objective(task))
+        axes.set_title(task.name if task.budget is None else f"{task.table.name}: {task.budget}", fontsize=9)
+        axes.legend(loc="best", fontsize=8)
+
+    return plot(paint, 7.0, 3.6)
+
+
+def _file_name(task: Task) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in task.name)
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,50 @@
+"""Any sampler of Optuna by name: `optuna:NSGAIISampler`, `optuna:CmaEsSampler`, `optuna:RandomSampler` ..."""
+
+from __future__ import annotations
+
+import inspect
+import random
+from difflib import get_close_matches
+from typing import Any
+
+import optuna
+from optuna.samplers import BaseSampler
+
+from nas.errors import UsageError
+from nas.search.strategy import Factory, register_family
+from nas.search.surrogate_study import OptunaStrategy
+from nas.search.types import Problem
+
+_NOT_ALONE = {"BaseSampler", "PartialFixedSampler", "GridSampler", "BruteForceSampler"}
+
+
+class OptunaSampler(OptunaStrategy):
+    """A sampler of Optuna over the fixed-length genotype, made anew for each trial with a seed of the trial's.
+
+    Samplers that draw gene by gene do so from the same history; those that keep a state beyond the study start from the
+    study alone, as in a resumed run.
+    """
+
+    def __init__(self, problem: Problem, seed: int, kind: type[BaseSampler]) -> None:
+        super().__init__(problem, seed)
+        self.kind = kind
+
+    def sampler(self, rng: random.Random, taken: set[str]) -> BaseSampler:
+        """The sampler, seeded where it can be, and without random trials of its own where it lets one choose."""
+        wanted = {"seed": rng.getrandbits(32), "n_startup_trials": 0, "warn_independent_sampling": False}
+        known = inspect.signature(self.kind).parameters
+        made: Any = self.kind
+        found: BaseSampler = made(**{name: value for name, value in wanted.items() if name in known})
+        return found
+
+
+@register_family("optuna")
+def optuna_sampler(name: str) -> Factory:
+    """A factory of strategies around `optuna.samplers.NAME`. Raises UsageError with the nearest name."""
+    known = [one for one in optuna.samplers.__all__ if one.endswith("Sampler") and one not in _NOT_ALONE]
+    if name not in known:
+        near = get_close_matches(name, known, 1)
+        remedy = f"did you mean 'optuna:{near[0]}'?" if near else f"known: {', '.join(sorted(known))}"
+        raise UsageError(f"Optuna has no sampler {name!r} for a search; {remedy}")
+    kind: type[BaseSampler] = getattr(optuna.samplers, name)
+    return lambda problem, seed: OptunaSampler(problem, seed, kind)

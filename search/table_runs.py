@@ -1,0 +1,144 @@
+"""Playing strategies on the tasks of tables: the loop, the archive and the constraint code of a real run, stored run by run."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nas.errors import FileError
+from nas.search import strategy
+from nas.search.archive import MEMORY, Archive
+from nas.search.executors.local import LocalExecutor
+from nas.search.loop import run_search
+from nas.search.table_tasks import FASTEST, FRONT, NOISY, TableEvaluator, Task, front_curve, judged
+from nas.search.types import Problem, Trial
+
+CHECKED = (1, 5, 10, 20, 30, 40, 50, 75, 100, 125, 150, 200, 300, 500, 1000)
+
+
+@dataclass(frozen=True)
+class Played:
+    """One strategy's run on one task. `curve` is the task's value after each evaluation, NaN while nothing was feasible."""
+
+    task: str
+    strategy: str
+    seed: int
+    evaluations: int
+    curve: tuple[float, ...]
+    duplicates: int
+    repeats: int
+    failed: int
+
+
+def play(task: Task, name: str, seed: int, evaluations: int) -> Played:
+    """Run a strategy on a task; the archive lives in memory."""
+    problem = task.problem()
+    found = strategy.create(name, problem, seed)
+    with Archive(MEMORY, task.space, problem.objectives, problem.budgets) as archive:
+        evaluator = TableEvaluator(task, seed, archive)
+        judge = _Judge(task, problem, found, seed)
+        run_search(problem, found, archive, LocalExecutor(evaluator), evaluations=evaluations, progress=judge)
+        trials = archive.trials()
+    curve = front_curve(task, trials) if task.kind == FRONT else judge.curve
+    curve += curve[-1:] * (evaluations - len(curve))
+    distinct = len({trial.architecture.digest for trial in trials})
+    repeats = sum(trial.repeat > 0 for trial in trials)
+    failed = sum(not trial.complete for trial in trials)
+    rounded = tuple(float(f"{value:.9g}") for value in curve)
+    return Played(task.name, name, seed, evaluations, rounded, len(trials) - distinct - repeats, repeats, failed)
+
+
+class _Judge:
+    """Follows a run and notes what its best, or what it recommends, is worth after each evaluation."""
+
+    def __init__(self, task: Task, problem: Problem, found: strategy.Strategy, seed: int) -> None:
+        self.task, self.problem, self.strategy, self.seed = task, problem, found, seed
+        self.curve: list[float] = []
+
+    def __call__(self, done: int, total: int, best: Trial | None) -> None:
+        if done == 0:
+            return
+        if self.task.kind == NOISY:
+            known = self.curve[-1] if self.curve else math.nan
+            self.curve.append(self.recommended() if done in CHECKED or done == total else known)
+        elif best is None:
+            self.curve.append(math.nan)
+        else:
+            key, scale = ("latency", 1.0) if self.task.kind == FASTEST else ("accuracy", self.task.scale)
+            self.curve.append(best.metrics[key] * scale)
+
+    def recommended(self) -> float:
+        """What the strategy would hand over now, by the seeds of it that it has not seen."""
+        told = self.strategy.recommend()
+        return math.nan if told is None else judged(self.task, self.seed, told.architecture, told.seen)
+
+
+class Results:
+    """Finished runs in a file of JSON lines, one appended for each; a torn last line is played again."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.runs: dict[tuple[str, str, int, int], Played] = {}
+        if path is not None and path.exists():
+            self._read(path)
+
+    def _read(self, path: Path) -> None:
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        except (OSError, UnicodeDecodeError) as error:
+            raise FileError(f"cannot read the results {path}: {error}; choose another --out") from error
+        for number, line in enumerate(lines, 1):
+            try:
+                fields = json.loads(line) if line.endswith("\n") else None
+                run = None if fields is None else Played(**{**fields, "curve": tuple(_number(v) for v in fields["curve"])})
+            except (ValueError, TypeError, KeyError) as error:
+                raise FileError(
+                    f"{path} is damaged in line {number} or no results of a benchmark; choose another --out"
+                ) from error
+            if run is not None:
+                self.runs[_key(run.task, run.strategy, run.seed, run.evaluations)] = run
+        if lines and not lines[-1].endswith("\n"):
+            with path.open("rb+") as file:
+                file.truncate(sum(len(line.encode()) for line in lines[:-1]))
+
+    def __contains__(self, key: tuple[str, str, int, int]) -> bool:
+        return key in self.runs
+
+    def add(self, run: Played) -> None:
+        """Keep a run, on the disk too where there is a file. Raises FileError."""
+        self.runs[_key(run.task, run.strategy, run.seed, run.evaluations)] = run
+        if self.path is None:
+            return
+        fields: dict[str, Any] = {**asdict(run), "curve": [None if math.isnan(v) else v for v in run.curve]}
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(fields) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise FileError(f"cannot write {self.path}: {error.strerror or error}; choose another --out") from error
+
+
+def open_runs(
+    tasks: Sequence[Task], names: Sequence[str], seeds: Iterable[int], evaluations: int, known: Results
+) -> Iterator[tuple[Task, str, int]]:
+    """The runs that are asked for and not known, seed by seed, so that a stopped benchmark has some of everything."""
+    for seed in seeds:
+        for task in tasks:
+            for name in names:
+                if _key(task.name, name, seed, evaluations) not in known:
+                    yield task, name, seed
+
+
+def _key(task: str, name: str, seed: int, evaluations: int) -> tuple[str, str, int, int]:
+    return task, name, seed, evaluations
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

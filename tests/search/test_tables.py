@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nas.errors import FileError, SpaceError
+from nas.search import strategy
+from nas.search.archive import MEMORY, Archive
+from nas.search.executors.local import LocalExecutor
+from nas.search.loop import run_search
+from nas.search.table_runs import Results, play
+from nas.search.table_space import TableSpace
+from nas.search.table_tasks import FRONT, NOISY, TableEvaluator, tasks
+from nas.search.tables import read_tables
+from nas.search.types import FAILED
+
+
+def chain_rows():
+    """Five layers of three kinds; accuracy and latency grow with their sum, accuracy not quite."""
+    rows = []
+    for number, genes in enumerate(itertools.product(range(3), repeat=5)):
+        noise = random.Random(number).gauss(0.0, 0.1)
+        accuracy = 60 + 3 * sum(genes) - genes[0] * genes[4] + noise
+        rows.append(
+            [
+                number,
+                *genes,
+                *(round(accuracy + s, 4) for s in (0.0, 0.05, -0.05)),
+                accuracy,
+                1 + sum(genes),
+                100 * sum(genes) + 5,
+            ]
+        )
+    return rows
+
+
+HEADER = "arch_idx,b0,b1,b2,b3,b4,acc0,acc1,acc2,mean_acc,phone_1,params"
+
+
+def write(path, header, rows, opener=open):
+    with opener(path, "wt") as file:
+        file.write("\n".join([header, *(",".join("" if v is None else str(v) for v in row) for row in rows)]) + "\n")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write(tmp_path / "chain.csv.gz", HEADER, chain_rows(), gzip.open)
+    return tmp_path
+
+
+@pytest.fixture
+def found(folder):
+    return {task.name: task for task in tasks(read_tables(folder)[0], (0.25,))}
+
+
+def cell_space():
+    genes = np.array(list(itertools.product(range(5), repeat=3)))
+    return TableSpace("cell", ("e01", "e02", "e12"), genes)
+
+
+def scattered_space():
+    genes = np.random.default_rng(0).integers(0, 4, (60, 7)) * 2 + 1
+    return TableSpace("scattered", tuple(f"k{i}" for i in range(7)), np.unique(genes, axis=0))
+
+
+def test_columns_are_found_from_the_header(folder):
+    (table,), notes = read_tables(folder)
+    assert table.gene_names == ("b0", "b1", "b2", "b3", "b4")
+    assert list(table.accuracies) == ["mean_acc"]
+    assert list(table.latencies) == ["phone_1"]
+    assert table.latencies["phone_1"][0] == pytest.approx(1e-3)
+    assert len(table.seeds["acc"]) == 3
+    assert list(table.sizes) == ["params"]
+    assert notes == []
+
+
+def test_tables_of_the_same_genes_are_joined_on_them(tmp_path):
+    rows = [[i, *genes, 50 + i, i + 1] for i, genes in enumerate(itertools.product(range(2), repeat=4))]
+    write(tmp_path / "net_accuracy.csv", "id,b0,b1,b2,b3,c10_test", [row[:-1] for row in rows])
+    write(tmp_path / "net_latency.csv", "id,b0,b1,b2,b3,board", [[*row[:5], row[6]] for row in reversed(rows[:-1])])
+    (table,), _ = read_tables(tmp_path)
+    assert table.name == "net"
+    for genes, accuracy, latency in zip(table.genes, table.accuracies["c10_test"], table.latencies["board"], strict=True):
+        row = next(row for row in rows if row[1:5] == genes.tolist())
+        assert accuracy == row[5]
+        assert latency == pytest.approx(1e-3 * row[6]) if row is not rows[-1] else np.isnan(latency)
+
+
+def test_rows_without_genes_are_left_out_with_a_note(tmp_path):
+    rows = chain_rows()
+    rows[3][2] = None
+    write(tmp_path / "holes.csv", HEADER, rows)
+    (table,), notes = read_tables(tmp_path)
+    assert len(table.genes) == len(rows) - 1
+    assert notes == ["holes: 1 rows left out, with no genes or with those of an earlier row"]
+
+
+@pytest.mark.parametrize("content", [None, "", "a,b\nx,y\n", "id,b0,b1,b2,b3,acc\n1,0,1,0,1,90\n"])
+def test_folders_without_a_table_to_search_are_refused_in_one_line(tmp_path, content):
+    if content is not None:
+        (tmp_path / "some.csv").write_text(content)
+    with pytest.raises(FileError) as refused:
+        read_tables(tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_truncated_file_is_refused(folder):
+    path = folder / "chain.csv.gz"
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(FileError, match="cannot read the table"):
+        read_tables(folder)
+
+
+@pytest.mark.parametrize("space", [cell_space(), scattered_space()], ids=lambda space: space.name)
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_members_of_a_table_survive_coding_and_changes_stay_inside(space, seed):
+    rng = random.Random(seed)
+    first, second = space.sample(rng), space.sample(rng)
+    assert space.from_json(first.to_json()) == first
+    assert space.decode(space.encode(first)) == first
+    assert space.mutate(first, rng) != first
+    assert space.crossover(first, first, rng) == first
+    child = space.crossover(first, second, rng)
+    assert child.choices in {space.row(i).choices for i in range(space.size())}
+    near = list(space.neighbours(first))
+    assert first not in near
+    assert len({row.digest for row in near}) == len(near)
+
+
+def test_a_genotype_that_is_no_row_stands_for_the_nearest():
+    space = scattered_space()
+    rows = np.array([space.row(i).choices for i in range(space.size())])
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        wanted = [gene.choices[rng.integers(len(gene.choices))] for gene in space.genes]
+        got = space.decode(dict(zip((gene.name for gene in space.genes), wanted, strict=True)))
+        reach = np.array([len(gene.choices) - 1 for gene in space.genes])
+        distances = (np.abs(rows - np.array(wanted)) / 2 / reach).sum(axis=1)
+        assert distances[got.index] == pytest.approx(distances.min())
+
+
+def test_the_graph_of_a_cell_holds_what_a_path_uses():
+    space = cell_space()
+    dead = space.decode({"e01": "nor_conv_3x3", "e02": "skip_connect", "e12": "none"})
+    assert sorted(operator for _, operator in space.graph(dead).nodes(data="operator")) == ["input", "output", "skip_connect"]
+    alive = space.decode({"e01": "nor_conv_3x3", "e02": "none", "e12": "avg_pool_3x3"})
+    assert list(space.graph(alive).edges) == [("input", (0, 1)), ((0, 1), (1, 2)), ((1, 2), "output")]
+
+
+def test_a_row_of_another_table_is_refused():
+    with pytest.raises(SpaceError, match="not a row of table 'cell'"):
+        cell_space().from_json(json.dumps({"format": "nas-table-row", "choices": [1, 2]}))
+
+
+def test_tasks_know_their_optimum(found):
+    task = found["chain best mean_acc phone_1 q0.25"]
+    rows = [row for row in chain_rows() if 1e-3 * row[10] <= task.limit]
+    assert task.optimum == pytest.approx(max(row[9] for row in rows))
+    assert set(found) == {"chain best mean_acc", task.name, "chain noisy acc", "chain front mean_acc phone_1"}
+
+
+@pytest.mark.parametrize("name", ["random", "local_search", "evolution", "nsga2", "nsga3", "bo", "surrogate"])
+def test_strategies_stay_within_the_budget_of_a_table_and_never_repeat(found, name):
+    task = found["chain best mean_acc phone_1 q0.25"]
+    problem = task.problem()
+    with Archive(MEMORY, task.space, problem.objectives, problem.budgets) as archive:
+        executor = LocalExecutor(TableEvaluator(task, 0, archive))
+        run_search(problem, strategy.create(name, problem, 0), archive, executor, evaluations=30)
+        trials = archive.trials()
+    assert len({trial.architecture.digest for trial in trials}) == 30
+    assert all(trial.metrics["latency"] <= task.limit for trial in trials)
+
+
+def test_a_run_is_the_same_when_it_is_played_again(found):
+    for task in found.values():
+        assert play(task, "bo", 3, 16) == play(task, "bo", 3, 16)
+
+
+def test_bayesian_optimisation_finds_the_optimum_of_a_small_table(found):
+    run = play(found["chain best mean_acc"], "bo", 0, 40)
+    assert found["chain best mean_acc"].reached(run.curve[-1])
+    assert run.duplicates == 0
+
+
+def test_under_noise_repeats_are_spent_and_counted_apart(found):
+    task = next(task for task in found.values() if task.kind == NOISY)
+    run = play(task, "bo", 0, 30)
+    assert run.repeats > 0
+    assert run.duplicates == 0
+    assert play(task, "random", 0, 30).repeats == 0
+
+
+def test_a_front_grows_towards_that_of_the_table(found):
+    task = next(task for task in found.values() if task.kind == FRONT)
+    curve = play(task, "bo", 0, 40).curve
+    assert list(curve) == sorted(curve)
+    assert 0.7 < task.fraction(curve[-1]) <= 1.0 + 1e-9
+
+
+def test_rows_without_a_value_are_failed_trials_and_never_best(tmp_path):
+    rows = chain_rows()
+    for row in rows[::2]:
+        row[9] = None
+    write(tmp_path / "half.csv", HEADER, rows)
+    task = next(tasks(read_tables(tmp_path)[0], ()))
+    run = play(task, "random", 0, 30)
+    assert 5 < run.failed < 25
+    assert run.curve[-1] <= task.optimum
+    problem = task.problem()
+    with Archive(MEMORY, task.space, problem.objectives) as archive:
+        executor = LocalExecutor(TableEvaluator(task, 0, archive))
+        run_search(problem, strategy.create("random", problem, 0), archive, executor, evaluations=10)
+        assert any(trial.state == FAILED and "has no mean_acc" in trial.error for trial in archive.trials())
+
+
+def test_results_survive_a_torn_last_line(found, tmp_path):
+    path, task = tmp_path / "runs.jsonl", found["chain best mean_acc"]
+    results = Results(path)
+    for seed in (0, 1):
+        results.add(play(task, "random", seed, 5))
+    path.write_bytes(path.read_bytes()[:-20])
+    again = Results(path)
+    assert list(again.runs) == [(task.name, "random", 0, 5)]
+    again.add(results.runs[(task.name, "random", 1, 5)])
+    assert Results(path).runs == results.runs
