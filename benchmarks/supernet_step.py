@@ -44,7 +44,7 @@ def shared_step(supernet: Supernet, runner: StepRunner, images: Tensor, labels: 
     def step(architecture: Architecture) -> float:
         optimizer.zero_grad(set_to_none=True)
         loss = runner.backward(StepPlan((Lesson(architecture=architecture),)), images, labels)
-        torch.nn.utils.clip_grad_norm_(supernet.parameters(), CLIP)
+        torch.nn.utils.clip_grad_norm_(supernet.parameters(), CLIP, foreach=True)
         optimizer.step()
         return loss
 
@@ -61,7 +61,7 @@ def alone_step(supernet: Supernet, data: DataSplits, architecture: Architecture,
         logits = network(data.prepare(images, architecture.resolution))
         loss = F.cross_entropy(logits, labels, label_smoothing=SMOOTHING)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP, foreach=True)
         optimizer.step()
         return float(loss.detach())
 

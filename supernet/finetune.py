@@ -99,7 +99,7 @@ def _epoch(
         if not math.isfinite(value):
             raise NasError(f"the loss is {value} at step {step}: lower the learning rate (now {recipe.learning_rate:g})")
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_clip)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_clip, foreach=True)
         optimizer.step()
         total += value
         if progress is not None:

@@ -179,7 +179,7 @@ class _Training:
             rows, last = slice(turn, None, recipe.accumulate), turn == recipe.accumulate - 1
             share = len(images[rows]) / len(images)
             loss += share * runner.backward(plan, images[rows], labels[rows], share, last=last)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.supernet.parameters(), recipe.gradient_clip))
+        norm = float(torch.nn.utils.clip_grad_norm_(self.supernet.parameters(), recipe.gradient_clip, foreach=True))
         return loss if math.isfinite(norm) else norm
 
     def _batch(self, seed: int, step: int) -> tuple[Tensor, Tensor]:
