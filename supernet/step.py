@@ -87,25 +87,29 @@ class StepRunner:
         `images` (B, C, H, W) and `labels` (class indices or probabilities) are the whole batch, or one of several parts of it,
         of which gradients that are to be projected wait for the `last`; each worker takes its share.
         """
-        taught = self._outside(images)
+        shown: dict[tuple[int, int], Tensor] = {}
         predictions: list[Future[Tensor]] = [Future() for _ in plan.lessons]
         work = [
-            partial(self._learn, lesson, self._share(lesson, images, labels, taught), predictions, index, scale)
+            partial(self._learn, lesson, self._share(lesson, images, labels, shown), predictions, index, scale)
             for index, lesson in enumerate(plan.lessons)
         ]
-        loss = 0.0
+        first = torch.zeros(())
         for index, (value, gradients) in enumerate(self._results(work)):
-            self.options.workers.sum([*gradients.values(), value])
             if index == 0:
-                loss = float(value)
+                first = value
             if index == 0 and plan.project:
                 self._held = {name: g + self._held[name] if self._held else g for name, g in gradients.items()}
             else:
                 self.supernet.accumulate(plan.lessons[index].architecture, gradients)
+        self.options.workers.sum([first, *(self._gathered() if last else ())])
         if plan.project and last:
             self._project(plan.lessons[0], self._held)
             self._held = {}
-        return loss
+        return float(first)
+
+    def _gathered(self) -> list[Tensor]:
+        """All gradients of a step, which go to the other workers in one message: each one waits for the slowest worker."""
+        return [*self._held.values(), *(tensor.grad for tensor in self.supernet.store.values() if tensor.grad is not None)]
 
     def _results(
         self, work: Sequence[Callable[[], tuple[Tensor, dict[str, Tensor]]]]
@@ -116,20 +120,20 @@ class StepRunner:
         else:
             yield from (future.result() for future in [self._pool.submit(one) for one in work])
 
-    def _outside(self, images: Tensor) -> Tensor | None:
-        if self.options.teacher is None:
-            return None
-        with torch.no_grad():
-            return self.options.teacher(images)
+    def _share(self, lesson: Lesson, images: Tensor, labels: Tensor, shown: dict[tuple[int, int], Tensor]) -> _Batch:
+        """Every `size`-th image of the lesson's rows, counted so that the sum over workers is the mean over the rows.
 
-    def _share(self, lesson: Lesson, images: Tensor, labels: Tensor, taught: Tensor | None) -> _Batch:
-        """Every `size`-th image of the lesson's rows, counted so that the sum over workers is the mean over the rows."""
+        `shown` keeps what the outside teacher has said on the same rows.
+        """
         begin, end = (round(edge * len(images)) for edge in lesson.rows)
         workers = self.options.workers
         mine = slice(begin + workers.rank, end, workers.size)
         count = len(range(begin + workers.rank, end, workers.size))
         assert count, "every worker has an image of every lesson"
-        return _Batch(images[mine], labels[mine], None if taught is None else taught[mine], count / (end - begin))
+        if self.options.teacher is not None and lesson.teacher is None and (begin, end) not in shown:
+            with torch.no_grad():
+                shown[begin, end] = self.options.teacher(images[mine])
+        return _Batch(images[mine], labels[mine], shown.get((begin, end)), count / (end - begin))
 
     def _learn(
         self, lesson: Lesson, batch: _Batch, predictions: list[Future[Tensor]], index: int, scale: float

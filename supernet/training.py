@@ -245,17 +245,20 @@ class _Training:
 
 
 def _steps_an_epoch(images: int, recipe: TrainingRecipe, workers: int) -> int:
-    """The last, smaller batch counts where every worker, turn and network of it has an image. Raises UsageError for batches
-    that are too small to share.
+    """The last, smaller batch counts where it has at least as many images as there are networks, workers and turns.
+
+    Raises UsageError for batches that are too small to share among workers, turns and, where the strategy has them share a
+    batch out, networks.
     """
-    shared = workers * recipe.accumulate * recipe.networks
+    networks = recipe.networks if training_strategy(recipe.strategy).splits else 1
+    shared = workers * recipe.accumulate * networks
     if recipe.batch < shared or images < shared:
         raise UsageError(
             f"a batch of {min(recipe.batch, images)} images cannot be shared by {workers} workers, {recipe.accumulate} turns "
-            f"and {recipe.networks} networks: raise the batch to at least {shared}"
+            f"and {networks} networks: raise the batch to at least {shared}"
         )
     whole, rest = divmod(images, recipe.batch)
-    return whole + (rest >= shared) if whole else 1
+    return whole + (rest >= workers * recipe.accumulate * recipe.networks) if whole else 1
 
 
 def _corners(supernet: Supernet, data: DataSplits) -> dict[str, float]:

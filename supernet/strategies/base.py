@@ -68,24 +68,27 @@ Plan = Callable[[Draw], StepPlan]
 
 @dataclass(frozen=True, slots=True)
 class TrainingStrategy:
-    """A registered strategy: its plan of a step, the paper behind it, and the share of the training after which the store's
-    channels are put in order of importance (None: never).
+    """A registered strategy: its plan of a step, the paper behind it, the share of the training after which the store's
+    channels are put in order of importance (None: never), and whether the networks of a step share a batch out.
     """
 
     name: str
     plan: Plan
     cite: str
     reorder_at: float | None = None
+    splits: bool = False
 
 
 _STRATEGIES: dict[str, TrainingStrategy] = {}
 
 
-def register(name: str, *, cite: str, reorder_at: float | None = None) -> Callable[[Plan], Plan]:
+def register(
+    name: str, *, cite: str, reorder_at: float | None = None, splits: bool = False
+) -> Callable[[Plan], Plan]:  # fmt: skip
     """Announce a function from a `Draw` to a `StepPlan` as `--strategy name`."""
 
     def announce(plan: Plan) -> Plan:
-        _STRATEGIES[name] = TrainingStrategy(name, plan, cite, reorder_at)
+        _STRATEGIES[name] = TrainingStrategy(name, plan, cite, reorder_at, splits)
         return plan
 
     return announce

@@ -5,7 +5,11 @@ from __future__ import annotations
 from nas.supernet.strategies.base import Draw, Lesson, StepPlan, register
 
 
-@register("split_batch", cite="Liao et al. 2021, ViT-ResNAS, arXiv:2109.00642, section 3.3 (multi-architectural sampling)")
+@register(
+    "split_batch",
+    cite="Liao et al. 2021, ViT-ResNAS, arXiv:2109.00642, section 3.3 (multi-architectural sampling)",
+    splits=True,
+)
 def split_batch(draw: Draw) -> StepPlan:
     """`networks` random networks on `networks` equal parts of the batch, at the price of one network on the whole batch.
 

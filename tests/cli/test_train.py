@@ -23,7 +23,7 @@ USAGE = {
     "around": (["--space", "around:convnxt_t"], "unknown catalogue backbone 'convnxt_t'. Did you mean 'convnext_t'?"),
     "overview": (["--space", "around:overlock_t"], "no space lies around this backbone: it has an overview branch"),
     "images": (["--train-images", "5"], "5 images of data 'digits' cannot show its 10 classes"),
-    "batch": (["--batch", "2"], "raise the batch to at least 4"),
+    "batch": (["--batch", "2", "--strategy", "split_batch"], "raise the batch to at least 4"),
     "workers alone": (["--workers", "2"], "2 workers need Ray: add --ray local"),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from nas.errors import UsageError
 from nas.search_spaces.space import SearchSpace
 from nas.supernet.data import DataSplits
 from nas.supernet.recipe import TrainingRecipe
+from nas.supernet.step import StepOptions, StepRunner
+from nas.supernet.strategies import Lesson, StepPlan
 from nas.supernet.supernet import Supernet
 from nas.supernet.training import train
 from nas.supernet.workers import Alone, launched
@@ -50,15 +53,32 @@ def test_half_a_launch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
-def test_a_batch_that_cannot_be_shared_is_refused(miniature: SearchSpace, few: Few, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("strategy", "least"), [("split_batch", 24), ("sandwich", 8)])
+def test_a_batch_that_cannot_be_shared_is_refused(
+    miniature: SearchSpace, few: Few, tmp_path: Path, strategy: str, least: int
+) -> None:
+    """Networks need images of their own only where they share a batch out."""
+
     class Many(Alone):
         size = 8
 
-    with pytest.raises(UsageError, match="raise the batch to at least 24"):
-        train(
-            Supernet(miniature, 10, 1),
-            few(64),
-            TrainingRecipe(batch=16, random_architectures=1),
-            tmp_path / "c",
-            workers=Many(),
-        )
+    recipe = TrainingRecipe(batch=least - 1, random_architectures=1, strategy=strategy)
+    with pytest.raises(UsageError, match=f"raise the batch to at least {least}"):
+        train(Supernet(miniature, 10, 1), few(64), recipe, tmp_path / "c", workers=Many())
+
+
+def test_each_worker_asks_a_teacher_from_outside_about_its_own_images_once(miniature: SearchSpace, few: Few) -> None:
+    class Second(Alone):
+        rank, size = 1, 2
+
+    data, seen = few(16), []
+
+    def teacher(images: torch.Tensor) -> torch.Tensor:
+        seen.append(images)
+        return torch.full((len(images), 10), 0.1)
+
+    lesson = Lesson(architecture=miniature.sample(random.Random(0)))
+    runner = StepRunner(Supernet(miniature, 10, 1).train(), data, StepOptions(teacher=teacher, workers=Second()))
+    runner.backward(StepPlan((lesson, lesson)), data.train.images, data.train.labels)
+    (asked,) = seen
+    assert torch.equal(asked, data.train.images[1::2])
