@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -44,7 +46,8 @@ def train_with_tune(
                 callbacks=[_counter(told)],
             ),
         )
-        results = tuner.fit()
+        with contextlib.redirect_stdout(io.StringIO()):  # Tune's table of settings, printed at any verbosity
+            results = tuner.fit()
     finally:
         if started:
             ray.shutdown()
