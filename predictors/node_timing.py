@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.predictors.anchor import anchor
+from nas.predictors.device import device
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.measure import Effort, Run, measure_runs, quiet, threads
 from nas.predictors.runtime import runtime
@@ -35,7 +36,7 @@ WARM_PASSES, PASSES = 3, 9
 
 def in_place(target: Target) -> bool:
     """Whether nodes are timed inside networks on this target: a GPU would have to be stopped after every node."""
-    return target.device == "cpu"
+    return device(target.device).torch_device == "cpu"
 
 
 def time_in_place(architecture: Architecture, table: LatencyTable) -> list[tuple[Node, float]]:
