@@ -109,7 +109,7 @@ def _reader(path: Path, images: Tensor) -> Any:
         for batch in images[:whole].split(fixed or BATCH_IMAGES):
             yield {given.name: batch.detach().cpu().numpy()}
 
-    class Reader(CalibrationDataReader):
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
             self.left = batches()
 
