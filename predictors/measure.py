@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from nas.errors import MeasurementError, UsageError
+from nas.errors import MeasurementError, NasError, UsageError
 from nas.predictors.anchor import anchor
 from nas.predictors.machine import MachineState, interruptions, machine_state, pinned
 from nas.predictors.runtime import runtime
@@ -126,10 +126,33 @@ def measure_many(
 
 
 def prepare(model: nn.Module | Path, target: Target, resolution: int, in_channels: int = 3) -> Run:
-    """A function that runs the network once on the target, on one fixed batch of noise."""
+    """A function that runs the network once on the target, on one fixed batch of noise. Raises MeasurementError."""
+    return checked(model, noise(target, resolution, in_channels), target)
+
+
+def noise(target: Target, resolution: int, in_channels: int) -> Tensor:
+    """The batch that networks are timed on: always the same noise, (batch, in_channels, resolution, resolution)."""
     generator = torch.Generator().manual_seed(0)
-    example = torch.randn(target.batch, in_channels, resolution, resolution, generator=generator)
-    return runtime(target.runtime).prepare(model, example, target)
+    return torch.randn(target.batch, in_channels, resolution, resolution, generator=generator)
+
+
+def checked(model: nn.Module | Path, example: Tensor, target: Target) -> Run:
+    """`Runtime.prepare`, with MeasurementError for whatever the library behind the runtime raises."""
+    try:
+        return runtime(target.runtime).prepare(model, example, target)
+    except NasError:
+        raise
+    except Exception as error:
+        raise MeasurementError(f"runtime {target.runtime!r} cannot run the network: {first_cause(error)}") from error
+
+
+def run_once(model: nn.Module | Path, example: Tensor, target: Target) -> None:
+    """Prepare a network and run it. Raises MeasurementError where either fails, whatever the library behind it raises."""
+    run = checked(model, example, target)
+    try:
+        run()
+    except Exception as error:
+        raise MeasurementError(f"runtime {target.runtime!r} cannot run the network: {first_cause(error)}") from error
 
 
 def measure_runs(
