@@ -125,6 +125,27 @@ def measure_many(
         return measure_runs(runs, target, sides, effort=effort or Effort(), seed=seed, reference=reference)
 
 
+def measure_runnable(
+    models: Sequence[nn.Module], target: Target, resolutions: Sequence[int], *, in_channels: int = 3, effort: Effort
+) -> list[Measurement | None]:
+    """`measure_many` with None for every network that the target refuses. Raises MeasurementError where it refuses all."""
+    target.require()
+    runs: dict[int, Run] = {}
+    refused: list[MeasurementError] = []
+    with threads(target.threads):
+        for index, (model, side) in enumerate(zip(models, resolutions, strict=True)):
+            try:
+                runs[index] = prepare(model, target, side, in_channels)
+            except MeasurementError as error:
+                refused.append(error)
+    if refused and not runs:
+        raise refused[0]
+    found = dict(
+        zip(runs, measure_runs(list(runs.values()), target, [resolutions[i] for i in runs], effort=effort), strict=True)
+    )
+    return [found.get(index) for index in range(len(models))]
+
+
 def prepare(model: nn.Module | Path, target: Target, resolution: int, in_channels: int = 3) -> Run:
     """A function that runs the network once on the target, on one fixed batch of noise. Raises MeasurementError."""
     return checked(model, noise(target, resolution, in_channels), target)
