@@ -20,12 +20,14 @@ from nas.files import copy_file, read_json, write_json
 from nas.predictors.latency_predictor import LatencyPredictor
 from nas.predictors.latency_profile import profile
 from nas.predictors.latency_table import HELD_OUT, LatencyTable
+from nas.predictors.remarks import remarks
 from nas.predictors.target import Target
 from nas.progress import Reporter, Silent, Step
 from nas.quantities import format_duration, format_time
 from nas.results.config import SearchConfig
 from nas.results.estimate import estimate, training_seconds
 from nas.results.feasibility import fastest, require_latency, require_table
+from nas.results.quantised import Int8Accuracy
 from nas.results.run import Run
 from nas.results.selection import MEASURED_A_ROUND, Selection, Winner
 from nas.results.summary import Outcome, write_results
@@ -39,6 +41,8 @@ from nas.search.strategy import create
 from nas.search.types import Budgets, Problem, Trial
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import Backbone
+from nas.search_spaces.exclusion import without
+from nas.search_spaces.space import SearchSpace
 from nas.supernet.checkpoint import read_progress
 from nas.supernet.data import DataSplits, load_data
 from nas.supernet.pretrained import pretrained, start_from
@@ -95,7 +99,8 @@ class SearchRun:
         if trial is None or last is None:
             raise FileError(f"run {self.folder.path} lacks the winner's trial or measurement: a file of it was removed")
         scores = summary["accuracy_validation"], summary["accuracy_test"]
-        return write_results(self, Winner(trial, self.folder.winner(), last.measurement, *scores))
+        int8 = Int8Accuracy.from_mapping(summary.get("int8"))
+        return write_results(self, Winner(trial, self.folder.winner(), last.measurement, *scores, int8))
 
     @cached_property
     def data(self) -> DataSplits:
@@ -176,6 +181,8 @@ class SearchRun:
             with self.phase("Latency profile") as step:
                 self._profile(step)
         self.load_predictor()
+        for text in remarks(self.predictor.table):
+            self.reporter.note(text)
         held = list(self.predictor.table.of_role(HELD_OUT))
         if held:
             found = self.predictor.assess([item.architecture for item in held], [item.measurement.median for item in held])
@@ -259,7 +266,12 @@ class SearchRun:
     @property
     def problem(self) -> Problem:
         """The search problem as the predictor sees it now."""
-        return Problem(self.space, self.describe, self.budgets, self.config.objectives)
+        return Problem(self.runnable_space, self.describe, self.budgets, self.config.objectives)
+
+    @property
+    def runnable_space(self) -> SearchSpace:
+        """The space without the operators that the target refuses. Raises SpaceError where nothing is left."""
+        return without(self.space, self.predictor.table.excluded)
 
     def describe(self, architecture: Architecture) -> Mapping[str, float]:
         """Predicted latency (s) and its upper bound; parameters and MACs where they have a budget or are an objective."""
