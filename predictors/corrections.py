@@ -22,7 +22,7 @@ from nas.predictors.surrogates.table import Prices
 from nas.predictors.timings import Array
 
 FOLDS = 10
-FLOOR = 1e-3
+NEARLY = 0.1
 OPERATORS, NORMS, EDGES, SIZE = "operators", "norms", "edges", "size"
 
 
@@ -105,10 +105,15 @@ def cross_validated(fit: Fit, summary: Summary, latency: Array) -> tuple[Array, 
 
 
 def simplest(residuals: dict[str, Array]) -> str:
-    """The first model whose mean absolute residual is within a standard error of the difference of the best one's."""
+    """The first model about as good as the best one.
+
+    About as good is a mean absolute residual within a standard error of the difference, and never more than NEARLY above the
+    best one's: few networks have wide standard errors, behind which a plain bias hides.
+    """
     best = min(residuals, key=lambda name: float(np.mean(np.abs(residuals[name]))))
+    least = np.abs(residuals[best])
     for name, rest in residuals.items():
-        excess = np.abs(rest) - np.abs(residuals[best])
-        if excess.mean() <= excess.std() / math.sqrt(len(excess)):
+        excess = np.abs(rest) - least
+        if excess.mean() <= min(excess.std() / math.sqrt(len(excess)), NEARLY * least.mean()):
             return name
     return best

@@ -96,9 +96,9 @@ def operator_label(node: Node) -> str:
 
 
 def registered(node: Node) -> str:
-    """The registered operator that a node runs, alone or on a branch, as `kind name`; "" for what no registry knows."""
+    """The registered operator that a node runs, alone or on a branch, as `kind:name`; "" for what no registry knows."""
     kind = Kind.TOKEN_MIXER if node.kind == BRANCH else node.kind
-    return f"{kind} {node.operator}" if kind in set(Kind) else ""
+    return f"{kind}:{node.operator}" if kind in set(Kind) else ""
 
 
 def _labels(node: Node) -> set[str]:
