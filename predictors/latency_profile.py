@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from nas.errors import FileError, MeasurementError, SpaceError
+from nas.predictors.coverage import covering_batches
 from nas.predictors.environment import differences, environment
 from nas.predictors.latency_table import HELD_OUT, NETWORK, TRAIN, LatencyTable
 from nas.predictors.measure import Effort, anchor_seconds
@@ -103,15 +104,20 @@ class _Session:
             self.saved = time.perf_counter()
 
     def time_nodes(self, seconds: float, progress: Progress) -> None:
-        """Take node times until the table has cost so many seconds."""
+        """Take node times until the table has cost so many seconds, then of the operators that are missing still."""
         for batch in node_batches(self.space, self.table, self.samples.add):
             self.save(SAVE_SECONDS)
             if self.table.spent >= seconds:
-                return
-            for node, taken in batch():
-                self.table.add_node(node, taken)
+                break
+            self._add(batch(), progress)
             self.table.census += 1
-            progress(0, self.train + self.held_out, f"{len(self.table.nodes)} node times")
+        for batch in covering_batches(self.space, self.table, self.samples.add):
+            self._add(batch(), progress)
+
+    def _add(self, times: Sequence[tuple[Node, float]], progress: Progress) -> None:
+        for node, taken in times:
+            self.table.add_node(node, taken)
+        progress(0, self.train + self.held_out, f"{len(self.table.nodes)} node times")
 
     def measure_networks(self, budget: float, least: float, progress: Progress) -> None:
         """Measure the missing networks, each for its share of what is left of the budget, and at least so many seconds."""
