@@ -18,6 +18,9 @@ Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
 BINS = 96
 DEPTH = 2
+KEPT = 20_000
+_GRAPHS: dict[str, NDArray[np.float64]] = {}
+"""Graph features by digest, which names a graph whatever the space: runs on one table need not compute them anew."""
 
 
 class Encoding:
@@ -37,7 +40,7 @@ class Encoding:
         self._tables = [_thermometer(len(g.choices)) if g.ordered else np.eye(len(g.choices)) for g in self.active]
         self.width = sum(table.shape[1] for table in self._tables) or 1
         self._codes: dict[str, Codes] = {}
-        self._graphs: dict[str, Array] = {}
+        self._decoded = lru_cache(maxsize=KEPT)(self._decode)
 
     def codes(self, members: Sequence[Any]) -> Codes:
         """The codes of members, (members, genes with a choice)."""
@@ -53,8 +56,11 @@ class Encoding:
 
     def decode(self, code: Codes) -> Any:
         """The member of a row of codes, or the one nearest to it."""
+        return self._decoded(tuple(code.tolist()))
+
+    def _decode(self, code: tuple[int, ...]) -> Any:
         chosen: dict[str, Value] = {name: choices[0] for name, choices in self.choices.items()}
-        chosen.update({gene.name: gene.choices[int(value)] for gene, value in zip(self.active, code, strict=True)})
+        chosen.update({gene.name: gene.choices[value] for gene, value in zip(self.active, code, strict=True)})
         return self.space.decode(chosen)
 
     def genes(self, codes: Codes) -> Array:
@@ -77,11 +83,13 @@ class Encoding:
         return np.array([self._graph(member) for member in members]).reshape(len(members), BINS)
 
     def _graph(self, member: Any) -> Array:
-        found = self._graphs.get(member.digest)
+        found = _GRAPHS.get(member.digest)
         if found is None:
             counts = weisfeiler_lehman(self.space.graph(member))
             found = counts / max(float(np.linalg.norm(counts)), 1e-12)
-            self._graphs[member.digest] = found
+            if len(_GRAPHS) >= KEPT:
+                del _GRAPHS[next(iter(_GRAPHS))]
+            _GRAPHS[member.digest] = found
         return found
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import lapack, solve_triangular
+from scipy.linalg import lapack
 
 Array = NDArray[np.float64]
 LENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -36,34 +36,38 @@ class GaussianProcess:
 
     The kernel of a block is exp(-d^2 / l): for one-hot features that is an exponential of the Hamming distance. Lengths,
     weights and noise are those of the highest marginal likelihood on a grid, judged on at most `JUDGED` of the rows (the last),
-    because a fit takes time with the cube of their number.
+    because a fit takes time with the cube of their number. Predictions are made in `precision`: single is enough to rank by.
     """
 
-    def __init__(self, blocks: Sequence[int]) -> None:
+    def __init__(self, blocks: Sequence[int], precision: type[np.floating[Any]] = np.float64) -> None:
         self.blocks = tuple(blocks)
+        self.precision = precision
         self._ends = list(itertools.accumulate(blocks))
 
     def fit(self, features: Array, values: Array, kernel: Kernel | None = None) -> Self:
         """Learn `values` (n,) of `features` (n, width), n >= 2, with a kernel that was chosen before, or choosing one."""
         self._mean, self._spread = float(values.mean()), float(values.std()) or 1.0
-        self._features, targets = features, (values - self._mean) / self._spread
+        targets = (values - self._mean) / self._spread
         raw = [_distances(part, part) for part in self._split(features)]
         self._scales = [float(np.median(d[d > 1e-9])) if (d > 1e-9).any() else 1.0 for d in raw]
         distances = [d / scale for d, scale in zip(raw, self._scales, strict=True)]
         part = slice(-JUDGED, None)
         self.kernel = kernel or _choose([d[part, part] for d in distances], targets[part])
         matrix = _covariance(distances, self.kernel) + self.kernel.noise * np.eye(len(targets))
-        self._factor = np.linalg.cholesky(matrix)
-        self._solved = solve_triangular(self._factor, targets, lower=True, check_finite=False)
-        self._variance = max(float(self._solved @ self._solved) / len(targets), 1e-9)
+        # The factor's inverse makes every prediction one product of matrices; the noise keeps it well conditioned.
+        inverse, _ = lapack.dtrtri(np.linalg.cholesky(matrix), lower=1)
+        solved = inverse @ targets
+        self._inverse, self._solved = inverse.astype(self.precision), solved.astype(self.precision)
+        self._features = features.astype(self.precision)
+        self._variance = max(float(solved @ solved) / len(targets), 1e-9)
         return self
 
     def predict(self, features: Array) -> tuple[Array, Array]:
         """Mean and deviation, both (m,), of the noise-free values of `features` (m, width)."""
         projected = self._project(features)
         mean = projected.T @ self._solved
-        variance = np.maximum(1.0 - np.einsum("ij,ij->j", projected, projected), 1e-9) * self._variance
-        return mean * self._spread + self._mean, np.sqrt(variance) * self._spread
+        variance = np.maximum(1.0 - np.einsum("ij,ij->j", projected, projected).astype(np.float64), 1e-9) * self._variance
+        return mean.astype(np.float64) * self._spread + self._mean, np.sqrt(variance) * self._spread
 
     def covariance(self, features: Array) -> Array:
         """The posterior covariance (m, m) of the noise-free values of `features` (m, width)."""
@@ -79,9 +83,10 @@ class GaussianProcess:
         return self.kernel.noise * self._variance * self._spread**2
 
     def _project(self, features: Array) -> Array:
+        features = features.astype(self.precision, copy=False)
         pairs = zip(self._split(self._features), self._split(features), self._scales, strict=True)
         between = _covariance([_distances(known, new) / scale for known, new, scale in pairs], self.kernel)
-        found: Array = solve_triangular(self._factor, between, lower=True, check_finite=False)
+        found: Array = self._inverse @ between
         return found
 
     def _split(self, features: Array) -> list[Array]:

@@ -54,7 +54,9 @@ class GraphBo(ModelStrategy):
     def _process(self, features: Array, costs: Array, kernel: Kernel | None = None) -> GaussianProcess:
         """A process over genes, or over genes and graphs where the features have both."""
         width = self.encoding.width
-        return GaussianProcess([width] if features.shape[1] == width else [width, BINS]).fit(features, costs, kernel)
+        if features.shape[1] == width:
+            return GaussianProcess([width], np.float32).fit(features, costs, kernel)
+        return GaussianProcess([width, BINS]).fit(features, costs, kernel)
 
     def _objectives(self, evidence: Sequence[Trial], rng: np.random.Generator) -> Array:
         """The costs to model (n, 1 or 2), outliers tamed."""
