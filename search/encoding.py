@@ -11,6 +11,8 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.predictors.surrogates import Layout
+from nas.predictors.surrogates.layout import CHOICES, LABELS
 from nas.search.space import Space
 from nas.search_spaces.registry import Value
 
@@ -77,6 +79,15 @@ class Encoding:
             found[:, i] = ((part[:, None] - table[None]) ** 2).sum(axis=2).argmin(axis=1)
             start += table.shape[1]
         return found
+
+    @property
+    def layout(self) -> Layout:
+        """What the columns of `features` are, for the surrogates of `nas.predictors`."""
+        return Layout(((CHOICES, self.width), (LABELS, BINS)))
+
+    def features(self, members: Sequence[Any]) -> Array:
+        """Gene features and then graph features (members, width + BINS)."""
+        return np.concatenate([self.genes(self.codes(members)), self.graphs(members)], axis=1)
 
     def graphs(self, members: Sequence[Any]) -> Array:
         """Weisfeiler-Lehman features (members, BINS), each of length one."""

@@ -18,7 +18,9 @@ Array = NDArray[np.float64]
 LENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 WEIGHTS = (0.2, 0.5, 0.8)
 NOISES = (1e-3, 1e-2, 5e-2, 2e-1, 1.0)
+NOISY = (0.5, 1.0, 2.0)
 JUDGED = 60
+JUDGED_NOISY = 100
 CLIP = 2.5
 NORMAL_MAD = 1.4826
 
@@ -36,12 +38,15 @@ class GaussianProcess:
 
     The kernel of a block is exp(-d^2 / l): for one-hot features that is an exponential of the Hamming distance. Lengths,
     weights and noise are those of the highest marginal likelihood on a grid, judged on at most `JUDGED` of the rows (the last),
-    because a fit takes time with the cube of their number. Predictions are made in `precision`: single is enough to rank by.
+    because a fit takes time with the cube of their number. Where values are known to be `noisy`, the grid holds wide noises
+    only, and more rows judge: the likelihood of a few noisy values likes to take their noise for structure. Predictions are
+    made in `precision`: single is enough to rank by.
     """
 
-    def __init__(self, blocks: Sequence[int], precision: type[np.floating[Any]] = np.float64) -> None:
+    def __init__(self, blocks: Sequence[int], precision: type[np.floating[Any]] = np.float64, noisy: bool = False) -> None:
         self.blocks = tuple(blocks)
         self.precision = precision
+        self.noises, self.judged = (NOISY, JUDGED_NOISY) if noisy else (NOISES, JUDGED)
         self._ends = list(itertools.accumulate(blocks))
 
     def fit(self, features: Array, values: Array, kernel: Kernel | None = None) -> Self:
@@ -51,8 +56,8 @@ class GaussianProcess:
         raw = [_distances(part, part) for part in self._split(features)]
         self._scales = [float(np.median(d[d > 1e-9])) if (d > 1e-9).any() else 1.0 for d in raw]
         distances = [d / scale for d, scale in zip(raw, self._scales, strict=True)]
-        part = slice(-JUDGED, None)
-        self.kernel = kernel or _choose([d[part, part] for d in distances], targets[part])
+        part = slice(-self.judged, None)
+        self.kernel = kernel or _choose([d[part, part] for d in distances], targets[part], self.noises)
         matrix = _covariance(distances, self.kernel) + self.kernel.noise * np.eye(len(targets))
         # The factor's inverse makes every prediction one product of matrices; the noise keeps it well conditioned.
         inverse, _ = lapack.dtrtri(np.linalg.cholesky(matrix), lower=1)
@@ -104,18 +109,18 @@ def _covariance(distances: Sequence[Array], kernel: Kernel) -> Array:
     return np.asarray(sum(weight * np.exp(-d / length) for weight, length, d in parts if weight > 0.0))
 
 
-def _choose(distances: Sequence[Array], targets: Array) -> Kernel:
+def _choose(distances: Sequence[Array], targets: Array, noises: Sequence[float]) -> Kernel:
     """The kernel of the highest marginal likelihood: each block's length alone, then the weights of blocks, then the noise."""
     alone = []
     for number in range(len(distances)):
         weights = tuple(float(other == number) for other in range(len(distances)))
-        tried = [Kernel(weights, (length,) * len(distances), NOISES[1]) for length in LENGTHS]
+        tried = [Kernel(weights, (length,) * len(distances), noises[1]) for length in LENGTHS]
         alone.append(max(tried, key=lambda kernel: _likelihood(distances, targets, kernel)))
     lengths = tuple(kernel.lengths[number] for number, kernel in enumerate(alone))
     mixed = [tuple(kernel.weights) for kernel in alone]
     if len(distances) == 2:
         mixed.extend((weight, 1.0 - weight) for weight in WEIGHTS)
-    tried = [Kernel(weights, lengths, noise) for weights in mixed for noise in NOISES]
+    tried = [Kernel(weights, lengths, noise) for weights in mixed for noise in noises]
     return max(tried, key=lambda kernel: _likelihood(distances, targets, kernel))
 
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.predictors.surrogates.base import LEAST_ROWS
 from nas.search.encoding import Codes, Encoding
 from nas.search.feasibility import BudgetModel
 from nas.search.strategy import HistoryStrategy, Recommendation
@@ -60,7 +61,7 @@ class ModelStrategy(HistoryStrategy):
 
     @abstractmethod
     def fit(self, evidence: Sequence[Trial], rng: np.random.Generator) -> None:
-        """Learn from trials, at least two, in order of number."""
+        """Learn from trials, at least `LEAST_ROWS`, in order of number."""
 
     @abstractmethod
     def value(self, codes: Codes) -> Array:
@@ -102,7 +103,7 @@ class ModelStrategy(HistoryStrategy):
 
     def _ranked(self) -> list[Recommendation]:
         """The evaluated architectures, best first by the model; nothing without a model."""
-        if len(self.complete) < max(2, self.startup):
+        if len(self.complete) < max(LEAST_ROWS, self.startup):
             return []
         evidence = self.evidence(self.complete)
         self.fit(evidence, np.random.default_rng([self.seed, len(self.complete)]))
@@ -135,7 +136,7 @@ class ModelStrategy(HistoryStrategy):
         return self._plan[1]
 
     def _make_plan(self, known: Sequence[Trial], start: int, size: int, told: set[str]) -> list[Any]:
-        if len(known) < 2:
+        if len(known) < LEAST_ROWS:
             return []
         rng = np.random.default_rng([self.seed, start])
         evidence = self.evidence(known)

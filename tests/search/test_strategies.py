@@ -16,7 +16,8 @@ NAMES = strategy.names()
 @pytest.fixture(params=NAMES)
 def name(request, monkeypatch):
     """Every registered strategy, with its random start and its populations cut to what 30 trials can show."""
-    from nas.search import model_strategy, networks, surrogate_study
+    from nas.predictors.surrogates import boshnas
+    from nas.search import model_strategy, surrogate_study
     from nas.search.strategies import evolution, nsga2
 
     monkeypatch.setattr(surrogate_study.OptunaStrategy.__init__, "__defaults__", (0, 8))
@@ -24,7 +25,7 @@ def name(request, monkeypatch):
     monkeypatch.setattr(nsga2.Nsga2.__init__, "__defaults__", (0, 8))
     for size, few in {"RANDOM": 20, "CHILDREN": 20, "ROUNDS": 2, "SHORTLIST": 2}.items():
         monkeypatch.setattr(model_strategy, size, few)
-    monkeypatch.setattr(networks, "STEPS", 20)
+    monkeypatch.setattr(boshnas, "ITERATIONS", 3)
     return request.param
 
 
