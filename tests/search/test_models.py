@@ -112,9 +112,9 @@ def test_a_process_that_knows_of_noise_does_not_believe_few_values():
     x, y = data(12)
     x, y = np.concatenate([x, x[:1]]), np.append(y, y[0] - 20.0)
     trusting, wary = (GaussianProcess([8], noisy=told).fit(x, y) for told in (False, True))
-    assert wary.kernel.noise >= 0.5
+    assert wary.kernel.noise >= 0.2
     clean = GaussianProcess([8]).fit(x[:-1], y[:-1]).kernel.noise
-    assert clean < 0.5 <= GaussianProcess([8], noisy=True).fit(x[:-1], y[:-1]).kernel.noise
+    assert clean < 0.2 <= GaussianProcess([8], noisy=True).fit(x[:-1], y[:-1]).kernel.noise
     assert wary.predict(x)[0].std() < trusting.predict(x)[0].std()
 
 
