@@ -1,6 +1,6 @@
 """Is the multi-objective machinery right? NSGA-II of this project against pymoo's on ZDT1-3, DTLZ2 and constrained MW problems.
 
-    python benchmarks/moo.py [--seeds 3] [--problems zdt1 mw3 ...]
+    python benchmarks/moo.py [--seeds 15] [--problems zdt1 mw3 ...]
 
 The strategy is `nsga2` as a search runs it; the problems are spaces of real vectors whose `crossover` and `mutate` are pymoo's
 (simulated binary, polynomial). Constraints are known after an evaluation only, so constrained domination does the work. The
@@ -64,24 +64,30 @@ class Cube:
         return Point(tuple(rng.random() for _ in range(self.width)))
 
     def crossover(self, first: Point, second: Point, rng: random.Random) -> Point:
-        """Simulated binary crossover within bounds, one of the two children; Deb and Agrawal 1995."""
+        """Simulated binary crossover within bounds, one of the two children; Deb and Agrawal 1995.
+
+        The other child is that of the same draws with the parents in the other order.
+        """
         child = []
-        for a, b in zip(first.x, second.x, strict=True):
-            low, high = min(a, b), max(a, b)
+        for mine, theirs in zip(first.x, second.x, strict=True):
+            low, high = min(mine, theirs), max(mine, theirs)
             if rng.random() < 0.5 and high - low > 1e-14:
-                drawn, left = rng.random(), rng.random() < 0.5
+                drawn, left = rng.random(), (rng.random() < 0.5) == (mine < theirs)
                 edge = low if left else 1.0 - high
                 alpha = 2.0 - (1.0 + 2.0 * edge / (high - low)) ** -(CROSSOVER_INDEX + 1.0)
                 ratio = drawn * alpha if drawn <= 1.0 / alpha else 1.0 / (2.0 - drawn * alpha)
                 reach = ratio ** (1.0 / (CROSSOVER_INDEX + 1.0)) * (high - low)
                 child.append(min(1.0, max(0.0, 0.5 * (low + high + (-reach if left else reach)))))
             else:
-                child.append(a)
+                child.append(mine)
         return Point(tuple(child))
 
     def mutate(self, point: Point, rng: random.Random) -> Point:
-        """Polynomial mutation within bounds, of one number in the mean; Deb 2001."""
-        return Point(tuple(_mutated(x, rng) if rng.random() < 1.0 / self.width else x for x in point.x))
+        """Polynomial mutation within bounds of at least one number, each with the probability 1 / width; Deb 2001."""
+        while True:
+            changed = Point(tuple(_mutated(x, rng) if rng.random() < 1.0 / self.width else x for x in point.x))
+            if changed != point:
+                return changed
 
     def size(self) -> int:
         """More than can be counted."""
@@ -134,8 +140,18 @@ def _linked(x: Vector) -> float:
     return 1.0 + sum(2.0 * (x[i] + (x[i - 1] - 0.5) ** 2 - 1.0) ** 2 for i in range(1, len(x)))
 
 
+def mw1(x: Vector) -> Values:
+    """MW1; Ma and Wang 2019, "Evolutionary Constrained Multiobjective Optimization: Test Suite Construction"."""
+    width = len(x)
+    aims = (x[i] ** (width - 2) - 0.5 - i / (2.0 * width) for i in range(1, width))
+    g = 1.0 + sum(1.0 - math.exp(-10.0 * aim * aim) for aim in aims)
+    f1, f2 = x[0], g * (1.0 - 0.85 * x[0] / g)
+    wave = math.sin(2.0 * math.pi * math.sqrt(2.0) * (f2 - f1))
+    return f1, f2, max(0.0, f1 + f2 - 1.0 - 0.5 * wave**8)
+
+
 def mw3(x: Vector) -> Values:
-    """MW3; Ma and Wang 2019, "Evolutionary Constrained Multiobjective Optimization: Test Suite Construction"."""
+    """MW3: a front on the border of a wavy band of feasible points."""
     g = _linked(x)
     f1, f2 = x[0], g * (1.0 - x[0] / g)
     wave = math.sin(0.75 * math.pi * math.sqrt(2.0) * (f2 - f1))
@@ -156,7 +172,7 @@ def mw7(x: Vector) -> Values:
 
 PROBLEMS: dict[str, tuple[Callable[[Vector], Values], int]] = {
     "zdt1": (zdt(1), 30), "zdt2": (zdt(2), 30), "zdt3": (zdt(3), 30), "dtlz2": (dtlz2, 11),
-    "mw3": (mw3, 15), "mw7": (mw7, 15),
+    "mw1": (mw1, 15), "mw3": (mw3, 15), "mw7": (mw7, 15),
 }  # fmt: skip
 
 
@@ -186,23 +202,38 @@ def check(name: str, stored: Mapping[str, Any]) -> None:
         np.testing.assert_allclose(mine, [*costs, broken], rtol=1e-9, atol=1e-12, err_msg=name)
 
 
+def ratio(middle: Callable[[list[float]], Any], ours: list[float], theirs: list[float]) -> float:
+    """Our mean or median over pymoo's."""
+    return float(middle(ours) / middle(theirs))
+
+
+def line(name: str, ours: list[float], theirs: list[float]) -> str:
+    """A row of the table: means with the lowest, ratios of means and medians, and runs in which nothing was feasible."""
+    sides = " | ".join(f"{np.mean(side):.4f} | {min(side):.4f}" for side in (ours, theirs))
+    ratios = " | ".join(f"{ratio(middle, ours, theirs):.4f}" for middle in (np.mean, np.median))
+    return f"| {name} | {sides} | {ratios} | {ours.count(0.0)}, {theirs.count(0.0)} |"
+
+
 def main() -> None:
     """Run, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=15)
     parser.add_argument("--problems", nargs="+", default=list(PROBLEMS), choices=list(PROBLEMS))
     options = parser.parse_args()
     stored = json.loads((FOLDER / "moo_pymoo.json").read_text(encoding="utf-8"))
     about = stored["about"]
     rows = {}
-    print(f"{'problem':<8}{'ours':>10}{'pymoo':>10}{'ratio':>9}")
+    print("| problem | ours | lowest | pymoo | lowest | ratio of means | of medians | nothing feasible |")
+    print("|" + "---|" * 8)
     for name in options.problems:
         check(name, stored["problems"][name])
         settings = about["evaluations"], about["population"], tuple(about["reference"])
         ours = [front_volume(name, seed, *settings) for seed in range(options.seeds)]
         theirs = stored["problems"][name]["hypervolumes"]
-        rows[name] = {"ours": ours, "pymoo": theirs, "ratio": float(np.mean(ours) / np.mean(theirs))}
-        print(f"{name:<8}{np.mean(ours):>10.4f}{np.mean(theirs):>10.4f}{rows[name]['ratio']:>9.4f}", flush=True)
+        rows[name] = {"ours": ours, "pymoo": theirs, "mean_ratio": ratio(np.mean, ours, theirs)}
+        rows[name]["median_ratio"] = ratio(np.median, ours, theirs)
+        rows[name]["nothing_feasible"] = {"ours": ours.count(0.0), "pymoo": theirs.count(0.0)}
+        print(line(name, ours, theirs), flush=True)
     text = json.dumps({"about": about, "problems": rows}, indent=1, sort_keys=True)
     (FOLDER / "moo.json").write_text(text + "\n", encoding="utf-8")
 

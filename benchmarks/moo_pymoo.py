@@ -18,10 +18,10 @@ from pymoo.indicators.hv import HV
 from pymoo.optimize import minimize
 from pymoo.problems import get_problem
 
-POPULATION, EVALUATIONS, SEEDS = 100, 10_000, 3
+POPULATION, EVALUATIONS, SEEDS = 100, 10_000, 15
 REFERENCE = (1.1, 1.1)
 PROBLEMS = {
-    "zdt1": {}, "zdt2": {}, "zdt3": {}, "dtlz2": {"n_var": 11, "n_obj": 2}, "mw3": {"n_var": 15},
+    "zdt1": {}, "zdt2": {}, "zdt3": {}, "dtlz2": {"n_var": 11, "n_obj": 2}, "mw1": {"n_var": 15}, "mw3": {"n_var": 15},
     "mw7": {"n_var": 15},
 }  # fmt: skip
 RESULTS = Path(__file__).parent / "results" / "moo_pymoo.json"

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 Costs = Sequence[float]
 
 
@@ -33,34 +36,28 @@ def non_dominated_sort(costs: Sequence[Costs], violations: Sequence[float] | Non
 
     `violations` are 0 for feasible points; without them every point is feasible. O(n^2 m) for n points of m costs.
     """
-    broken = violations if violations is not None else [0.0] * len(costs)
-    beaten_by = [0] * len(costs)
-    beats: list[list[int]] = [[] for _ in costs]
-    for i in range(len(costs)):
-        for j in range(i + 1, len(costs)):
-            if constrained_dominates(costs[i], broken[i], costs[j], broken[j]):
-                beats[i].append(j)
-                beaten_by[j] += 1
-            elif constrained_dominates(costs[j], broken[j], costs[i], broken[i]):
-                beats[j].append(i)
-                beaten_by[i] += 1
+    beats = _dominance(costs, violations if violations is not None else [0.0] * len(costs))
+    beaten_by = beats.sum(axis=0)
     fronts: list[list[int]] = []
-    front = [i for i, count in enumerate(beaten_by) if count == 0]
-    while front:
-        fronts.append(front)
-        front = sorted(_released(front, beats, beaten_by))
-    return fronts
+    while True:
+        front = np.flatnonzero(beaten_by == 0)
+        if len(front) == 0:
+            return fronts
+        fronts.append(front.tolist())
+        beaten_by -= beats[front].sum(axis=0)
+        beaten_by[front] = -1
 
 
-def _released(front: list[int], beats: list[list[int]], beaten_by: list[int]) -> list[int]:
-    """Points that nothing beats once `front` is taken away."""
-    found = []
-    for i in front:
-        for j in beats[i]:
-            beaten_by[j] -= 1
-            if beaten_by[j] == 0:
-                found.append(j)
-    return found
+def _dominance(costs: Sequence[Costs], violations: Sequence[float]) -> NDArray[np.bool_]:
+    """Which point (row) beats which (column) by constrained domination, (n, n)."""
+    broken = np.asarray(violations, dtype=float)
+    nowhere_worse = np.ones((len(costs), len(costs)), dtype=bool)
+    somewhere_better = np.zeros_like(nowhere_worse)
+    for column in np.asarray(costs, dtype=float).T:
+        nowhere_worse &= column[:, None] <= column
+        somewhere_better |= column[:, None] < column
+    equal = broken[:, None] == broken
+    return np.asarray((broken[:, None] < broken) | (equal & nowhere_worse & somewhere_better))
 
 
 def crowding_distance(costs: Sequence[Costs]) -> list[float]:

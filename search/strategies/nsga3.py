@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.search.pareto import non_dominated_sort
-from nas.search.strategies.nsga2 import Nsga2
+from nas.search.strategies.nsga2 import Nsga2, Parent
 from nas.search.strategy import register
 from nas.search.types import Trial
 
@@ -23,9 +23,11 @@ SMALL = 1e-12
 
 @register("nsga3", "NSGA-III: many objectives, spread along reference directions")
 class Nsga3(Nsga2):
-    """Ties between candidates of a direction are broken by a generator seeded by the trials that compete."""
+    """Tournaments are decided by dominance alone; ties between candidates of a direction by a generator that is seeded by the
+    trials that compete.
+    """
 
-    def _select(self, candidates: list[Trial]) -> list[Trial]:
+    def _select(self, candidates: list[Trial]) -> list[Parent]:
         if not candidates:
             return []
         costs = np.array([self.problem.costs(trial) for trial in candidates])
@@ -39,7 +41,7 @@ class Nsga3(Nsga2):
             chosen.extend(front)
             if len(chosen) >= self.population:
                 break
-        return [candidates[i] for i in chosen]
+        return [Parent(candidates[i], tuple(costs[i].tolist()), violations[i]) for i in chosen]
 
 
 def reference_directions(objectives: int, count: int) -> Array:

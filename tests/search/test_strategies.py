@@ -200,4 +200,4 @@ def test_nsga2_thins_a_front_where_it_is_crowded(problem):
         for n, (a, t) in enumerate(line)
     ]
     found = Nsga2(problem, 0, population=4)
-    assert {trial.number for trial in found._select(trials)} == {0, 1, 3, 4}
+    assert {parent.trial.number for parent in found._select(trials)} == {0, 1, 3, 4}
