@@ -2,7 +2,7 @@
 
 In file order a table holds identifiers, the architecture, perhaps sizes (MACs, parameters), and targets: devices in
 milliseconds, `latency_...` and `throughput_...` columns, accuracies in percent. Columns of standard deviations and times of
-training are no targets.
+training are no targets. A table may also name published networks (see `models.reading`).
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from nas.errors import FileError, UsageError
-from nas.predictors.surrogates.layout import Integers, Layout, join
+from nas.predictors.surrogates.layout import join
+from nas.predictors.tables.models.reading import names_models, read_models
 from nas.predictors.tables.structures import structure_of
+from nas.predictors.tables.table import Kind, Table, Target, same_rows
 from nas.predictors.timings import Array
 
 SUFFIXES = (".csv", ".csv.gz")
@@ -28,8 +29,6 @@ SIZES = ("flops", "macs", "params")
 ACCURACY = re.compile(r"acc(uracy)?\d*|top\d+|test|valid|val|train")
 IGNORED = {"std", "time", "train"}
 
-Kind = Literal["time", "rate", "accuracy"]
-
 
 @dataclass(frozen=True, slots=True)
 class Roles:
@@ -38,31 +37,6 @@ class Roles:
     architecture: tuple[str, ...]
     sizes: tuple[str, ...]
     targets: tuple[tuple[str, Kind], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A column to predict: what kind of number it is, the rows that have it (m,), and its values there (m,)."""
-
-    name: str
-    kind: Kind
-    rows: Integers
-    values: Array
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """The architectures of a table as features (n, d) with their layout, its targets, and lines about what was left out."""
-
-    name: str
-    features: Array
-    layout: Layout
-    targets: tuple[Target, ...]
-    notes: tuple[str, ...]
-
-    def target(self, name: str) -> Target:
-        """The target of that name."""
-        return next(one for one in self.targets if one.name == name)
 
 
 def roles(names: Sequence[str], whole: Sequence[str]) -> Roles:
@@ -113,10 +87,16 @@ def numbers(frame: pd.DataFrame, names: Sequence[str]) -> dict[str, Array]:
     return {name: pd.to_numeric(frame[name], errors="coerce").to_numpy(np.float64) for name in names}
 
 
-def read_table(path: Path) -> Table:
-    """A table of architectures of one space. Raises FileError, and UsageError where nothing can read its architectures."""
+def read_table(path: Path, amounts_file: Path | None = None) -> Table:
+    """A table of architectures of one space, or of networks by name, whose amounts are in `amounts_file` or known otherwise.
+
+    Raises FileError, and UsageError where nothing can read its architectures.
+    """
     frame, name = read_frame(path), table_name(path)
-    found = roles([str(column) for column in frame.columns], whole_numbers(frame))
+    columns = [str(column) for column in frame.columns]
+    if names_models(columns):
+        return read_models(name, frame, amounts_file)
+    found = roles(columns, whole_numbers(frame))
     if not found.architecture:
         raise UsageError(f"table {path} has no architecture columns such as e01, l00, block0_k or ks00 after its identifiers")
     return make_table(name, numbers(frame, found.architecture), numbers(frame, found.sizes), found, frame)
@@ -138,4 +118,5 @@ def make_table(
             notes.append(f"{name}: {missing} rows without {target} are left out for it")
         rows = np.flatnonzero(known & encoded.valid)
         targets.append(Target(target, kind, rows, values[rows]))
-    return Table(name, features, layout, tuple(targets), tuple(notes))
+    twins = encoded.twins if encoded.twins is not None else same_rows(features)
+    return Table(name, features, layout, tuple(targets), tuple(notes), twins)
