@@ -16,7 +16,7 @@ from nas.predictors.assessment import assess
 from nas.predictors.surrogates import ScaleName, surrogate
 from nas.predictors.surrogates.layout import PROXIES, Integers, Layout
 from nas.predictors.surrogates.transfer import spread
-from nas.predictors.tables.splits import TRAIN_PART, parts, training_rows
+from nas.predictors.tables.splits import TRAIN_PART, family_numbers, parts, training_rows
 from nas.predictors.tables.table import Kind, Table, Target
 from nas.predictors.timings import Array
 
@@ -75,7 +75,8 @@ class Runner:
             features, layout = self._with_sources(table, target, job.seed)
             pool, _ = parts(table, target, job.seed, TRAIN_PART)
             train = pool[spread(layout.pick(features[target.rows[pool]], PROXIES), job.train_size)]
-        return {**_fields(job), **_figures(job, features[target.rows], layout, target, train, test)}
+        kin = family_numbers(table, target) if table.split == "families" else None
+        return {**_fields(job), **_figures(job, features[target.rows], layout, target, train, test, kin)}
 
     def _with_sources(self, table: Table, target: Target, seed: int) -> tuple[Array, Layout]:
         """The features of a table with what the other devices' surrogates predict, as proxies."""
@@ -110,10 +111,12 @@ def _fields(job: Job) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _figures(job: Job, features: Array, layout: Layout, target: Target, train: Integers, test: Integers) -> dict[str, Any]:
+def _figures(
+    job: Job, features: Array, layout: Layout, target: Target, train: Integers, test: Integers, kin: Integers | None
+) -> dict[str, Any]:
     """The figures on the test rows of a fit to the training rows, in the target's own units."""
     model = surrogate(job.method, layout=layout, scale=scale_of(target.kind), seed=job.seed)
-    model.fit(features[train], as_fitted(target.values[train], target.kind))
+    model.fit(features[train], as_fitted(target.values[train], target.kind), None if kin is None else kin[train])
     ends = model.interval(features[test])
     mean, low, high = (as_fitted(values, target.kind) for values in ends)
     found = assess(mean, target.values[test], np.minimum(low, high), np.maximum(low, high)).to_mapping()

@@ -35,9 +35,9 @@ def names_models(columns: Sequence[str]) -> bool:
 def read_models(name: str, frame: pd.DataFrame, amounts_file: Path | None = None) -> Table:
     """The table of published networks whose amounts are known. Raises UsageError where those of none are."""
     columns = [str(column) for column in frame.columns]
-    sizes, batches = _numbers(frame, _column(columns, IMAGE)), _numbers(frame, _column(columns, BATCH))
+    batches = _numbers(frame, _column(columns, BATCH))
     batches = np.where(batches >= 1, batches, 1.0)
-    keys: list[Key] = [(str(model), int(size)) for model, size in zip(frame[MODEL], np.nan_to_num(sizes), strict=True)]
+    keys = keys_of(frame)
     found = find_amounts(keys, amounts_file)
     known = np.array([key in found for key in keys])
     if not known.any():
@@ -46,11 +46,18 @@ def read_models(name: str, frame: pd.DataFrame, amounts_file: Path | None = None
             "install timm, or give the amounts of their operations"
         )
     example = next(iter(found.values()))
+    sizes = np.array([size for _, size in keys], np.float64)
     features, layout = join(groups(np.stack([found.get(key, example) for key in keys]), sizes, batches))
     notes = _strangers(name, {key for key in keys if key not in found})
     targets = _targets(name, frame, batches, known, notes)
     families = tuple(family(model) for model, _ in keys)
     return Table(name, features, layout, targets, tuple(notes), same_rows(features), families, "share")
+
+
+def keys_of(frame: pd.DataFrame) -> list[Key]:
+    """The name of each row's network, and its image size; 0 where that is no number."""
+    sizes = np.nan_to_num(_numbers(frame, _column([str(column) for column in frame.columns], IMAGE)))
+    return [(str(model), int(size)) for model, size in zip(frame[MODEL], sizes, strict=True)]
 
 
 def _targets(name: str, frame: pd.DataFrame, batches: Array, known: Flags, notes: list[str]) -> tuple[Target, ...]:
