@@ -15,7 +15,7 @@ from nas.errors import UsageError
 from nas.plugins import discover, lookup
 from nas.predictors.assessment import Assessment, assess
 from nas.predictors.regression import one_thread
-from nas.predictors.surrogates.layout import Layout
+from nas.predictors.surrogates.layout import Integers, Layout
 from nas.predictors.surrogates.scale import Scale, ScaleName
 from nas.predictors.timings import Array
 
@@ -37,10 +37,15 @@ class Surrogate(ABC):
         self.seed = seed
         self._scale: Scale | None = None
         self._range = (-np.inf, np.inf)
+        self._kin: Integers | None = None
 
-    def fit(self, features: Array, values: Array) -> Self:
-        """Fit to features (n, d) and values (n,). Raises UsageError for fewer than five rows, other shapes, and what is not
-        a finite number."""
+    def fit(self, features: Array, values: Array, kin: Integers | None = None) -> Self:
+        """Fit to features (n, d) and values (n,).
+
+        `kin` (n,) are numbers, the same for rows that are akin. Where it is given, what is chosen by cross-validation is chosen
+        for rows that are akin to none of these: a whole kinship is left out at once. Raises UsageError for fewer than five
+        rows, other shapes, and what is not a finite number.
+        """
         features, values = np.asarray(features, np.float64), np.asarray(values, np.float64)
         if values.ndim != 1 or features.ndim != 2 or len(features) != len(values) or len(values) < LEAST_ROWS:
             raise UsageError(
@@ -49,7 +54,9 @@ class Surrogate(ABC):
             )
         if not (np.isfinite(features).all() and np.isfinite(values).all()):
             raise UsageError("features and values must be finite numbers; leave rows with missing ones out")
-        self.layout = self.layout or Layout.whole(features.shape[1])
+        if kin is not None and np.shape(kin) != values.shape:
+            raise UsageError(f"kin must be one number for each of the {len(values)} rows, got shape {np.shape(kin)}")
+        self.layout, self._kin = self.layout or Layout.whole(features.shape[1]), kin
         self._scale = Scale.fit(self.scale_name, values)
         latent = self._scale.forward(values)
         reach = BEYOND * float(np.ptp(latent))
@@ -161,6 +168,17 @@ def surrogate(name: str = "auto", *, layout: Layout | None = None, scale: ScaleN
     return lookup("surrogate", name, _SURROGATES).make(layout, scale, seed)
 
 
-def split_folds(n: int, number: int, seed: int) -> list[Array]:
-    """The row numbers 0 ... n - 1 in `number` random parts of equal size."""
-    return np.array_split(np.random.default_rng([seed, n]).permutation(n), min(number, n))
+def split_folds(n: int, number: int, seed: int, kin: Integers | None = None) -> list[Array]:
+    """The row numbers 0 ... n - 1 in `number` random parts of equal size; with `kin` (n,), rows of the same number stay
+    together, and the parts are as equal as that allows."""
+    order = np.random.default_rng([seed, n]).permutation(n)
+    if kin is None or len(np.unique(kin)) < 2:
+        return np.array_split(order, min(number, n))
+    names, first, counts = np.unique(kin[order], return_index=True, return_counts=True)
+    filled = np.zeros(min(number, len(names)))
+    part_of = {}
+    for place in sorted(range(len(names)), key=lambda place: (-counts[place], first[place])):
+        part_of[names[place]] = int(filled.argmin())
+        filled[filled.argmin()] += counts[place]
+    parts = np.array([part_of[name] for name in kin])
+    return [np.flatnonzero(parts == part) for part in range(len(filled))]

@@ -36,7 +36,8 @@ class EnsembleSurrogate(Surrogate):
     def _fit(self, layout: Layout, features: Array, latent: Array) -> None:
         scale, _ = self._ready()
         values = scale.backward(latent)
-        folds = split_folds(len(latent), FOLDS if len(latent) < MANY else FEWER_FOLDS, self.seed)
+        number = FOLDS if len(latent) < MANY or self._kin is not None else FEWER_FOLDS
+        folds = split_folds(len(latent), number, self.seed, self._kin)
         names = [name for name in self.members[self.scale_name] if STAGES in layout.names or not name.startswith("fine_")]
         found = {name: surrogate(name, layout=layout, scale=self.scale_name, seed=self.seed) for name in names}
         left_out = {name: one.fit(features, values).out_of_fold(features, values, folds) for name, one in found.items()}

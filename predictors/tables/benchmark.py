@@ -1,7 +1,6 @@
-"""Surrogates on tables: the protocol, and the rows that come out of it.
+"""Surrogates on tables: the jobs of the protocol (see `splits`), and the rows that come out of them.
 
-`perm = numpy.random.default_rng(seed).permutation(n)` over the rows that have the target; the first N train, `perm[900:]` is
-the test part, whatever N, so that all training sizes are judged by the same networks. Nothing of it is looked at before.
+Nothing of a test part is looked at before.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from nas.predictors.assessment import assess
 from nas.predictors.surrogates import ScaleName, surrogate
 from nas.predictors.surrogates.layout import PROXIES, Integers, Layout
 from nas.predictors.surrogates.transfer import spread
-from nas.predictors.tables.reading import Kind, Table, Target
+from nas.predictors.tables.splits import TRAIN_PART, family_numbers, parts, training_rows
+from nas.predictors.tables.table import Kind, Table, Target
 from nas.predictors.timings import Array
 
-TRAIN_PART = 900
 TRANSFER = "transfer"
 SOURCE_METHOD = "table_gp"
 
@@ -37,7 +36,8 @@ class Job:
 
 
 def jobs(tables: Sequence[Table], sizes: Sequence[int], seeds: int, methods: Sequence[str], transfer: int = 0) -> Iterator[Job]:
-    """All jobs, small ones first; with `transfer`, each device again from so many rows and the other devices' tables.
+    """All jobs, small ones first, those of published networks once, whatever the sizes; with `transfer`, each device again from
+    so many rows and the other devices' tables.
 
     Raises UsageError for a training size beyond the part that is kept for training.
     """
@@ -45,16 +45,16 @@ def jobs(tables: Sequence[Table], sizes: Sequence[int], seeds: int, methods: Seq
         raise UsageError(
             f"training sizes lie between 5 and {TRAIN_PART}, got {wrong[0]}; rows beyond {TRAIN_PART} are the test part"
         )
-    for size in sizes:
+    for place, size in enumerate(sizes):
         for seed in range(seeds):
             for table in tables:
-                for target in table.targets:
-                    if len(target.rows) > TRAIN_PART + 1:
-                        yield from (Job(table.name, target.name, size, seed, method) for method in methods)
+                for target in table.targets if table.split == "rows" or place == 0 else ():
+                    if number := training_rows(table, target, seed, size):
+                        yield from (Job(table.name, target.name, number, seed, method) for method in methods)
     for seed in range(seeds if transfer else 0):
         for table in tables:
             devices = [target for target in table.targets if target.kind != "accuracy"]
-            if len(devices) > 1:
+            if len(devices) > 1 and table.split == "rows":
                 yield from (Job(table.name, target.name, transfer, seed, TRANSFER) for target in devices)
 
 
@@ -70,13 +70,13 @@ class Runner:
         table = self.tables[job.table]
         target = table.target(job.target)
         features, layout = table.features, table.layout
-        order = np.random.default_rng(job.seed).permutation(len(target.rows))
-        train = order[: job.train_size]
+        train, test = parts(table, target, job.seed, job.train_size)
         if job.method == TRANSFER:
             features, layout = self._with_sources(table, target, job.seed)
-            pool = order[:TRAIN_PART]
+            pool, _ = parts(table, target, job.seed, TRAIN_PART)
             train = pool[spread(layout.pick(features[target.rows[pool]], PROXIES), job.train_size)]
-        return {**_fields(job), **_figures(job, features[target.rows], layout, target, train, order[TRAIN_PART:])}
+        kin = family_numbers(table, target) if table.split == "families" else None
+        return {**_fields(job), **_figures(job, features[target.rows], layout, target, train, test, kin)}
 
     def _with_sources(self, table: Table, target: Target, seed: int) -> tuple[Array, Layout]:
         """The features of a table with what the other devices' surrogates predict, as proxies."""
@@ -88,7 +88,7 @@ class Runner:
         """Logarithms (rows of the table,) of a device's times as its surrogate predicts them from the training part."""
         key = (table.name, target.name, seed)
         if key not in self._sources:
-            train = np.random.default_rng(seed).permutation(len(target.rows))[:TRAIN_PART]
+            train, _ = parts(table, target, seed, TRAIN_PART)
             model = surrogate(SOURCE_METHOD, layout=table.layout, scale="log", seed=seed)
             model.fit(table.features[target.rows[train]], as_fitted(target.values[train], target.kind))
             self._sources[key] = model.latent(table.features)[0]
@@ -111,10 +111,12 @@ def _fields(job: Job) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _figures(job: Job, features: Array, layout: Layout, target: Target, train: Integers, test: Integers) -> dict[str, Any]:
+def _figures(
+    job: Job, features: Array, layout: Layout, target: Target, train: Integers, test: Integers, kin: Integers | None
+) -> dict[str, Any]:
     """The figures on the test rows of a fit to the training rows, in the target's own units."""
     model = surrogate(job.method, layout=layout, scale=scale_of(target.kind), seed=job.seed)
-    model.fit(features[train], as_fitted(target.values[train], target.kind))
+    model.fit(features[train], as_fitted(target.values[train], target.kind), None if kin is None else kin[train])
     ends = model.interval(features[test])
     mean, low, high = (as_fitted(values, target.kind) for values in ends)
     found = assess(mean, target.values[test], np.minimum(low, high), np.maximum(low, high)).to_mapping()

@@ -8,7 +8,7 @@ from functools import cache
 
 from nas.errors import UsageError
 from nas.plugins import discover
-from nas.predictors.surrogates.layout import Flags
+from nas.predictors.surrogates.layout import Flags, Integers
 from nas.predictors.timings import Array
 
 Groups = dict[str, list[Array]]
@@ -17,11 +17,15 @@ Groups = dict[str, list[Array]]
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Features of rows by group, whether each row is a network at all (n,), and a line about those that are not."""
+    """Features of rows by group, whether each row is a network at all (n,), and a line about those that are not.
+
+    `twins` (n,) are numbers, the same for rows that are the same network written in other ways; None where there are none.
+    """
 
     groups: Groups
     valid: Flags
     note: str = ""
+    twins: Integers | None = None
 
 
 Matches = Callable[[Sequence[str]], bool]

@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
-from nas.predictors.surrogates.layout import AMOUNTS, CHOICES, COUNTS, LABELS, SUMMARY
+from nas.predictors.surrogates.layout import AMOUNTS, CHOICES, COUNTS, LABELS, SUMMARY, Integers
 from nas.predictors.tables.labels import LabelledGraph, label_counts
 from nas.predictors.tables.structures.base import Encoded, register_structure
 from nas.predictors.timings import Array
@@ -135,4 +135,25 @@ def cells(architecture: Mapping[str, Array], sizes: Mapping[str, Array]) -> Enco
         LABELS: [label_counts([cell.graph() for cell in made], 2), label_counts(words, 0)],
     }
     without = int((~valid).sum())
-    return Encoded(groups, valid, f"{without} cells without a path from input to output are left out" if without else "")
+    note = f"{without} cells without a path from input to output are left out" if without else ""
+    return Encoded(groups, valid, note, _twins(codes, edges, last))
+
+
+def _twins(codes: Integers, edges: Sequence[Edge], last: int) -> Integers:
+    """Numbers (n,), the same for cells that run the same operators and only number their inner nodes otherwise."""
+    smallest = _as_numbers(codes)
+    for order in itertools.permutations(range(1, last)):
+        place = (0, *order, last)
+        forward = np.array([place[source] < place[target] for source, target in edges])
+        allowed = (codes[:, ~forward] == NONE).all(1)
+        renamed = np.zeros_like(codes)
+        for column, (source, target) in enumerate(edges):
+            if forward[column]:
+                renamed[:, edges.index((place[source], place[target]))] = codes[:, column]
+        smallest = np.where(allowed, np.minimum(smallest, _as_numbers(renamed)), smallest)
+    return smallest
+
+
+def _as_numbers(codes: Integers) -> Integers:
+    """Each row of codes (n, k) as one number (n,)."""
+    return np.asarray(codes @ (int(codes.max()) + 1) ** np.arange(codes.shape[1]), np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +30,9 @@ def predictors(
     methods: Annotated[str, typer.Option(help="Surrogates, with commas; `--list` names them.")] = METHODS,
     only: Annotated[str | None, typer.Option(help="This table alone, or TABLE:TARGET.")] = None,
     transfer: Annotated[int, typer.Option(min=0, help="Also learn each device from so many rows and the other devices.")] = 0,
+    amounts: Annotated[
+        Path | None, typer.Option(help="Amounts of the networks that a table only names; default: the checkout's, then timm.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="File of JSON lines that is gone on with; rows in it are not repeated.")
     ] = None,
@@ -37,7 +41,8 @@ def predictors(
 ) -> None:
     """Fit surrogates to tables of devices and accuracies, and tell how well they predict the rows that they did not see.
 
-    Devices, rates and accuracies are found from the header. Errors are shares, not percent.
+    Devices, rates and accuracies are found from the header. Errors are shares, not percent. Tables of published networks are
+    also split by family (`+families`), tables of proxies also read with them (`+proxies`).
     """
     from nas.predictors.surrogates import surrogate_names, surrogate_summary
     from nas.predictors.tables.benchmark import Job, Runner, jobs
@@ -50,7 +55,7 @@ def predictors(
     for name in names:
         surrogate_summary(name)
     sizes, talk = _sizes(train_sizes), reporter()
-    chosen = _tables(tables, only, talk)
+    chosen = _tables(tables, only, amounts, talk)
     rows = _stored(out) if out is not None else []
     known = {tuple(row[field] for field in Job.__slots__) for row in rows}
     wanted = list(jobs(chosen, sizes, seeds, names, transfer))
@@ -69,12 +74,13 @@ def predictors(
     if as_json:
         write_json(rows)
         return
-    for line in summary(rows):
+    for line in summary(rows, _floors(chosen)):
         write(line)
 
 
-def summary(rows: list[dict[str, Any]]) -> list[str]:
-    """A line for each table, target, size and method: means over seeds, with the number of them."""
+def summary(rows: list[dict[str, Any]], floors: Mapping[tuple[str, str], str] | None = None) -> list[str]:
+    """A line for each table, target, size and method: means over seeds, with the number of them; and one for the noise floor
+    of each target that has one."""
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
         key = (str(row["table"]), str(row["target"]), f"{row['train_size']:>4}", str(row["method"]))
@@ -86,7 +92,23 @@ def summary(rows: list[dict[str, Any]]) -> list[str]:
             f"{table:<18} {target:<22} {size}  {method:<15} {len(found):>5}  {mape:>5.1%} {five:>5.0%} {ten:>5.0%}  "
             f"{rho:>6.3f} {tau:>6.3f} {cover:>6.0%}"
         )
-    return lines
+    shown = {(table, target) for table, target, *_ in groups}
+    return lines + [
+        f"{table:<18} {target:<22} {words}" for (table, target), words in (floors or {}).items() if (table, target) in shown
+    ]
+
+
+def _floors(tables: list[Table]) -> dict[tuple[str, str], str]:
+    """What repeated measurements of the same network say about the best that can be had, by table and target."""
+    from nas.predictors.tables.noise import noise_floor
+
+    found = {(table.name, one.name): noise_floor(table, one) for table in tables for one in table.targets}
+    return {
+        key: f"noise floor: MAPE {floor.mape[0]:.1%} to {floor.mape[1]:.1%}, within 10 %: {floor.within_10[0]:.0%} to "
+        f"{floor.within_10[1]:.0%}, from {floor.pairs} pairs of rows of the same network"
+        for key, floor in found.items()
+        if floor is not None
+    }
 
 
 def _sizes(text: str) -> list[int]:
@@ -96,12 +118,11 @@ def _sizes(text: str) -> list[int]:
         raise UsageError(f"--train-sizes are whole numbers with commas, e.g. {SIZES}; got {text!r}") from error
 
 
-def _tables(path: Path, only: str | None, talk: Reporter) -> list[Table]:
+def _tables(path: Path, only: str | None, amounts: Path | None, talk: Reporter) -> list[Table]:
     """The tables below a path; those that hold no architectures of one space are passed over with a note."""
     from dataclasses import replace
 
-    from nas.predictors.tables import SUFFIXES, read_table
-    from nas.predictors.tables.reading import table_name
+    from nas.predictors.tables import SUFFIXES, read_table, table_name, variants
 
     found_files = path.iterdir() if path.is_dir() else [path] if path.is_file() else []
     files = sorted(file for file in found_files if file.name.endswith(SUFFIXES))
@@ -113,7 +134,7 @@ def _tables(path: Path, only: str | None, talk: Reporter) -> list[Table]:
     found = []
     for file in (file for file in files if name in ("", table_name(file))):
         try:
-            table = read_table(file)
+            table = read_table(file, amounts)
         except UsageError as error:
             if name:
                 raise
@@ -121,12 +142,12 @@ def _tables(path: Path, only: str | None, talk: Reporter) -> list[Table]:
             continue
         for note in table.notes:
             talk.note(note)
-        found.append(table)
+        found += variants(table)
     if target:
         targets = [one.name for table in found for one in table.targets]
         if target not in targets:
             raise UnknownNameError("target", target, targets)
-        found = [replace(table, targets=(table.target(target),)) for table in found]
+        found = [replace(table, targets=tuple(one for one in table.targets if one.name == target)) for table in found]
     return found
 
 
