@@ -14,8 +14,9 @@ from typing import TypeVar
 from nas.errors import FileError
 from nas.predictors.environment import environment
 from nas.predictors.latency_table import HELD_OUT, TRAIN, LatencyTable
-from nas.predictors.measure import Effort, anchor_seconds, measure_runs, prepare, threads
+from nas.predictors.measure import Effort, anchor_seconds, measure_many, prepare, threads
 from nas.predictors.node_timing import in_place, time_in_place, time_repeated
+from nas.predictors.remote.place import place
 from nas.predictors.runtime import runtime
 from nas.predictors.target import Target
 from nas.search_spaces.architecture import Architecture
@@ -89,6 +90,8 @@ def profile(
 
 def profile_estimate(space: SearchSpace, target: Target, *, train: int = 40, held_out: int = 20) -> float:
     """About how many seconds `profile` takes with its default budget: preparing and timing every network, and the nodes."""
+    if target.place:
+        return default_seconds(target, train + held_out)
     with threads(target.threads):
         start = time.perf_counter()
         run = prepare(build(space.sample(random.Random(0))), target, space.sample(random.Random(0)).resolution)
@@ -103,7 +106,8 @@ def profile_estimate(space: SearchSpace, target: Target, *, train: int = 40, hel
 
 def default_seconds(target: Target, networks: int) -> float:
     """The time budget of a profile: 45 s of measuring, and what the runtime needs to prepare the networks and as many nodes."""
-    return 45.0 + 2 * networks * runtime(target.runtime).preparation
+    preparation = place(target.place).preparation if target.place else runtime(target.runtime).preparation
+    return 45.0 + 2 * networks * preparation
 
 
 def networks_of(space: SearchSpace, seed: int, train: int, held_out: int) -> Iterator[tuple[Architecture, str]]:
@@ -153,7 +157,8 @@ def _open(
                 raise FileError(f"latency table {path} has {name} {getattr(table, name)}, not {wanted}; name another file")
     else:
         table = LatencyTable(target, space.name, in_channels, num_classes, seed)
-    table.environment = table.environment or environment(target.runtime)
+    if not table.environment:
+        table.environment = place(target.place).environment(target) if target.place else environment(target.runtime)
     table.anchor = table.anchor or anchor_seconds(target)
     return table
 
@@ -161,9 +166,9 @@ def _open(
 def _measure_networks(group: Sequence[tuple[Architecture, str]], table: LatencyTable, effort: Effort) -> None:
     built = [build(architecture, table.num_classes, table.in_channels) for architecture, _ in group]
     sides = [architecture.resolution for architecture, _ in group]
-    with threads(table.target.threads):
-        runs = [prepare(model, table.target, side, table.in_channels) for model, side in zip(built, sides, strict=True)]
-    found = measure_runs(runs, table.target, sides, effort=effort, seed=table.seed, reference=table.anchor)
+    found = measure_many(
+        built, table.target, sides, in_channels=table.in_channels, effort=effort, seed=table.seed, reference=table.anchor
+    )  # fmt: skip
     for (architecture, role), measurement in zip(group, found, strict=True):
         table.add(architecture, measurement, role)
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from nas.errors import MeasurementError, UsageError
 from nas.predictors.anchor import anchor
+from nas.predictors.remote.place import place
 from nas.predictors.runtime import runtime
 from nas.predictors.target import Target
 from nas.predictors.timings import MAX_SPREAD, Measurement, drift_factors, steady, summarise
@@ -95,6 +96,10 @@ def measure_many(
     """
     target.require()
     sides = [resolution] * len(models) if isinstance(resolution, int) else list(resolution)
+    if target.place:
+        return place(target.place).measure(
+            models, target, sides, in_channels=in_channels, effort=effort or Effort(), seed=seed, reference=reference
+        )
     with threads(target.threads):
         runs = [prepare(model, target, side, in_channels) for model, side in zip(models, sides, strict=True)]
         return measure_runs(runs, target, sides, effort=effort or Effort(), seed=seed, reference=reference)
@@ -145,6 +150,8 @@ def measure_runs(
 def anchor_seconds(target: Target, rounds: int = 20) -> float:
     """The anchor's median time on the target now, in seconds."""
     target.require()
+    if target.place:
+        return place(target.place).anchor_seconds(target, rounds)
     with threads(target.threads), quiet():
         beside = _warm(anchor(target))
         return sorted(_visit(beside, i) for i in range(rounds))[rounds // 2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from nas.cli.app import app
 from nas.cli.display import reporter
-from nas.cli.options import Json, Seed, Space, TargetOption, write, write_json
+from nas.cli.options import AgentSecretFile, Json, Seed, Space, TargetOption, write, write_json
 from nas.errors import NasError
 
 
@@ -24,6 +25,7 @@ def profile(
     held_out: Annotated[int, typer.Option(min=2, help="Random networks to assess the predictor on.")] = 20,
     seconds: Annotated[float | None, typer.Option(min=0.1, help="Time budget (default: by target).")] = None,
     seed: Seed = 0,
+    agent_secret_file: AgentSecretFile = None,
     as_json: Json = False,
 ) -> None:
     """Measure a target and fit its latency predictor; a table that exists is gone on with.
@@ -39,7 +41,7 @@ def profile(
 
     chosen, wanted = load_space(space), Target.parse(target)
     wanted.require()
-    path = out or Path("latency") / f"{chosen.name}-{str(wanted).replace(':', '-').replace(',', '-')}.json"
+    path = out or Path("latency") / f"{chosen.name}-{re.sub(r'[^0-9A-Za-z=._]+', '-', str(wanted))}.json"
     talk = reporter()
     expected = profile_estimate(chosen, wanted) if seconds is None else seconds
     talk.note(f"profiling {chosen.name} on {wanted} into {path}, about {format_duration(expected)}")

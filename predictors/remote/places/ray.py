@@ -1,0 +1,153 @@
+"""`@ray:NAME`: a node of a Ray cluster that was started with the custom resource `nas_device_NAME`.
+
+The node has this package and PyTorch, so every runtime is measured there, `eager` and `compile` too. A measurement takes the
+whole resource: one runs at a time, whoever asked for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import nn
+
+from nas.errors import MeasurementError, NasError, UsageError
+from nas.predictors.remote.place import register_place
+
+if TYPE_CHECKING:
+    from nas.predictors.measure import Effort
+    from nas.predictors.target import Target
+    from nas.predictors.timings import Measurement
+
+RETRIES = 2
+PREFIX = "nas_device_"
+
+
+@register_place
+class RayNode:
+    """The node of a Ray cluster that offers a device. The cluster is RAY_ADDRESS, or the one this machine belongs to."""
+
+    name: ClassVar[str] = "ray"
+    default_runtime: ClassVar[str] = "eager"
+    preparation: ClassVar[float] = 2.0
+    ships_onnx: ClassVar[bool] = False
+
+    def __init__(self, where: str) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", where):
+            raise UsageError(f"{where!r} is no name of a Ray device; write e.g. cpu:onnxruntime@ray:pi for {PREFIX}pi")
+        self._resource = PREFIX + where
+
+    def check(self, target: Target) -> None:
+        """Raise UsageError where this machine's package does not know such a target: the node has the same package."""
+        _here(target)
+
+    def require(self, target: Target) -> None:
+        """Raise MeasurementError where no node offers the device, or the node lacks what the target needs."""
+        self._run(_require, str(_here(target)))
+
+    def environment(self, target: Target) -> dict[str, Any]:
+        """The node's environment."""
+        found: dict[str, Any] = self._run(_environment, target.runtime)
+        return found
+
+    def anchor_seconds(self, target: Target, rounds: int) -> float:
+        """The anchor's median on the node."""
+        return float(self._run(_anchor_seconds, str(_here(target)), rounds))
+
+    def measure(
+        self,
+        models: Sequence[nn.Module | Path],
+        target: Target,
+        sides: Sequence[int],
+        *,
+        in_channels: int,
+        effort: Effort,
+        seed: int,
+        reference: float | None,
+    ) -> list[Measurement]:
+        """One task of all networks; files travel as bytes."""
+        sent = [model if isinstance(model, nn.Module) else model.read_bytes() for model in models]
+        options = {"in_channels": in_channels, "effort": effort, "seed": seed, "reference": reference}
+        found: list[Measurement] = self._run(_measure, sent, str(_here(target)), list(sides), options)
+        return [replace(item, target=str(target)) for item in found]
+
+    def _run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What the function returns on the node. Raises MeasurementError."""
+        ray = self._connected()
+        task = ray.remote(function).options(num_cpus=0, resources={self._resource: 1}, max_retries=RETRIES)
+        try:
+            return ray.get(task.remote(*arguments))
+        except ray.exceptions.RayTaskError as error:
+            cause = error.cause if isinstance(error.cause, NasError) else error
+            raise MeasurementError(f"Ray device {self._resource}: {' '.join(str(cause).split())[-500:]}") from error
+        except ray.exceptions.RayError as error:
+            raise MeasurementError(
+                f"Ray device {self._resource} was lost while it measured ({type(error).__name__}); start its node again, "
+                "and run this again"
+            ) from error
+
+    def _connected(self) -> Any:
+        """Ray, connected to a cluster that has the device. Raises MeasurementError."""
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        import ray
+
+        try:
+            if not ray.is_initialized():
+                ray.init(address="auto", logging_level=logging.ERROR, log_to_driver=False)
+            offered = sorted(name for name in ray.cluster_resources() if name.startswith(PREFIX))
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise MeasurementError(f"cannot reach Ray for {self._resource}: {' '.join(str(error).split())[:300]}") from error
+        if self._resource not in offered:
+            raise MeasurementError(
+                f"no node of the Ray cluster offers {self._resource} (offered: {', '.join(offered) or 'none'}); start it on "
+                f"the device by: ray start --address=HEAD:6379 --num-cpus=0 --resources='{{\"{self._resource}\": 1}}'"
+            )
+        return ray
+
+
+def _here(target: Target) -> Target:
+    return replace(target, place="")
+
+
+def _require(target: str) -> None:
+    from nas.predictors.target import Target
+
+    Target.parse(target).require()
+
+
+def _environment(runtime: str) -> dict[str, Any]:
+    from nas.predictors.environment import environment
+
+    return environment(runtime)
+
+
+def _anchor_seconds(target: str, rounds: int) -> float:
+    from nas.predictors.measure import anchor_seconds
+    from nas.predictors.target import Target
+
+    return anchor_seconds(Target.parse(target), rounds)
+
+
+def _measure(
+    sent: Sequence[nn.Module | bytes], target: str, sides: Sequence[int], options: dict[str, Any]
+) -> list[Measurement]:
+    """Measure on the node; files are laid down there first."""
+    from nas.predictors.measure import measure_many
+    from nas.predictors.target import Target
+
+    with tempfile.TemporaryDirectory(prefix="nas-ray-") as folder:
+        models: list[nn.Module | Path] = []
+        for index, model in enumerate(sent):
+            if isinstance(model, bytes):
+                path = Path(folder) / f"network-{index}.onnx"
+                path.write_bytes(model)
+                models.append(path)
+            else:
+                models.append(model)
+        return measure_many(models, Target.parse(target), sides, **options)
