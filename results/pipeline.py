@@ -26,6 +26,7 @@ from nas.quantities import format_duration, format_time
 from nas.results.config import SearchConfig
 from nas.results.estimate import estimate, training_seconds
 from nas.results.feasibility import fastest, require_latency, require_table
+from nas.results.quantised import Int8Accuracy
 from nas.results.run import Run
 from nas.results.selection import MEASURED_A_ROUND, Selection, Winner
 from nas.results.summary import Outcome, write_results
@@ -95,7 +96,8 @@ class SearchRun:
         if trial is None or last is None:
             raise FileError(f"run {self.folder.path} lacks the winner's trial or measurement: a file of it was removed")
         scores = summary["accuracy_validation"], summary["accuracy_test"]
-        return write_results(self, Winner(trial, self.folder.winner(), last.measurement, *scores))
+        int8 = Int8Accuracy.from_mapping(summary.get("int8"))
+        return write_results(self, Winner(trial, self.folder.winner(), last.measurement, *scores, int8))
 
     @cached_property
     def data(self) -> DataSplits:

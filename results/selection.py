@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from nas.predictors.timings import Measurement
 from nas.progress import Step
-from nas.results.export import export
-from nas.results.verification import Verdict, measure_exported, measure_network, write_verdicts
+from nas.results.export import DEFAULT_FORMATS, export
+from nas.results.quantised import Int8Accuracy, calibration_images, int8_accuracy
+from nas.results.verification import Verdict, delivered, measure_exported, measure_network, write_verdicts
 from nas.search.types import Trial, best
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import Backbone
@@ -25,13 +26,17 @@ MEASURED_A_ROUND = 8
 
 @dataclass(frozen=True)
 class Winner:
-    """The trial that won, its trained network, its last measurement, and its accuracy on validation and test images."""
+    """The trial that won, its trained network, its last measurement, and its accuracy on validation and test images.
+
+    `int8` is the accuracy of the int8 file where the target is one.
+    """
 
     trial: Trial
     network: Backbone
     measurement: Measurement
     validation: float
     test: float
+    int8: Int8Accuracy | None = None
 
 
 class Selection:
@@ -108,13 +113,22 @@ class Selection:
             "fine_tuning": vars(run.config.finetuning),
             "versions": dict(run.config.versions),
         }
-        export(network, run.folder.winner_path, num_classes=classes, in_channels=channels, recipe=recipe)
-        found = measure_exported(
-            run.folder.winner_path, run.target, architecture.resolution, channels, accept_noise=run.config.accept_noise
+        side, quantised = architecture.resolution, delivered(run.target) == "int8"
+        exported = export(
+            network,
+            run.folder.winner_path,
+            num_classes=classes,
+            in_channels=channels,
+            recipe=recipe,
+            formats=(*DEFAULT_FORMATS, "int8") if quantised else DEFAULT_FORMATS,
+            calibration=calibration_images(run.data, side) if quantised else None,
         )
+        found = measure_exported(run.folder.winner_path, run.target, side, channels, accept_noise=run.config.accept_noise)
         if self._record(architecture, found, final=True).accepted:
-            test = score(network, run.data, run.data.test, architecture.resolution).accuracy
-            return Winner(trial, network, found, validation, test)
+            test = score(network, run.data, run.data.test, side).accuracy
+            any_batch = exported.dynamic_batch["onnx"]
+            int8 = int8_accuracy(run.folder.winner_path, run.data, side, any_batch=any_batch) if quantised else None
+            return Winner(trial, network, found, validation, test, int8)
         shutil.rmtree(run.folder.winner_path, ignore_errors=True)
         return None
 

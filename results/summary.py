@@ -47,6 +47,7 @@ class Outcome:
     durations: Mapping[str, float]
     run: str
     verified: bool = True
+    int8: Mapping[str, Any] | None = None
 
     def to_mapping(self) -> dict[str, Any]:
         """Plain values, fit for JSON."""
@@ -59,7 +60,7 @@ class Outcome:
         )
         interval = f"{format_time(self.latency_low)} to {format_time(self.latency_high)}"
         error = f"{self.predictor['mape']:.1%}, Spearman {self.predictor['spearman']:.3f}" if self.predictor else "not assessed"
-        return [
+        rows = [
             ("found", f"{self.digest}: {format_count(self.params)} parameters, {format_count(self.macs)} MACs"),
             ("latency", f"{format_time(self.latency)}, 95 % interval {interval}, measured as exported"),
             ("predicted", f"{format_time(self.latency_predicted)}; mean error on held-out networks {error}"),
@@ -68,6 +69,10 @@ class Outcome:
             ("searched", f"{self.evaluations} candidates in {format_duration(sum(self.durations.values()))}"),
             ("files", f"{self.run}/winner (PyTorch, ONNX, torch.export), {self.run}/report.html, {self.run}/front.csv"),
         ]
+        if self.int8 is not None:
+            told = f"{self.int8['test']:.2%} on test images, {self.int8['validation']:.2%} on validation images"
+            rows.insert(5, ("int8", f"{told}, of the int8 file; {self.int8['operators']}"))
+        return rows
 
 
 def write_results(run: SearchRun, winner: Winner) -> Outcome:
@@ -101,6 +106,7 @@ def _outcome(run: SearchRun, winner: Winner) -> Outcome:
         predictor=_assessment(run),
         durations=read_json(run.folder.phases, "phase times"),
         run=str(run.folder.path),
+        int8=None if winner.int8 is None else asdict(winner.int8),
     )
 
 

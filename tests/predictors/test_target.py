@@ -84,7 +84,7 @@ def test_a_runtime_may_bring_its_own_device_and_precision():
     target = Target.parse("npu:chip,precision=int4")
     assert Target.parse(str(target)) == target
     target.require()
-    with pytest.raises(UsageError, match="runs int4 or fp32|npu in int4 or fp32"):
+    with pytest.raises(UsageError, match="it runs npu in int4 or fp32"):
         Target.parse("npu:chip,precision=bf16")
     with pytest.raises(UsageError, match="does not run fp32 on npu"):
         Target.parse("npu:eager")
@@ -96,7 +96,7 @@ def test_a_device_says_itself_that_it_is_missing_and_cannot_be_announced_twice()
         raise MeasurementError("no chip is plugged in; plug one in")
 
     register_device(Device("npu", missing))
-    with pytest.raises(MeasurementError, match="npu:chip.*no chip is plugged in"):
+    with pytest.raises(MeasurementError, match=r"npu:chip.*no chip is plugged in"):
         Target("npu", "chip").require()
     with pytest.raises(UsageError, match="twice"):
         register_device(Device("npu"))
