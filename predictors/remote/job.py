@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import copy
+import tempfile
 import uuid
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from nas.errors import FileError, MeasurementError
+from nas.errors import MeasurementError
 from nas.predictors.anchor import Anchor
 from nas.predictors.measure import Effort
 from nas.predictors.remote.agent.jobs import Job, Network, Timed
+from nas.predictors.runtimes.onnxruntime import onnx_file
+from nas.predictors.target import Target
 from nas.predictors.timings import Measurement, drift_factors, summarise
-from nas.predictors.tracing import onnx_model, trace_static
-
-if TYPE_CHECKING:
-    from nas.predictors.target import Target
 
 ANCHOR_SHAPE = (1, 3, 64, 64)
 
@@ -35,24 +32,16 @@ def job_of(networks: Sequence[Network], target: Target, effort: Effort, referenc
 
 
 def network_of(model: nn.Module | Path, target: Target, side: int, in_channels: int) -> Network:
-    """A module's ONNX export for the target's batch, or the file that is given, as it is. Raises MeasurementError."""
+    """A module's ONNX export in the target's batch and precision, or the file that is given. Raises MeasurementError."""
     shape = (target.batch, in_channels, side, side)
-    if isinstance(model, nn.Module):
-        return Network(onnx_bytes(model, torch.zeros(shape)), shape)
-    try:
-        return Network(model.read_bytes(), shape)
-    except OSError as error:
-        raise MeasurementError(f"cannot read the network {model}: {error.strerror or error}; export it again") from error
-
-
-def onnx_bytes(model: nn.Module, example: Tensor) -> bytes:
-    """The ONNX file of a module, which is left as it was. Raises MeasurementError."""
-    try:
-        program: Any = onnx_model(trace_static(copy.deepcopy(model).eval().cpu().float(), example))
-    except FileError as error:
-        raise MeasurementError(f"the network cannot be exported to ONNX: {error}") from error
-    found: bytes = program.model_proto.SerializeToString()
-    return found
+    if isinstance(model, Path):
+        try:
+            content = model.read_bytes()
+        except OSError as error:
+            raise MeasurementError(f"cannot read the network {model}: {error.strerror or error}; export it again") from error
+        if not looks_like_onnx(content):
+            return Network(content, shape)
+    return Network(_exported(model, shape, target), shape)
 
 
 @cache
@@ -60,7 +49,7 @@ def anchor_network() -> Network:
     """The anchor of `nas.predictors.anchor` as an ONNX file."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Network(onnx_bytes(Anchor(), torch.zeros(ANCHOR_SHAPE)), ANCHOR_SHAPE)
+        return Network(_exported(Anchor(), ANCHOR_SHAPE, Target()), ANCHOR_SHAPE)
 
 
 def measurements(timed: Timed, target: Target, sides: Sequence[int], seed: int, reference: float | None) -> list[Measurement]:
@@ -77,3 +66,9 @@ def measurements(timed: Timed, target: Target, sides: Sequence[int], seed: int, 
 def looks_like_onnx(content: bytes) -> bool:
     """Whether a file is a serialised ONNX model: it begins with its version, a small number, in field 1; TFLite's do not."""
     return content[:1] == b"\x08" and content[4:8] != b"TFL3"
+
+
+def _exported(model: nn.Module | Path, shape: tuple[int, ...], target: Target) -> bytes:
+    example = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    with tempfile.TemporaryDirectory(prefix="nas-onnx-") as folder:
+        return onnx_file(model, example, target, Path(folder)).read_bytes()

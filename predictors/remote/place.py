@@ -82,6 +82,11 @@ def _load() -> None:
     discover("nas.predictors.remote.places", "nas.places")
 
 
+def ships_onnx(target: Target) -> bool:
+    """Whether the target is at a place that measures exported files, whatever its runtime."""
+    return bool(target.place) and place(target.place).ships_onnx
+
+
 @cache
 def place(text: str) -> Place:
     """The place of a text such as `10.0.0.7:7070`, `folder:/mnt/share` or `ray:pi`. Raises UsageError."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from nas.errors import FileError, MeasurementError
 from nas.predictors.remote.agent.spool import write_whole
 
-LEASE_SECONDS = 15.0
+LEASE_SECONDS = 10.0
 BEATS = 5
 
 Clock = Callable[[], float]

@@ -40,7 +40,8 @@ def interleave(
 ) -> Timed:
     """Visit the anchor `beside`, A, B, ..., B, A in every round; `rounds` of them at least.
 
-    A run is left out once half the 95 % interval of its median is at most `narrow` of it; all end after `seconds` a run.
+    A run is left out once half the 95 % interval of its median is at most `narrow` of it; all end after `seconds` a run, but
+    not before the rounds are done.
     """
     with undisturbed():
         overhead = clock_overhead()
@@ -53,11 +54,9 @@ def interleave(
             active = [item for item in series if not item.done]
             for item in active + active[::-1]:
                 visit(item, len(anchors) - 1)
-            late = bool(runs) and time.perf_counter() > deadline
+            late = time.perf_counter() > deadline
             for item in active:
-                item.done = late or (len(anchors) >= rounds and _width(item, anchors, reference) <= narrow)
-            if late:
-                break
+                item.done = len(anchors) >= rounds and (late or _width(item, anchors, reference) <= narrow)
     return Timed([item.visits for item in series], [item.rounds for item in series], anchors)
 
 

@@ -88,7 +88,7 @@ class Spool:
         for path in self._files("running"):
             name, *rest = path.name.removesuffix(".job").split(".")
             attempts = 1 + int(rest[0] if rest and rest[0].isdigit() else 0)
-            if self.state(name) == DONE:
+            if any(self._of("results", name)):
                 path.unlink(missing_ok=True)
             elif attempts < ATTEMPTS:
                 path.rename(self.folder / "jobs" / f"{name}.{attempts}.job")
