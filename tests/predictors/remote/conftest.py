@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from nas.predictors.remote.agent import registry
+from nas.predictors.remote.agent import main, registry
 from nas.predictors.remote.agent.desk import Desk
 from nas.predictors.remote.agent.jobs import Job, Network
 from nas.predictors.remote.agent.lease import Lease
@@ -52,6 +52,7 @@ def running(folder, secret=SECRET, lease_seconds=5.0):
 @pytest.fixture(autouse=True)
 def toy(monkeypatch):
     """The runtime `toy` in this process, and no secret from outside."""
+    assert len(registry.RUNTIMES) == len(main.BUILT_IN)
     monkeypatch.setattr(registry, "RUNTIMES", dict(registry.RUNTIMES))
     registry.add_plugin(f"toy={TOY}")
     for name in ("NAS_AGENT_SECRET", "NAS_AGENT_SECRET_FILE"):

@@ -70,7 +70,8 @@ def test_a_job_without_one_of_its_fields_is_refused(job, data):
 
 
 @pytest.mark.parametrize(
-    "change", [{"lengths": [[3]]}, {"lengths": [[1]]}, {"rounds": [[5]]}, {"rounds": [[0, 0]]}, {"anchors": "x"}, {"lengths": 3}]
+    "change",
+    [{"lengths": [[3]]}, {"lengths": [[1]]}, {"rounds": [[5]]}, {"rounds": [[0, 0]]}, {"anchors": "x"}, {"lengths": 3}],
 )
 def test_samples_that_do_not_fit_are_refused(change):
     header, body = Timed([[[1.0, 2.0]]], [[0]], [1.0]).to_message({})
