@@ -15,9 +15,9 @@ from nas.predictors.remote.agent.jobs import Job, Timed
 from nas.predictors.remote.agent.wire import Message, WireError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
-    from nas.predictors.measure import Effort
+    from nas.predictors.measure import Effort, Run, Watch
     from nas.predictors.target import Target
     from nas.predictors.timings import Measurement
 
@@ -73,26 +73,34 @@ class AgentPlace(ABC):
 
     def anchor_seconds(self, target: Target, rounds: int) -> float:
         """The median of the anchor's visits."""
-        return float(np.median(self._anchor(target, rounds)[0].anchors))
+        return float(np.median([np.median(visit.seconds) for visit in self._anchor(target, rounds)[0].anchor]))
 
-    def measure(
+    def prepare(self, model: nn.Module | Path, example: Tensor, target: Target) -> Run:
+        """The network as a file, to be sent."""
+        from nas.predictors.remote.job import shipped
+
+        return shipped(model, example, target)
+
+    def measure_runs(
         self,
-        models: Sequence[nn.Module | Path],
+        runs: Sequence[Run],
         target: Target,
         sides: Sequence[int],
         *,
-        in_channels: int,
         effort: Effort,
         seed: int,
         reference: float | None,
+        watch: Watch | None,
     ) -> list[Measurement]:
         """One job of all networks."""
-        from nas.predictors.remote.job import job_of, measurements, network_of
+        from nas.predictors.remote.job import Shipped, job_of, measurements
 
-        if not models:
-            return []
-        networks = [network_of(model, target, side, in_channels) for model, side in zip(models, sides, strict=True)]
+        networks = [run.network for run in runs if isinstance(run, Shipped)]
         timed, _ = self._run(job_of(networks, target, effort, reference), target)
+        if watch is not None:
+            for position, visits in enumerate(timed.visits):
+                watch(position, visits)
+            watch(None, timed.anchor)
         return measurements(timed, target, sides, seed, reference)
 
     def _anchor(self, target: Target, rounds: int) -> tuple[Timed, dict[str, Any]]:
@@ -103,9 +111,14 @@ class AgentPlace(ABC):
 
     def _run(self, job: Job, target: Target) -> tuple[Timed, dict[str, Any]]:
         """The samples of a job and the device's environment."""
+        from nas.predictors.measure import RunFailedError
+
         header, body = self.link().run(job)
         if header.get("state") != "done":
-            raise MeasurementError(f"target {target} cannot be measured: {header.get('error', 'no reason was given')}")
+            position, why = header.get("network"), header.get("error", "no reason was given")
+            if isinstance(position, int) and 0 <= position < len(job.networks):
+                raise RunFailedError(f"{target} does not run network {position + 1} of {len(job.networks)}: {why}", position)
+            raise MeasurementError(f"target {target} cannot be measured: {why}")
         try:
             return Timed.from_message(header, body), dict(header["environment"])
         except (KeyError, TypeError, ValueError) as error:

@@ -16,9 +16,9 @@ from nas.errors import UsageError
 from nas.plugins import discover
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
-    from nas.predictors.measure import Effort
+    from nas.predictors.measure import Effort, Run, Watch
     from nas.predictors.target import Target
     from nas.predictors.timings import Measurement
 
@@ -51,18 +51,24 @@ class Place(Protocol):
     def anchor_seconds(self, target: Target, rounds: int) -> float:
         """The anchor's median time there now, in seconds. Raises MeasurementError."""
 
-    def measure(
+    def prepare(self, model: nn.Module | Path, example: Tensor, target: Target) -> Run:
+        """What `measure_runs` takes; called, it runs the network there once. Raises MeasurementError where it cannot."""
+
+    def measure_runs(
         self,
-        models: Sequence[nn.Module | Path],
+        runs: Sequence[Run],
         target: Target,
         sides: Sequence[int],
         *,
-        in_channels: int,
         effort: Effort,
         seed: int,
         reference: float | None,
+        watch: Watch | None,
     ) -> list[Measurement]:
-        """What `nas.predictors.measure.measure_many` says, there. Raises MeasurementError."""
+        """What `nas.predictors.measure.measure_runs` says, there, of what `prepare` returned.
+
+        Raises RunFailedError for a network that is refused there, MeasurementError where the place is lost.
+        """
 
 
 P = TypeVar("P", bound="type[Place]")
@@ -85,6 +91,15 @@ def _load() -> None:
 def ships_onnx(target: Target) -> bool:
     """Whether the target is at a place that measures exported files, whatever its runtime."""
     return bool(target.place) and place(target.place).ships_onnx
+
+
+def environment_of(target: Target) -> dict[str, Any]:
+    """What a measurement on the target depends on, of the machine where it lives. Raises MeasurementError."""
+    if target.place:
+        return place(target.place).environment(target)
+    from nas.predictors.environment import environment
+
+    return environment(target.runtime)
 
 
 @cache

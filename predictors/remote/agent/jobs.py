@@ -10,7 +10,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from nas.predictors.machine import MachineState
 from nas.predictors.remote.agent.wire import Message, WireError
+from nas.predictors.timings import Visit
 
 ID = re.compile(r"[0-9a-f]{32}")
 MAX_NETWORKS = 256
@@ -30,9 +32,9 @@ class Network:
 class Job:
     """Networks that are measured interleaved, with the anchor beside them.
 
-    `device`, `runtime`, `precision` and `threads` are those of the target. `seconds` a network, `rounds` and `narrow` say how
-    long to measure: as `Effort` does. `reference` is the anchor's time (seconds) that counts as undisturbed. Without an
-    `anchor` network the agent multiplies matrices by numpy.
+    `device`, `runtime`, `precision` and `threads` are those of the target. `seconds` a network, `rounds`, `narrow` and
+    `cooling` say how long to measure: as `Effort` does, which calls `narrow` precision. `reference` is the anchor's time
+    (seconds) that counts as undisturbed. Without an `anchor` network the agent multiplies matrices by numpy.
     """
 
     id: str
@@ -45,6 +47,7 @@ class Job:
     seconds: float = 2.0
     rounds: int = 4
     narrow: float = 0.01
+    cooling: float = 0.0
     reference: float | None = None
 
     def to_message(self) -> Message:
@@ -80,44 +83,61 @@ class Job:
             raise TypeError("threads and rounds are whole numbers")
         if not (1 <= self.threads <= 4096 and 1 <= self.rounds <= 10_000 and 0 < self.seconds <= MAX_SECONDS):
             raise ValueError(f"threads={self.threads}, rounds={self.rounds} or seconds={self.seconds} is out of range")
+        if not 0 <= self.cooling <= MAX_SECONDS:
+            raise ValueError(f"cooling={self.cooling} is out of range")
         if not (self.narrow >= 0 and (self.reference is None or (self.reference > 0 and math.isfinite(self.reference)))):
             raise ValueError(f"narrow={self.narrow} or reference={self.reference} is out of range")
 
 
-_PLAIN = ("id", "device", "runtime", "precision", "threads", "seconds", "rounds", "narrow", "reference")
+_PLAIN = ("id", "device", "runtime", "precision", "threads", "seconds", "rounds", "narrow", "cooling", "reference")
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """Raw samples: for each network its visits (seconds of single runs) and during which round each visit was.
+    """Raw samples: the visits of every network, and of the anchor."""
 
-    `anchors` are the anchor's median seconds, one a round.
-    """
-
-    visits: list[list[list[float]]]
-    rounds: list[list[int]]
-    anchors: list[float]
+    visits: list[list[Visit]]
+    anchor: list[Visit]
 
     def to_message(self, about: Mapping[str, Any]) -> Message:
-        """A header with `about`, and all samples as float64, little-endian."""
-        lengths = [[len(visit) for visit in visits] for visits in self.visits]
-        samples = [value for visits in self.visits for visit in visits for value in visit]
-        header = {**about, "lengths": lengths, "rounds": self.rounds, "anchors": self.anchors}
+        """A header with `about` and what is known of each visit, and their samples as float64, little-endian."""
+        everything = [*self.visits, self.anchor]
+        samples = [value for visits in everything for visit in visits for value in visit.seconds]
+        header = {**about, "visits": [[_visit_about(visit) for visit in visits] for visits in everything]}
         return header, np.asarray(samples, "<f8").tobytes()
 
     @classmethod
     def from_message(cls, header: Mapping[str, Any], body: bytes) -> Self:
         """The samples that `to_message` wrote. Raises WireError for anything else."""
         try:
-            samples = iter(np.frombuffer(body, "<f8").tolist())
-            visits = [[[next(samples) for _ in range(number)] for number in numbers] for numbers in header["lengths"]]
-            rounds, anchors = header["rounds"], [float(value) for value in header["anchors"]]
-            inside = all(0 <= number < len(anchors) for numbers in rounds for number in numbers)
-            if next(samples, None) is not None or not inside or [*map(len, rounds)] != [*map(len, visits)]:
-                raise ValueError("lengths that do not fit")
-        except (KeyError, TypeError, ValueError, StopIteration, RuntimeError) as error:
+            samples = np.frombuffer(body, "<f8").tolist()
+            everything = [[_visit_of(data, samples) for data in visits] for visits in header["visits"]]
+            rounds = len(everything[-1])
+            if samples or any(not 0 <= visit.round < rounds for visits in everything for visit in visits):
+                raise ValueError("lengths or rounds that do not fit")
+        except (KeyError, TypeError, ValueError, IndexError) as error:
             raise WireError(f"a result is damaged ({type(error).__name__}: {error}); measure again") from error
-        return cls(visits, rounds, anchors)
+        return cls(everything[:-1], everything[-1])
+
+
+def _visit_about(visit: Visit) -> dict[str, Any]:
+    return {
+        "at": visit.at,
+        "round": visit.round,
+        "n": len(visit.seconds),
+        "interruptions": visit.interruptions,
+        "state": visit.state.to_mapping(),
+    }
+
+
+def _visit_of(data: Mapping[str, Any], samples: list[float]) -> Visit:
+    """The visit of a description, whose samples are taken off the front of `samples`."""
+    number, state = data["n"], dict(data["state"])
+    if not 0 < number <= len(samples):
+        raise ValueError(f"{number} samples of {len(samples)}")
+    taken, samples[:number] = tuple(samples[:number]), []
+    state["cpus"] = tuple(state.get("cpus", ()))
+    return Visit(float(data["at"]), int(data["round"]), taken, data["interruptions"], MachineState(**state))
 
 
 def require_id(text: object) -> str:

@@ -9,82 +9,98 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from nas.predictors.remote.agent.jobs import Timed
-from nas.predictors.remote.agent.registry import Run
-from nas.predictors.timings import drift_factors, steady, summarise
+from nas.errors import MeasurementError
+from nas.predictors.machine import MachineState, interruptions, machine_state, pinned
+from nas.predictors.remote.agent.jobs import Job, Timed
+from nas.predictors.remote.agent.registry import Run, reason
+from nas.predictors.timings import SLOWED, Visit, drift_factors, steady, summarise_visits
 
 CLOCK_SHARE = 1e-3
 VISIT_SECONDS = 0.006
 WARMUP_BLOCKS = 20
+COOLING_STEP = 1.0
+
+
+class NetworkFailedError(MeasurementError):
+    """The `position`-th network of a job is refused by the runtime, or stopped running."""
+
+    def __init__(self, message: str, position: int | None) -> None:
+        super().__init__(message)
+        self.position = position
 
 
 @dataclass(slots=True)
 class Series:
-    """The visits of one workload: seconds of single runs, and during which round each visit was."""
+    """The visits of one workload; `position` among the networks, None for the anchor."""
 
     run: Run
+    position: int | None = None
     repeats: int = 1
-    visits: list[list[float]] = field(default_factory=list)
-    rounds: list[int] = field(default_factory=list)
+    visits: list[Visit] = field(default_factory=list)
     done: bool = False
 
 
-def interleave(
-    runs: Sequence[Run],
-    beside: Run,
-    *,
-    seconds: float,
-    rounds: int,
-    narrow: float,
-    reference: float | None = None,
-) -> Timed:
-    """Visit the anchor `beside`, A, B, ..., B, A in every round; `rounds` of them at least.
+def interleave(runs: Sequence[Run], beside: Run, job: Job) -> Timed:
+    """Visit the anchor `beside`, A, B, ..., B, A in every round, on the same cores.
 
     A run is left out once half the 95 % interval of its median is at most `narrow` of it; all end after `seconds` a run, but
-    not before the rounds are done.
+    not before the job's rounds are done. Raises NetworkFailedError where a run does.
     """
-    with undisturbed():
-        overhead = clock_overhead()
-        series = [warm(run, overhead) for run in runs]
-        anchor = warm(beside, overhead)
-        anchors: list[float] = []
-        deadline = time.perf_counter() + seconds * len(runs)
-        while len(anchors) < rounds or not all(item.done for item in series):
-            anchors.append(visit(anchor, len(anchors)))
+    series, anchor = [Series(run, position) for position, run in enumerate(runs)], Series(beside)
+    with pinned(job.threads) as cpus, undisturbed():
+        state, overhead = machine_state(cpus), clock_overhead()
+        for item in (*series, anchor):
+            warm(item, overhead, state)
+        if job.reference is not None:
+            cool_down(anchor, job.reference, job.cooling)
+        deadline = time.perf_counter() + job.seconds * len(runs)
+        while len(anchor.visits) < job.rounds or not all(item.done for item in series):
+            number, state = len(anchor.visits), machine_state(cpus)
+            visit(anchor, number, state)
             active = [item for item in series if not item.done]
             for item in active + active[::-1]:
-                visit(item, len(anchors) - 1)
+                visit(item, number, state)
             late = time.perf_counter() > deadline
             for item in active:
-                item.done = len(anchors) >= rounds and (late or _width(item, anchors, reference) <= narrow)
-    return Timed([item.visits for item in series], [item.rounds for item in series], anchors)
+                item.done = number + 1 >= job.rounds and (late or _width(item, anchor, job.reference) <= job.narrow)
+    return Timed([item.visits for item in series], anchor.visits)
 
 
-def warm(run: Run, overhead: float) -> Series:
+def warm(item: Series, overhead: float, state: MachineState) -> None:
     """Run until successive block medians agree, and settle how many runs one reading of the clock covers."""
-    item = Series(run)
     middles: list[float] = []
     while len(middles) < WARMUP_BLOCKS and not steady(middles):
-        middles.append(visit(item, 0))
+        middles.append(visit(item, 0, state))
     item.repeats = max(1, math.ceil(overhead / CLOCK_SHARE / max(min(middles), overhead)))
     item.visits.clear()
-    item.rounds.clear()
-    return item
 
 
-def visit(item: Series, number: int) -> float:
+def cool_down(anchor: Series, reference: float, limit: float) -> None:
+    """Wait, at most `limit` seconds, while the anchor is slower than SLOWED times the reference."""
+    end = time.monotonic() + limit
+    while time.monotonic() < end and visit(anchor, 0, MachineState()) > SLOWED * reference:
+        time.sleep(min(COOLING_STEP, limit))
+    anchor.visits.clear()
+
+
+def visit(item: Series, number: int, state: MachineState) -> float:
     """Time runs for about VISIT_SECONDS, at least three readings, and remember them; their median (seconds)."""
     found: list[float] = []
-    clock, run = time.perf_counter, item.run
-    run()  # whatever ran before has emptied the caches: this one is not counted
-    end = clock() + VISIT_SECONDS
-    while len(found) < 3 or clock() < end:
-        start = clock()
-        for _ in range(item.repeats):
-            run()
-        found.append((clock() - start) / item.repeats)
-    item.visits.append(found)
-    item.rounds.append(number)
+    clock, run, at = time.perf_counter, item.run, time.time()
+    try:
+        run()  # whatever ran before has emptied the caches: this one is not counted
+        before = interruptions()
+        end = clock() + VISIT_SECONDS
+        while len(found) < 3 or clock() < end:
+            start = clock()
+            for _ in range(item.repeats):
+                run()
+            found.append((clock() - start) / item.repeats)
+    except Exception as error:
+        raise NetworkFailedError(f"it stopped running: {reason(error)}", item.position) from error
+    after = interruptions()
+    times = None if before is None or after is None else after - before
+    item.visits.append(Visit(at, number, tuple(found), times, state))
     return sorted(found)[len(found) // 2]
 
 
@@ -94,6 +110,11 @@ def clock_overhead() -> float:
     for _ in range(1000):
         time.perf_counter()
     return (time.perf_counter() - start) / 1000
+
+
+def anchor_factors(anchor: Sequence[Visit], reference: float | None) -> list[float]:
+    """By round, how much slower than the reference (default: its median now) the anchor ran."""
+    return drift_factors([sorted(item.seconds)[len(item.seconds) // 2] for item in anchor], reference=reference)
 
 
 @contextlib.contextmanager
@@ -109,6 +130,5 @@ def undisturbed() -> Iterator[None]:
             gc.enable()
 
 
-def _width(item: Series, anchors: list[float], reference: float | None) -> float:
-    factors = drift_factors(anchors, reference=reference)
-    return summarise(item.visits, [factors[number] for number in item.rounds], "", 1).precision
+def _width(item: Series, anchor: Series, reference: float | None) -> float:
+    return summarise_visits(item.visits, anchor_factors(anchor.visits, reference), "", 1).precision

@@ -5,15 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from nas.errors import MeasurementError, NasError
-from nas.predictors.remote.agent.about import about, state
+from nas.predictors.remote.agent.about import about
 from nas.predictors.remote.agent.jobs import Job
-from nas.predictors.remote.agent.registry import AgentRuntime, Run, Wanted, agent_runtime, prepared, reason
-from nas.predictors.remote.agent.rounds import interleave
+from nas.predictors.remote.agent.registry import AgentRuntime, Run, Wanted, agent_runtime, prepared
+from nas.predictors.remote.agent.rounds import NetworkFailedError, interleave
 from nas.predictors.remote.agent.spool import Spool
 from nas.predictors.remote.agent.wire import Message
 
@@ -53,7 +52,7 @@ class Worker:
             self.say(f"job {name[:8]}: {len(job.networks)} networks on {job.device}:{job.runtime}")
             found = measure_job(job)
         except NasError as error:
-            found = {"state": "failed", "error": str(error)}, b""
+            found = {"state": "failed", "error": str(error), "network": getattr(error, "position", None)}, b""
         except KeyboardInterrupt:
             self.spool.put_back(name)
             raise
@@ -65,27 +64,13 @@ class Worker:
 
 
 def measure_job(job: Job) -> Message:
-    """The result of a job. Raises MeasurementError or UnknownNameError where it cannot be measured."""
+    """The result of a job. Raises NetworkFailedError for a network that does not run, else MeasurementError."""
     runtime = agent_runtime(job.runtime)
     before = about(runtime.version())
     wanted = Wanted(job.device, job.precision, job.threads)
-    try:
-        beside = _anchor(job, runtime, wanted)
-        runs = [_network(job, index, runtime, wanted) for index in range(len(job.networks))]
-        timed = interleave(
-            runs,
-            beside,
-            seconds=job.seconds,
-            rounds=job.rounds,
-            narrow=job.narrow,
-            reference=job.reference,
-        )
-    except NasError:
-        raise
-    except Exception as error:
-        raise MeasurementError(f"{job.runtime} failed while it ran: {reason(error)}") from error
-    found: dict[str, Any] = {"state": "done", "environment": before, "after": state()}
-    return timed.to_message(found)
+    beside = _anchor(job, runtime, wanted)
+    runs = [_network(job, index, runtime, wanted) for index in range(len(job.networks))]
+    return interleave(runs, beside, job).to_message({"state": "done", "environment": before})
 
 
 def _network(job: Job, index: int, runtime: AgentRuntime, wanted: Wanted) -> Run:
@@ -93,7 +78,7 @@ def _network(job: Job, index: int, runtime: AgentRuntime, wanted: Wanted) -> Run
     try:
         return prepared(runtime, network.content, network.shape, wanted)
     except MeasurementError as error:
-        raise MeasurementError(f"network {index + 1} of {len(job.networks)}: {error}") from error
+        raise NetworkFailedError(str(error), index) from error
 
 
 def _anchor(job: Job, runtime: AgentRuntime, wanted: Wanted) -> Run:

@@ -11,22 +11,46 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from nas.errors import MeasurementError, NasError, UsageError
 from nas.predictors.remote.place import register_place
 
 if TYPE_CHECKING:
-    from nas.predictors.measure import Effort
+    from nas.predictors.measure import Effort, Run, Watch
     from nas.predictors.target import Target
-    from nas.predictors.timings import Measurement
+    from nas.predictors.timings import Measurement, Visit
 
 RETRIES = 2
 PREFIX = "nas_device_"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A network for a node; called, it is run there once."""
+
+    model: nn.Module | bytes
+    example: Tensor
+    target: str
+    node: RayNode
+
+    def __call__(self) -> object:
+        """Raises MeasurementError where it does not run there."""
+        return self.node.run(_run_once, self.model, self.example, self.target)
+
+
+@dataclass
+class Found:
+    """What a node measured: raw visits by position (None: the anchor), or which network did not run, and why."""
+
+    measurements: list[Measurement] = field(default_factory=list)
+    visits: dict[int | None, Sequence[Visit]] = field(default_factory=dict)
+    failure: str | None = None
+    position: int | None = None
 
 
 @register_place
@@ -49,35 +73,46 @@ class RayNode:
 
     def require(self, target: Target) -> None:
         """Raise MeasurementError where no node offers the device, or the node lacks what the target needs."""
-        self._run(_require, str(_here(target)))
+        self.run(_require, str(_here(target)))
 
     def environment(self, target: Target) -> dict[str, Any]:
         """The node's environment."""
-        found: dict[str, Any] = self._run(_environment, target.runtime)
+        found: dict[str, Any] = self.run(_environment, target.runtime)
         return found
 
     def anchor_seconds(self, target: Target, rounds: int) -> float:
         """The anchor's median on the node."""
-        return float(self._run(_anchor_seconds, str(_here(target)), rounds))
+        return float(self.run(_anchor_seconds, str(_here(target)), rounds))
 
-    def measure(
+    def prepare(self, model: nn.Module | Path, example: Tensor, target: Target) -> Run:
+        """The network, to be sent; it is prepared there."""
+        return Sent(model if isinstance(model, nn.Module) else model.read_bytes(), example, str(_here(target)), self)
+
+    def measure_runs(
         self,
-        models: Sequence[nn.Module | Path],
+        runs: Sequence[Run],
         target: Target,
         sides: Sequence[int],
         *,
-        in_channels: int,
         effort: Effort,
         seed: int,
         reference: float | None,
+        watch: Watch | None,
     ) -> list[Measurement]:
         """One task of all networks; files travel as bytes."""
-        sent = [model if isinstance(model, nn.Module) else model.read_bytes() for model in models]
-        options = {"in_channels": in_channels, "effort": effort, "seed": seed, "reference": reference}
-        found: list[Measurement] = self._run(_measure, sent, str(_here(target)), list(sides), options)
-        return [replace(item, target=str(target)) for item in found]
+        sent = [(run.model, run.example) for run in runs if isinstance(run, Sent)]
+        options = {"effort": effort, "seed": seed, "reference": reference}
+        found: Found = self.run(_measure, sent, str(_here(target)), list(sides), options)
+        if watch is not None:
+            for position, visits in found.visits.items():
+                watch(position, visits)
+        if found.failure is not None:
+            from nas.predictors.measure import RunFailedError
 
-    def _run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+            raise RunFailedError(f"{target}: {found.failure}", found.position)
+        return [replace(item, target=str(target)) for item in found.measurements]
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """What the function returns on the node. Raises MeasurementError."""
         ray = self._connected()
         task = ray.remote(function).options(num_cpus=0, resources={self._resource: 1}, max_retries=RETRIES)
@@ -134,20 +169,39 @@ def _anchor_seconds(target: str, rounds: int) -> float:
     return anchor_seconds(Target.parse(target), rounds)
 
 
-def _measure(
-    sent: Sequence[nn.Module | bytes], target: str, sides: Sequence[int], options: dict[str, Any]
-) -> list[Measurement]:
-    """Measure on the node; files are laid down there first."""
-    from nas.predictors.measure import measure_many
+def _run_once(model: nn.Module | bytes, example: Tensor, target: str) -> None:
+    from nas.predictors.measure import run_once
     from nas.predictors.target import Target
 
     with tempfile.TemporaryDirectory(prefix="nas-ray-") as folder:
-        models: list[nn.Module | Path] = []
-        for index, model in enumerate(sent):
-            if isinstance(model, bytes):
-                path = Path(folder) / f"network-{index}.onnx"
-                path.write_bytes(model)
-                models.append(path)
-            else:
-                models.append(model)
-        return measure_many(models, Target.parse(target), sides, **options)
+        run_once(_laid_down(model, Path(folder)), example, Target.parse(target))
+
+
+def _measure(
+    sent: Sequence[tuple[nn.Module | bytes, Tensor]], target: str, sides: Sequence[int], options: dict[str, Any]
+) -> Found:
+    """Prepare and measure on the node; files are laid down there first."""
+    from nas.predictors.measure import RunFailedError, checked, measure_runs, threads
+    from nas.predictors.target import Target
+
+    here, runs, found = Target.parse(target), [], Found()
+    with tempfile.TemporaryDirectory(prefix="nas-ray-") as folder:
+        try:
+            for model, example in sent:
+                with threads(here.threads):
+                    runs.append(checked(_laid_down(model, Path(folder)), example, here))
+        except MeasurementError as error:
+            return Found(failure=str(error), position=len(runs))
+        try:
+            found.measurements = measure_runs(runs, here, sides, watch=found.visits.__setitem__, **options)
+        except RunFailedError as error:
+            found.failure, found.position = str(error), error.position
+    return found
+
+
+def _laid_down(model: nn.Module | bytes, folder: Path) -> nn.Module | Path:
+    if isinstance(model, nn.Module):
+        return model
+    path = folder / f"network-{len(list(folder.iterdir()))}.onnx"
+    path.write_bytes(model)
+    return path

@@ -2,8 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nas.predictors.machine import MachineState
 from nas.predictors.remote.agent.jobs import Job, Network, Timed
 from nas.predictors.remote.agent.wire import WireError
+from nas.predictors.timings import Visit
 
 SHAPES = st.lists(st.integers(1, 8), min_size=1, max_size=4).map(tuple)
 NETWORKS = st.builds(Network, st.binary(max_size=50), SHAPES)
@@ -20,16 +22,28 @@ JOBS = st.builds(
     seconds=POSITIVE,
     rounds=st.integers(1, 100),
     narrow=st.floats(0, 1),
+    cooling=st.floats(0, 60),
     reference=st.none() | POSITIVE,
 )
 
 
+MAYBE = st.none() | POSITIVE
+STATES = st.builds(MachineState, MAYBE, st.none() | st.just("performance"), MAYBE, st.none() | st.integers(0, 9), MAYBE,
+                   st.lists(st.integers(0, 63), max_size=2).map(tuple))  # fmt: skip
+
+
+@st.composite
+def visits(draw, rounds):
+    seconds = draw(st.lists(POSITIVE, min_size=1, max_size=4))
+    interruptions = draw(st.none() | st.integers(0, 9))
+    return Visit(draw(POSITIVE), draw(st.integers(0, rounds - 1)), tuple(seconds), interruptions, draw(STATES))
+
+
 @st.composite
 def samples(draw):
-    rounds = draw(st.integers(1, 4))
-    places = draw(st.lists(st.lists(st.integers(0, rounds - 1), min_size=1, max_size=4), max_size=3))
-    visits = [[draw(st.lists(POSITIVE, min_size=1, max_size=4)) for _ in numbers] for numbers in places]
-    return Timed(visits, places, draw(st.lists(POSITIVE, min_size=rounds, max_size=rounds)))
+    rounds = draw(st.integers(1, 3))
+    anchor = draw(st.lists(visits(rounds), min_size=rounds, max_size=rounds))
+    return Timed(draw(st.lists(st.lists(visits(rounds), max_size=2), max_size=2)), anchor)
 
 
 @given(JOBS)
@@ -46,7 +60,8 @@ def test_samples_are_read_as_they_were_written_to_the_last_bit(timed):
 
 BAD = [
     {"id": "../../etc/passwd"}, {"id": "A" * 32}, {"id": 7}, {"device": 3}, {"threads": 0}, {"threads": "2"}, {"rounds": 10**9},
-    {"seconds": 0.0}, {"seconds": float("nan")}, {"seconds": 1e9}, {"narrow": -1.0}, {"reference": 0.0}, {"networks": None},
+    {"seconds": 0.0}, {"seconds": float("nan")}, {"seconds": 1e9}, {"narrow": -1.0}, {"cooling": -1.0}, {"reference": 0.0},
+    {"networks": None},
     {"networks": [{"bytes": 5, "shape": [1]}]}, {"networks": [{"bytes": -3, "shape": [1]}]},
     {"networks": [{"bytes": 3, "shape": [1 << 40]}]}, {"networks": [{"bytes": 3, "shape": []}]}, {"networks": [{"bytes": 3}]},
     {"anchor": {"bytes": 3, "shape": "abc"}},
@@ -69,11 +84,15 @@ def test_a_job_without_one_of_its_fields_is_refused(job, data):
         Job.from_message(header, body)
 
 
+VISIT = {"at": 1.0, "round": 0, "n": 2, "interruptions": None, "state": {}}
+
+
 @pytest.mark.parametrize(
-    "change",
-    [{"lengths": [[3]]}, {"lengths": [[1]]}, {"rounds": [[5]]}, {"rounds": [[0, 0]]}, {"anchors": "x"}, {"lengths": 3}],
+    "change", [{"n": 3}, {"n": 1}, {"n": 0}, {"round": 5}, {"round": -1}, {"state": {"mood": 3}}, {"state": 3}, {"at": "x"}]
 )
 def test_samples_that_do_not_fit_are_refused(change):
-    header, body = Timed([[[1.0, 2.0]]], [[0]], [1.0]).to_message({})
-    with pytest.raises(WireError, match="a result is damaged"):
-        Timed.from_message({**header, **change}, body)
+    _, body = Timed([], [Visit(1.0, 0, (1.0, 2.0), None, MachineState())]).to_message({})
+    assert Timed.from_message({"visits": [[VISIT]]}, body).anchor[0].seconds == (1.0, 2.0)
+    for header in ({"visits": [[{**VISIT, **change}]]}, {"visits": []}, {"visits": 3}, {}):
+        with pytest.raises(WireError, match="a result is damaged"):
+            Timed.from_message(header, body)

@@ -31,5 +31,5 @@ def test_a_node_that_nobody_offers_and_a_network_that_fails_are_told(tmp_path):
         Target.parse("cpu@ray:there").require()
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(b"no model")
-    with pytest.raises(MeasurementError, match="Ray device nas_device_here: .*network-0.onnx"):
+    with pytest.raises(MeasurementError, match=r"@ray:here: .*network-0\.onnx"):
         nas.measure(bad, Target.parse("cpu:onnxruntime@ray:here"), 16)
