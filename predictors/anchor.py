@@ -37,10 +37,14 @@ class Anchor(nn.Module):
 
 
 def anchor(target: Target) -> Callable[[], object]:
-    """The anchor in eager mode and fp32 on the target's device, or on the CPU that drives a device without PyTorch."""
+    """The anchor in eager mode and fp32 on the target's device, or on the CPU that drives a device without PyTorch.
+
+    Of a target at another place it is this machine's: nodes are timed here, and its ratio to the anchor there scales them.
+    """
     from nas.predictors.target import Target
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module, example = Anchor(), torch.rand(1, 3, 64, 64)
-    return runtime("eager").prepare(module, example, Target(device(target.device).torch_device, "eager", target.threads))
+    beside = "cpu" if target.place else device(target.device).torch_device
+    return runtime("eager").prepare(module, example, Target(beside, "eager", target.threads))

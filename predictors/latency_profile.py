@@ -13,13 +13,13 @@ from typing import TypeVar
 
 from nas.errors import FileError, MeasurementError, SpaceError
 from nas.predictors.coverage import covering_batches
-from nas.predictors.environment import differences, environment
+from nas.predictors.environment import differences
 from nas.predictors.latency_table import HELD_OUT, NETWORK, TRAIN, LatencyTable
 from nas.predictors.measure import Effort, anchor_seconds
 from nas.predictors.network_profile import DeviceLostError, NetworkProfile
 from nas.predictors.node_timing import in_place, time_in_place, time_repeated
 from nas.predictors.profile_cost import NETWORK_SECONDS, default_seconds, node_seconds, profile_estimate
-from nas.predictors.runtime import runtime
+from nas.predictors.remote.place import environment_of
 from nas.predictors.samples import Record, SampleFile, samples_path, unrecorded
 from nas.predictors.target import Target
 from nas.predictors.timings import SLOWED
@@ -86,7 +86,7 @@ class _Session:
     def __init__(self, space: SearchSpace, table: LatencyTable, path: Path, train: int, held_out: int) -> None:
         self.space, self.table, self.path = space, table, path
         self.train, self.held_out = train, held_out
-        self.samples = SampleFile(samples_path(path), table.target, runtime(table.target.runtime).version())
+        self.samples = SampleFile(samples_path(path), table.target, table.environment["runtime"])
         self.started = self.saved = time.perf_counter()
         self.before = table.spent
 
@@ -204,7 +204,7 @@ def open_table(
     space: SearchSpace, target: Target, path: Path, in_channels: int, num_classes: int, seed: int
 ) -> LatencyTable:  # fmt: skip
     """The table of a file, or a new one. Raises FileError where it is of another target, question, machine or library."""
-    now = environment(target.runtime)
+    now = environment_of(target)
     if path.exists():
         table = LatencyTable.load(path, target)
         for name, wanted in (("space", space.name), ("in_channels", in_channels), ("num_classes", num_classes), ("seed", seed)):

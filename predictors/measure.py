@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from nas.errors import MeasurementError, NasError, UsageError
 from nas.predictors.anchor import anchor
 from nas.predictors.machine import MachineState, interruptions, machine_state, pinned
+from nas.predictors.remote.place import place
 from nas.predictors.runtime import runtime
 from nas.predictors.target import Target
 from nas.predictors.timings import (
@@ -158,7 +159,9 @@ def noise(target: Target, resolution: int, in_channels: int) -> Tensor:
 
 
 def checked(model: nn.Module | Path, example: Tensor, target: Target) -> Run:
-    """`Runtime.prepare`, with MeasurementError for whatever the library behind the runtime raises."""
+    """`Runtime.prepare`, with MeasurementError for whatever the library behind the runtime raises; elsewhere, the place's."""
+    if target.place:
+        return place(target.place).prepare(model, example, target)
     try:
         return runtime(target.runtime).prepare(model, example, target)
     except NasError:
@@ -193,6 +196,10 @@ def measure_runs(
     """
     if not runs:
         return []
+    if target.place:
+        return place(target.place).measure_runs(
+            runs, target, resolutions, effort=effort, seed=seed, reference=reference, watch=watch
+        )
     series = [_Series(run, position) for position, run in enumerate(runs)]
     beside = _Series(anchor(target))
     try:
@@ -240,6 +247,8 @@ def _cool_down(beside: _Series, reference: float, limit: float) -> None:
 def anchor_seconds(target: Target, rounds: int = 20) -> float:
     """The anchor's median time on the target now, in seconds."""
     target.require()
+    if target.place:
+        return place(target.place).anchor_seconds(target, rounds)
     beside = _Series(anchor(target))
     with threads(target.threads), pinned(target.threads) as cpus, quiet():
         state = machine_state(cpus)

@@ -3,7 +3,8 @@
 A node that runs alone in a loop finds its own code and data in every cache: on a CPU in eager mode the nodes of a small
 network, timed so, sum to only 60 to 80 % of the network's time. Timed in their place they sum to within a few per cent.
 In place means eager mode, also for other CPU runtimes: exporting or compiling every node would take hours, and the
-correction learns from whole networks how much faster the target runs each operator.
+correction learns from whole networks how much faster the target runs each operator. The same holds for a target at another
+place, where only whole networks are measured: nodes are timed here, and scaled by the ratio of the anchors.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ WARM_PASSES, PASSES = 3, 9
 
 def in_place(target: Target) -> bool:
     """Whether nodes are timed inside networks on this target: a GPU would have to be stopped after every node."""
-    return device(target.device).torch_device == "cpu"
+    return bool(target.place) or device(target.device).torch_device == "cpu"
 
 
 def time_in_place(architecture: Architecture, table: LatencyTable, record: Record = unrecorded) -> list[tuple[Node, float]]:

@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass
 
 from nas.predictors.latency_table import LatencyTable
-from nas.predictors.measure import prepare, threads
+from nas.predictors.measure import Effort, measure_runs, prepare, threads
+from nas.predictors.remote.place import place
 from nas.predictors.runtime import runtime
 from nas.predictors.target import Target
 from nas.quantities import format_duration
@@ -74,7 +75,8 @@ def profile_estimate(space: SearchSpace, target: Target, *, train: int = 40, hel
 
 def default_seconds(target: Target, networks: int) -> float:
     """The time budget of a profile: node times, and preparing and measuring the networks."""
-    return NODE_SECONDS + networks * (NETWORK_SECONDS + 1.25 * runtime(target.runtime).preparation)
+    preparation = place(target.place).preparation if target.place else runtime(target.runtime).preparation
+    return NODE_SECONDS + networks * (NETWORK_SECONDS + 1.25 * preparation)
 
 
 def node_seconds(seconds: float | None) -> float:
@@ -89,6 +91,8 @@ def _one_network(space: SearchSpace, target: Target) -> tuple[float, float]:
         start = time.perf_counter()
         run = prepare(build(member), target, member.resolution)
         prepared = time.perf_counter() - start
+        if target.place:
+            return prepared, measure_runs([run], target, [member.resolution], effort=Effort(NETWORK_SECONDS, 1))[0].median
         run()
         start = time.perf_counter()
         run()

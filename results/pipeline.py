@@ -65,7 +65,6 @@ class SearchRun:
         self.space = config.search_space()
         self.target = Target.parse(config.target)
         self.budgets = Budgets(config.budgets)
-        self.target.require()
         self.first = True
 
     def run(self) -> Outcome:
@@ -130,6 +129,7 @@ class SearchRun:
 
     def start(self, workers: int = 1) -> None:
         """Read the data, make the folder, and write down what was asked for; `workers` will share each training batch."""
+        self.target.require()
         create(self.config.strategy, self.problem_without_latency, self.config.seed)
         require_trainable(self.config.training, self.data, workers)
         if self.config.supernet is not None and not self.folder.checkpoint.exists():

@@ -13,6 +13,7 @@ import torch
 from nas.errors import FileError, MeasurementError
 from nas.files import read_json, write_json
 from nas.predictors.measure import measure
+from nas.predictors.remote.place import ships_onnx
 from nas.predictors.target import Target
 from nas.predictors.timings import Measurement
 from nas.results.export import FORMATS, export
@@ -70,7 +71,7 @@ def measure_network(
 
 def delivered(target: Target) -> str:
     """The export format that is measured on the target: what the user would run there."""
-    if target.runtime != "onnxruntime":
+    if target.runtime != "onnxruntime" and not ships_onnx(target):
         return "python"
     return "int8" if target.precision == "int8" else "onnx"
 

@@ -33,20 +33,8 @@ class OnnxRuntime:
 
     def prepare(self, model: nn.Module | Path, example: Tensor, target: Target) -> Callable[[], object]:
         """A run of an inference session on the module's export, or on the file that is given."""
-        if isinstance(model, Path):
-            _require_precision(model, target)
-            return self._session(model, example, target)
         with tempfile.TemporaryDirectory(prefix="nas-onnx-") as folder:
-            path, quantised = Path(folder) / "model.onnx", Path(folder) / "model.int8.onnx"
-            try:
-                program = onnx_model(trace_static(copy.deepcopy(model).eval().cpu(), example))
-                with quiet():
-                    program.save(path, external_data=False)
-                if target.precision == "int8":
-                    quantise(path, quantised, example)
-            except FileError as error:
-                raise MeasurementError(f"the network cannot be exported to ONNX: {error}") from error
-            return self._session(quantised if target.precision == "int8" else path, example, target)
+            return self._session(onnx_file(model, example, target, Path(folder)), example, target)
 
     def version(self) -> str:
         """The version of ONNX Runtime."""
@@ -70,6 +58,26 @@ class OnnxRuntime:
             raise MeasurementError(f"ONNX Runtime cannot load {path.name}: {first_cause(error)}; export it again") from error
         feed = {session.get_inputs()[0].name: example.detach().cpu().numpy()}
         return lambda: session.run(None, feed)
+
+
+def onnx_file(model: nn.Module | Path, example: Tensor, target: Target, folder: Path) -> Path:
+    """The file that is given, or the export of a module, which is written to `folder`: in the target's precision.
+
+    Raises MeasurementError where the module cannot be exported, or the file is of another precision.
+    """
+    if isinstance(model, Path):
+        _require_precision(model, target)
+        return model
+    path, quantised = folder / "model.onnx", folder / "model.int8.onnx"
+    try:
+        program = onnx_model(trace_static(copy.deepcopy(model).eval().cpu(), example))
+        with quiet():
+            program.save(path, external_data=False)
+        if target.precision == "int8":
+            quantise(path, quantised, example)
+    except FileError as error:
+        raise MeasurementError(f"the network cannot be exported to ONNX: {error}") from error
+    return quantised if target.precision == "int8" else path
 
 
 def _require_precision(path: Path, target: Target) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -33,7 +34,27 @@ Space = Annotated[str, typer.Option(help=SPACE)]
 Data = Annotated[str, typer.Option(help="digits, folder:PATH (a sub-folder a class), parquet:PATH, or hub:NAME.")]
 TrainImages = Annotated[int | None, typer.Option(min=1, help="Train on so many images, drawn evenly from the classes.")]
 ValidationImages = Annotated[int | None, typer.Option(min=1, help="Rank on so many validation images.")]
-TargetOption = Annotated[str, typer.Option(help="Device and runtime, e.g. cpu:onnxruntime,threads=1,batch=1,precision=fp32.")]
+TargetOption = Annotated[
+    str,
+    typer.Option(
+        help="Device and runtime, e.g. cpu:onnxruntime,threads=1,batch=1,precision=fp32; @HOST:PORT, @folder:PATH or @ray:NAME "
+        "behind it where the device is another machine's."
+    ),
+]
+
+
+def _use_secret_file(path: Path | None) -> Path | None:
+    if path is not None:
+        from nas.predictors.remote.secret import use_secret_file
+
+        use_secret_file(path)
+    return path
+
+
+AgentSecretFile = Annotated[
+    Path | None,
+    typer.Option(callback=_use_secret_file, help="The secret of the agent at the target's place (else NAS_AGENT_SECRET)."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
 
@@ -64,7 +85,7 @@ def threads_of_each(workers: int) -> int:
 
 def require_resume_alone(context: typer.Context) -> None:
     """Raise UsageError where an option stands beside --resume that would be silently passed over."""
-    names = [name for name in context.params if name not in ("resume", "accept_noise", "as_json")]
+    names = [name for name in context.params if name not in ("resume", "accept_noise", "agent_secret_file", "as_json")]
     require_not_beside(context, "--resume takes everything from the run's config.yaml", names)
 
 

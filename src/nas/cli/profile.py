@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from nas.cli.app import app
 from nas.cli.display import reporter
-from nas.cli.options import Json, Seed, Space, TargetOption, require_not_beside, write, write_json
+from nas.cli.options import AgentSecretFile, Json, Seed, Space, TargetOption, require_not_beside, write, write_json
 from nas.errors import NasError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def profile(
     held_out: Annotated[int, typer.Option(min=2, help="Random networks to assess the predictor on.")] = 20,
     seconds: Annotated[float | None, typer.Option(min=0.1, help="Time for what is missing (default: by target).")] = None,
     seed: Seed = 0,
+    agent_secret_file: AgentSecretFile = None,
     compare: Annotated[
         tuple[Path, Path] | None, typer.Option(help="Only tell whether two tables of one target agree.", metavar="A B")
     ] = None,
@@ -51,7 +53,7 @@ def profile(
 
     chosen, wanted = load_space(space), Target.parse(target)
     wanted.require()
-    path = out or Path("latency") / f"{chosen.name}-{str(wanted).replace(':', '-').replace(',', '-')}.json"
+    path = out or Path("latency") / f"{chosen.name}-{re.sub(r'[^0-9A-Za-z=._]+', '-', str(wanted))}.json"
     known = LatencyTable.load(path, wanted) if path.exists() else None
     cost = profile_cost(chosen, wanted, train=networks, held_out=held_out, seconds=seconds, table=known)
     talk = reporter()

@@ -15,6 +15,7 @@ from nas.cli.display import reporter
 from nas.cli.options import (
     COUNT,
     TIME,
+    AgentSecretFile,
     Data,
     Json,
     Seed,
@@ -66,6 +67,7 @@ def search(
     ] = None,
     storage: Annotated[str | None, typer.Option(help="Optuna storage URL instead of a journal file.", metavar="URL")] = None,
     accept_noise: Annotated[bool, typer.Option(help="Believe measurements on a busy machine.")] = False,
+    agent_secret_file: AgentSecretFile = None,
     as_json: Json = False,
 ) -> None:
     """Search, train, verify and export a backbone inside the budgets.

@@ -1,0 +1,1 @@
+"""The runtimes of an agent: one file each, imported by `nas.predictors.remote.agent.main`."""
