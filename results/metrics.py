@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from nas.errors import UnknownNameError, UsageError
+from nas.predictors.memory import peak_memory
 from nas.predictors.target import Target
 from nas.search.types import format_metric
+from nas.search_spaces.architecture import Architecture
 
 LATENCY = "latency"
 BUDGETS = (LATENCY, "params", "macs", "memory", "energy")
@@ -26,9 +28,7 @@ def canonical(name: str, own: Target, what: str, known: Iterable[str]) -> str:
     if kind not in known:
         raise UnknownNameError(what, kind, known)
     if kind == "energy":
-        raise UsageError(
-            f"{what} energy: nothing on this machine measures the energy of a network; limit latency or macs instead"
-        )
+        raise UsageError(f"{what} energy: a search does not measure the energy of networks; take the latency, MACs or memory")
     if not at:
         return kind
     if kind != LATENCY:
@@ -74,3 +74,13 @@ def split_objectives(text: str) -> list[str]:
         else:
             found.append(part)
     return found
+
+
+def memory(architecture: Architecture, target: Target, num_classes: int, in_channels: int) -> float:
+    """Bytes at the worst moment of an inference on a target, by the graph: see `nas.predictors.memory.peak_memory`."""
+    return float(
+        peak_memory(
+            architecture, num_classes=num_classes, in_channels=in_channels, batch=target.batch, precision=target.precision,
+            runtime=target.runtime,
+        )
+    )  # fmt: skip

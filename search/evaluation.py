@@ -16,11 +16,9 @@ from nas.supernet.calibration import Score, calibrate, score
 from nas.supernet.data import DataSplits, ImageSet
 from nas.supernet.supernet import Supernet
 
-_FLOAT = 4
-
 
 class SupernetEvaluator:
-    """Architecture JSON -> `accuracy` and `loss` on the validation split with inherited weights, and the sizes.
+    """Architecture JSON -> `accuracy` and `loss` on the validation split with inherited weights, `params` and `macs`.
 
     With `screen`, so many of the images are scored first (`screening`, an accuracy), and the others only where that reaches
     the bar which the search hands over; `fidelity` is the share of the images that was scored, `images` their number.
@@ -93,10 +91,6 @@ def _together(*parts: tuple[Score, ImageSet]) -> Score:
 
 
 def sizes(architecture: Architecture, num_classes: int, in_channels: int) -> dict[str, float]:
-    """`params`, `macs` and `memory` of an architecture, summed over its nodes; a node seen before costs nothing.
-
-    The memory (bytes) is that of the weights and of what all layers with MACs put out for one image, in fp32.
-    """
+    """`params` and `macs` of an architecture, summed over its nodes; a node seen before costs nothing."""
     found = Cost.total(node_cost(node) for node in nodes(architecture, None, in_channels, num_classes))
-    memory = float(found.activation_bytes + _FLOAT * found.params)
-    return {"params": float(found.params), "macs": float(found.macs), "memory": memory}
+    return {"params": float(found.params), "macs": float(found.macs)}

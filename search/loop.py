@@ -43,8 +43,8 @@ def run_search(
     The strategy is told the stored history; then `executor.workers` candidates are kept in flight, and each is recorded when
     it is done. Numbers without a record (a killed run's candidates in flight) are asked again. An evaluation that raises is
     recorded as a failed trial. Other processes may work on the same archive where it is a database: each candidate is evaluated
-    by one of them, and all learn of it. Ends early, with the archive whole, where the space is exhausted or `should_stop()` is true
-    (what is in flight is still recorded). KeyboardInterrupt, InfeasibleError and WorkersLostError pass through; what is in
+    by one of them, and all learn of it. Ends early, with the archive whole, where the space is exhausted or `should_stop()` is
+    true (what is in flight is still recorded). KeyboardInterrupt, InfeasibleError and WorkersLostError pass through; what is in
     flight is dropped then, and asked again on resume.
 
     With `screening` the evaluator is handed a bar that the cheap score must reach for a full one. Only what is scored in full

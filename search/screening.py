@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 from nas.errors import UsageError
 from nas.search.types import Problem, Trial
@@ -73,6 +74,11 @@ class Saving:
             "scored": self.scored,
             "share": self.share,
         }
+
+    @classmethod
+    def from_mapping(cls, data: Mapping[str, float]) -> Self:
+        """What `to_mapping` wrote."""
+        return cls(*(int(data[name]) for name in ("candidates", "full", "images", "scored")))
 
     def __str__(self) -> str:
         return (
