@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from nas.errors import UsageError
+from nas.files import replacing
 from nas.results.draw import to_svg
-from nas.results.front import hypervolume, pareto
+from nas.results.front import axes_of, hypervolume, pareto
 from nas.results.report_data import CandidatePoint, TrainingPoint
 from nas.search.types import format_metric
 
 DOT, _FAINT, FRONT, _BUDGET, _STAR = "#4878a8", "#c3c9d1", "#c8553d", "#7a7a7a", "#f2b134"
 _SCREENED = "#b9d3ea"
 _CHECKPOINTS = 100
+_KINDS = (".png", ".svg", ".pdf")
 _STYLE = {
     "svg.fonttype": "path",
     "svg.hashsalt": "nas",
@@ -131,6 +135,26 @@ def training_plot(rows: Sequence[TrainingPoint]) -> str:
         axes.legend(handles=lines, loc="center right")
 
     return plot(paint, 7.4, 3.0)
+
+
+def save_fronts(
+    path: Path, candidates: Sequence[CandidatePoint], objectives: Sequence[str], budgets: Mapping[str, float]
+) -> None:
+    """Draw accuracy over each other objective, or over the latency, one plot above the other, as PNG, SVG or PDF.
+
+    Raises UsageError for another kind of file or where there is nothing to draw, FileError where it cannot be written.
+    """
+    if path.suffix not in _KINDS:
+        raise UsageError(f"cannot draw {path}: the file ends in one of {', '.join(_KINDS)}")
+    if not candidates:
+        raise UsageError("there is no candidate to draw yet; wait for the search")
+    shown = [name for name in axes_of(objectives) if name not in ("accuracy", "loss")] or ["latency"]
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(7.4, 4.2 * len(shown)), layout="constrained")
+        for axes, name in zip(figure.subplots(len(shown), squeeze=False)[:, 0], shown, strict=True):
+            paint_front(axes, candidates, budgets.get(name), None, name)
+        with replacing(path) as scratch:
+            figure.savefig(scratch, dpi=150)
 
 
 def time_axis(seconds: Sequence[float]) -> tuple[float, str]:
