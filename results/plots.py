@@ -22,6 +22,7 @@ from nas.search.types import format_metric
 DOT, _FAINT, FRONT, _BUDGET, _STAR = "#4878a8", "#c3c9d1", "#c8553d", "#7a7a7a", "#f2b134"
 _SCREENED = "#b9d3ea"
 _CHECKPOINTS = 100
+_NEAR = 1.5
 _KINDS = (".png", ".svg", ".pdf")
 _STYLE = {
     "svg.fonttype": "path",
@@ -60,8 +61,10 @@ def paint_front(
     axes.step(xs, ys, where="post", color=FRONT, linewidth=1.3, label=f"Pareto front ({len(front)})")
     axes.scatter(xs, ys, s=18, color=FRONT, linewidths=0, zorder=3)
     if budget:
-        shown = format_metric(metric, budget)
-        axes.axvline(budget, color=_BUDGET, linestyle="--", linewidth=1.1, label=f"budget {shown}")
+        # A budget far beyond all candidates would press them into a corner.
+        near = budget <= _NEAR * max((c.value(metric) for c in candidates), default=budget)
+        label = f"budget {format_metric(metric, budget)}" + ("" if near else ", far to the right")
+        axes.axvline(budget if near else math.nan, color=_BUDGET, linestyle="--", linewidth=1.1, label=label)
     for chosen in [c for c in candidates if c.digest == winner][:1]:
         at = [chosen.value(metric)], [chosen.accuracy]
         axes.scatter(*at, s=190, marker="*", color=_STAR, edgecolors="#22262b", linewidths=0.8, zorder=4, label="winner")
