@@ -13,7 +13,7 @@ from nas.search.executors.local import LocalExecutor
 from nas.search.loop import run_search
 from nas.search.types import FAILED, Problem, best
 
-EVALUATIONS, KILLED_AT = 22, (0, 7, 13)
+EVALUATIONS, KILLED_AT = 16, (0, 5, 10)
 
 
 class Killed(BaseException):
@@ -38,10 +38,10 @@ def name(request, monkeypatch):
     from nas.search import model_strategy, networks, surrogate_study
     from nas.search.strategies import evolution, nsga2
 
-    monkeypatch.setattr(surrogate_study.OptunaStrategy.__init__, "__defaults__", (0, 8))
-    monkeypatch.setattr(evolution.RegularisedEvolution.__init__, "__defaults__", (0, 8, 3, 0.25))
-    monkeypatch.setattr(nsga2.Nsga2.__init__, "__defaults__", (0, 8))
-    monkeypatch.setattr(model_strategy.ModelStrategy.__init__, "__defaults__", (0, 8))
+    monkeypatch.setattr(surrogate_study.OptunaStrategy.__init__, "__defaults__", (0, 6))
+    monkeypatch.setattr(evolution.RegularisedEvolution.__init__, "__defaults__", (0, 6, 3, 0.25))
+    monkeypatch.setattr(nsga2.Nsga2.__init__, "__defaults__", (0, 6))
+    monkeypatch.setattr(model_strategy.ModelStrategy.__init__, "__defaults__", (0, 6))
     for size, few in {"RANDOM": 20, "CHILDREN": 20, "ROUNDS": 2, "SHORTLIST": 2}.items():
         monkeypatch.setattr(model_strategy, size, few)
     monkeypatch.setattr(networks, "STEPS", 20)
