@@ -15,26 +15,32 @@ from typing import Any, Self, get_args, get_origin, get_type_hints
 
 import yaml
 
-from nas.errors import FileError, UnknownNameError, UsageError
+from nas.errors import FileError, UsageError
 from nas.files import read_text, write_text
 from nas.predictors.latency_predictor import MIN_NETWORKS
 from nas.predictors.target import Target
+from nas.results.metrics import LATENCY, canonical_budgets, canonical_objectives
+from nas.search.screening import Screening
 from nas.search.types import Budgets
 from nas.search_spaces.space import SearchSpace
 from nas.supernet.finetune import FinetuneRecipe
 from nas.supernet.recipe import TrainingRecipe
 
 FORMAT = "nas-run"
-VERSION = 1
-_BUDGETS = ("latency", "params", "macs")
-_OBJECTIVES = ("accuracy", "loss", *_BUDGETS)
+VERSION = 2
 _LEAST = {"evaluations": 1, "workers": 1, "threads": 1, "profile_networks": MIN_NETWORKS, "profile_held_out": 2}
 _PACKAGES = ("torch", "optuna", "numpy", "onnxruntime", "ray")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig:
-    """What a run was asked for. `budgets` are in SI units; `data_fingerprint` is filled in when the data has been read."""
+    """What a run was asked for. `budgets` are in SI units; `data_fingerprint` is filled in when the data has been read.
+
+    `target` is what `latency` means among budgets and objectives; `latency@TARGET` names others; each is profiled, predicted
+    and verified (`latencies`). `latency_tables` are files of `nas profile` by the names of these latencies. With `screen`,
+    candidates are scored on so many validation images first, and the best `promote` of them on all. `origins` are runs whose
+    candidates this one starts from, `supernet` is the run whose weights it takes.
+    """
 
     space: Mapping[str, Any]
     data: str = "digits"
@@ -51,7 +57,10 @@ class SearchConfig:
     profile_networks: int = 40
     profile_held_out: int = 20
     profile_seconds: float | None = None
-    latency_table: str | None = None
+    latency_tables: Mapping[str, str] = field(default_factory=dict)
+    screen: int | None = None
+    promote: float = 0.25
+    origins: tuple[str, ...] = ()
     supernet: str | None = None
     ray: str | None = None
     workers: int = 1
@@ -74,17 +83,30 @@ class SearchConfig:
                 raise UsageError(
                     f"{what} needs at least {epochs} epochs and a batch of 1, got {recipe.epochs} and {recipe.batch}"
                 )
-        for what, names, known in (("budget", self.budgets, _BUDGETS), ("objective", self.objectives, _OBJECTIVES)):
-            for name in names:
-                if name not in known:
-                    raise UnknownNameError(what, name, known)
-        for name in ("train_images", "validation_images"):
-            if (getattr(self, name) or 1) < 1:
+        for name in ("train_images", "validation_images", "screen"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
-        Budgets(self.budgets)
-        Target.parse(self.target)
+        self._name_metrics()
+        Screening(self.promote)
         if self.workers > 1 and self.ray is None:
             raise UsageError(f"{self.workers} workers need Ray: add --ray local or an address, or leave --workers away")
+
+    def _name_metrics(self) -> None:
+        """Write budgets and objectives under their canonical names. Raises what `nas.results.metrics` raises."""
+        own = Target.parse(self.target)
+        object.__setattr__(self, "target", str(own))
+        object.__setattr__(self, "budgets", canonical_budgets(self.budgets, own))
+        object.__setattr__(self, "objectives", canonical_objectives(self.objectives, own))
+        Budgets(self.budgets)
+        strange = [name for name in self.latency_tables if name not in self.latencies()]
+        if strange:
+            raise UsageError(f"a latency table is given for {strange[0]!r}, which is none of {', '.join(self.latencies())}")
+
+    def latencies(self) -> dict[str, Target]:
+        """The targets of the run by the name of their metric: `latency` first, then those of other budgets and objectives."""
+        own = Target.parse(self.target)
+        others = [name for name in (*self.budgets, *self.objectives) if name.startswith(f"{LATENCY}@")]
+        return {LATENCY: own} | {name: Target.parse(name.partition("@")[2]) for name in others}
 
     def search_space(self) -> SearchSpace:
         """The space as an object."""
@@ -99,12 +121,17 @@ class SearchConfig:
             dataclasses.asdict(self.training),
             self.seed,
             self.threads,
+            *([] if self.screen is None else [self.screen]),
         ]
         return blake2b(json.dumps(what, sort_keys=True).encode(), digest_size=8).hexdigest()
 
+    def to_mapping(self) -> dict[str, Any]:
+        """All fields as plain values."""
+        return dict(_plain(dataclasses.asdict(self)))
+
     def save(self, path: Path) -> None:
         """Write the YAML atomically."""
-        data = {"format": FORMAT, "version": VERSION, **_plain(dataclasses.asdict(self))}
+        data = {"format": FORMAT, "version": VERSION, **self.to_mapping()}
         write_text(path, yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
 
     @classmethod
@@ -114,13 +141,17 @@ class SearchConfig:
             data = yaml.safe_load(read_text(path, "run configuration"))
         except yaml.YAMLError as error:
             raise FileError(f"run configuration {path} is damaged: {' '.join(str(error).split())}") from error
-        if not isinstance(data, Mapping) or data.get("format") != FORMAT or data.get("version") != VERSION:
+        if not isinstance(data, Mapping) or data.get("format") != FORMAT or data.get("version") not in (1, VERSION):
             raise FileError(f"{path} is no run configuration of this version; start a new run")
         fields = {name: value for name, value in data.items() if name not in ("format", "version")}
+        if data["version"] == 1:
+            table = fields.pop("latency_table", None)
+            fields["latency_tables"] = {} if table is None else {LATENCY: table}
         try:
             fields["training"] = TrainingRecipe(**fields["training"])
             fields["finetuning"] = FinetuneRecipe(**fields["finetuning"])
-            fields["objectives"] = tuple(fields["objectives"])
+            for name in ("objectives", "origins"):
+                fields[name] = tuple(fields.get(name, ()))
             found = cls(**fields)
             found.search_space()
         except KeyError as error:

@@ -97,4 +97,10 @@ def _evaluation_seconds(config: SearchConfig, supernet: Supernet, data: DataSpli
     began = time.perf_counter()
     for text in member:
         evaluate(text)
-    return (time.perf_counter() - began) / len(member)
+    return (time.perf_counter() - began) / len(member) * _share(config, len(data.validation))
+
+
+def _share(config: SearchConfig, images: int) -> float:
+    """The share of the validation images that a candidate is scored on, on average."""
+    first = 1.0 if config.screen is None else min(1.0, config.screen / images)
+    return first + (1.0 - first) * config.promote

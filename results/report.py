@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
 from nas.files import write_text
 from nas.quantities import format_count, format_duration, format_time
 from nas.results.draw import draw
-from nas.results.front import pareto
+from nas.results.front import axes_of, undominated
 from nas.results.plots import front_plot, latency_plot, progress_plot, training_plot
-from nas.results.report_data import ReportData
+from nas.results.report_data import ReportData, TargetRow
+from nas.search.types import format_metric
 
 _LABELS = {
     "mape": "mean absolute error",
@@ -94,6 +95,7 @@ def _headline(data: ReportData) -> str:
             ("MACs", metrics.macs and format_count(metrics.macs)),
         ]
     shown = "".join(f'<div class="card"><b>{value}</b><span>{escape(name)}</span></div>' for name, value in cards if value)
+    cards += [(f"latency on {row.target}", format_time(row.measured)) for row in data.targets]
     target = f'<p class="soft">for <code>{escape(data.target)}</code></p>' if data.target else ""
     files = "".join(f"<li>{escape(name)}: <code>{escape(place)}</code></li>" for name, place in data.files.items())
     return (
@@ -103,7 +105,7 @@ def _headline(data: ReportData) -> str:
 
 
 def _verdict(data: ReportData) -> str:
-    limits = ", ".join(f"{name} {_budget(name, limit)}" for name, limit in data.budgets.items())
+    limits = ", ".join(f"{name} {format_metric(name, limit)}" for name, limit in data.budgets.items())
     asked = f"budget: {escape(limits)}" if limits else "no budget was set"
     text, mood = {
         True: ("The exported network was measured and meets the budget", "good"),
@@ -117,7 +119,8 @@ def _front_section(data: ReportData) -> str:
     if not data.candidates:
         return _missing("no candidate was evaluated")
     winner = data.winner.digest if data.winner is not None else None
-    return _figure(front_plot(data.candidates, data.budgets.get("latency"), winner))
+    shown = [name for name in ("latency", *data.objectives) if name not in ("accuracy", "loss")]
+    return "".join(_figure(front_plot(data.candidates, data.budgets.get(x), winner, x)) for x in dict.fromkeys(shown))
 
 
 def _winner_section(data: ReportData) -> str:
@@ -134,9 +137,19 @@ def _winner_section(data: ReportData) -> str:
 def _predictor_section(data: ReportData) -> str:
     rows = [(_LABELS.get(name, name), _score(name, value)) for name, value in data.assessment.items()]
     table = _table(("", "#"), rows) if rows else _missing("the predictor was not assessed")
+    others = "".join(_other_target(row) for row in data.targets)
     if not data.held_out:
-        return table + _missing("no network was held out")
-    return f'<div class="beside">{_figure(latency_plot(data.held_out))}<div>{table}</div></div>'
+        return table + _missing("no network was held out") + others
+    return f'<div class="beside">{_figure(latency_plot(data.held_out))}<div>{table}</div></div>{others}'
+
+
+def _other_target(row: TargetRow) -> str:
+    rows = [
+        ("the winner, predicted", format_time(row.predicted)),
+        ("the winner, measured", f"{format_time(row.measured)}, {format_time(row.low)} to {format_time(row.high)}"),
+        *((_LABELS.get(name, name), _score(name, value)) for name, value in row.assessment.items()),
+    ]
+    return f"<p>On <code>{escape(row.target)}</code></p>{_table(('', '#'), rows)}"
 
 
 def _verification_section(data: ReportData) -> str:
@@ -151,17 +164,19 @@ def _verification_section(data: ReportData) -> str:
             format_time(row.p90),
             f"{row.predicted / row.measured - 1:+.1%}" if row.measured > 0 else "unknown",
             "accepted" if row.accepted else "refused",
+            *([row.target] if data.targets else []),
         )
         for row in data.verification
     ]
     head = ("network", "#predicted", "#measured median", "#its interval", "#90th percentile", "#prediction error", "verdict")
-    return _table(head, rows)
+    return _table((*head, "target") if data.targets else head, rows)
 
 
 def _progress_section(data: ReportData) -> str:
     if not data.candidates:
         return _missing("no candidate was evaluated")
-    return _figure(progress_plot(data.candidates, data.budgets.get("latency")))
+    spared = f"<p>{escape(data.screening)}.</p>" if data.screening else ""
+    return spared + _figure(progress_plot(data.candidates, data.budgets.get("latency")))
 
 
 def _training_section(data: ReportData) -> str:
@@ -171,7 +186,9 @@ def _training_section(data: ReportData) -> str:
 def _table_section(data: ReportData) -> str:
     if not data.candidates:
         return _missing("no candidate was evaluated")
-    front = [data.candidates[i] for i in pareto([(c.latency, c.accuracy) for c in data.candidates])]
+    full = [candidate for candidate in data.candidates if candidate.full]
+    costs = [[-c.accuracy if x == "accuracy" else c.value(x) for x in axes_of(data.objectives)] for c in full]
+    front = sorted((full[i] for i in undominated(costs)), key=lambda c: c.latency)
     winner = data.winner.digest if data.winner is not None else None
     rows = [
         (
@@ -224,8 +241,3 @@ def _percent(fraction: float | None) -> str | None:
 
 def _score(name: str, value: float) -> str:
     return f"{value:.1%}" if name in _FRACTIONS else f"{value:.3g}"
-
-
-def _budget(name: str, limit: float) -> str:
-    formats: Mapping[str, Callable[[float], str]] = {"latency": format_time}
-    return formats.get(name, format_count)(limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -10,7 +11,10 @@ from nas.search_spaces.architecture import Architecture
 
 @dataclass(frozen=True, slots=True)
 class CandidatePoint:
-    """One evaluated network: accuracy as a fraction, predicted latency in seconds, whether it meets every budget."""
+    """One evaluated network: accuracy as a fraction, predicted latency in seconds, whether it meets every budget.
+
+    `others` are further metrics by name, in SI units; `full` is false where it was scored on few images alone.
+    """
 
     number: int
     digest: str
@@ -19,6 +23,13 @@ class CandidatePoint:
     feasible: bool
     params: int
     macs: int
+    others: Mapping[str, float] = field(default_factory=dict)
+    full: bool = True
+
+    def value(self, metric: str) -> float:
+        """A metric by name; infinite where it is not known."""
+        known = {"latency": self.latency, "params": float(self.params), "macs": float(self.macs)}
+        return known.get(metric, self.others.get(metric, math.inf))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +52,7 @@ class VerificationRow:
     high: float
     p90: float
     accepted: bool
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +68,35 @@ class WinnerMetrics:
     macs: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class TargetRow:
+    """A further target of a run: what its predictor is worth, and the winner's latency on it, in seconds."""
+
+    target: str
+    assessment: Mapping[str, float]
+    predicted: float
+    measured: float
+    low: float
+    high: float
+
+
 @dataclass(frozen=True)
 class ReportData:
     """One run. Everything but the title may be missing; the report then says so in its place.
 
-    `budgets` maps `latency` (seconds), `params`, `macs` to limits. `held_out` pairs predicted and measured seconds of
-    networks that the predictor was not fitted on. `assessment` maps `mape`, `within_5`, `within_10`, `coverage_90` (fractions),
-    `spearman`, `kendall`, `supernet_kendall` (rank correlations) and others to numbers. `accepted` is None where nothing was
-    verified. `files` maps what a file is to its path.
+    `budgets` maps `latency` (seconds), `latency@TARGET`, `params`, `macs`, `memory` (bytes) to limits; `objectives` are traded
+    off by the front; `targets` are those beside `target`; `screening` tells what scoring few images first has spared.
+    `held_out` pairs predicted and measured seconds of networks that the predictor was not fitted on. `assessment` maps `mape`,
+    `within_5`, `within_10`, `coverage_90` (fractions), `spearman`, `kendall`, `supernet_kendall` (rank correlations) and others
+    to numbers. `accepted` is None where nothing was verified. `files` maps what a file is to its path.
     """
 
     title: str
     target: str = ""
     budgets: Mapping[str, float] = field(default_factory=dict)
+    objectives: tuple[str, ...] = ("accuracy",)
+    targets: tuple[TargetRow, ...] = ()
+    screening: str = ""
     accepted: bool | None = None
     candidates: tuple[CandidatePoint, ...] = ()
     held_out: tuple[tuple[float, float], ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,12 @@ from torch import Tensor
 
 from nas.errors import FileError
 from nas.files import read_json
+from nas.predictors.target import Target
 from nas.results.config import SearchConfig
 from nas.results.export import DEFAULT_FORMATS, Exported, export
 from nas.results.front import FrontRow, read_front
 from nas.results.load import load_backbone
+from nas.results.metrics import LATENCY
 from nas.results.quantised import calibration_images
 from nas.search.archive import Archive
 from nas.search.types import Budgets
@@ -56,6 +59,22 @@ class Run:
     def latency_table(self) -> Path:
         """The measurements that the latency predictor is fitted to."""
         return self.path / "latency" / "table.json"
+
+    def table_of(self, metric: str, target: Target) -> Path:
+        """The table of one target of the run; that of its own target, `latency`, is `latency_table`."""
+        if metric == LATENCY:
+            return self.latency_table
+        return self.path / "latency" / f"{re.sub('[^a-z0-9]+', '-', str(target).lower()).strip('-')}.json"
+
+    @property
+    def origins(self) -> Path:
+        """What was taken over from other runs."""
+        return self.path / "origins.json"
+
+    @property
+    def closest_path(self) -> Path:
+        """The architecture that came closest, where nothing met the budgets."""
+        return self.path / "closest.json"
 
     @property
     def verification(self) -> Path:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import copy
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from nas.errors import InfeasibleError
 from nas.predictors.timings import Measurement
 from nas.progress import Step
+from nas.quantities import format_time
 from nas.results.export import DEFAULT_FORMATS, export
 from nas.results.quantised import Int8Accuracy, calibration_images, int8_accuracy
-from nas.results.verification import Verdict, delivered, measure_exported, measure_network, write_verdicts
+from nas.results.targets import RunTarget
+from nas.results.verification import delivered, measure_exported, measure_network, write_verdicts
 from nas.search.types import Trial, best
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import Backbone
@@ -26,14 +30,14 @@ MEASURED_A_ROUND = 8
 
 @dataclass(frozen=True)
 class Winner:
-    """The trial that won, its trained network, its last measurement, and its accuracy on validation and test images.
+    """The trial that won, its trained network, its last measurements by metric, its accuracy on validation and test images.
 
-    `int8` is the accuracy of the int8 file where the target is one.
+    `int8` is the accuracy of the int8 file where a target is one.
     """
 
     trial: Trial
     network: Backbone
-    measurement: Measurement
+    measurements: Mapping[str, Measurement]
     validation: float
     test: float
     int8: Int8Accuracy | None = None
@@ -46,20 +50,20 @@ class Selection:
         self.run, self.step = run, step
 
     def winner(self, attempts: int) -> Winner | None:
-        """The best candidate that is measured under the budget, trained and exported; None where none holds.
+        """The best candidate that is measured under the budget on every target, trained and exported; None where none holds.
 
         `attempts` is how many candidates may be measured, those of earlier rounds included.
         """
         while True:
             trial = self.most_promising()
-            measured = sum(not verdict.final for verdict in self.run.verdicts)
+            measured = len({verdict.architecture.digest for verdict in self.run.verdicts if not verdict.final})
             if trial is None:
                 return None
             if not self._accepted(trial):
                 if measured >= attempts:
                     return None
                 self.step(measured, attempts, f"measuring {trial.architecture.digest} as exported")
-                if not self._measure(trial).accepted:
+                if not self._measure(trial):
                     continue
             found = self._finish(trial)
             if found is not None:
@@ -68,7 +72,7 @@ class Selection:
     def most_promising(self) -> Trial | None:
         """The best trial that the predictor, as it is now, holds for feasible and that was not measured over the budget."""
         rejected = {verdict.architecture.digest for verdict in self.run.verdicts if not verdict.accepted}
-        left = [trial for trial in self.run.trials if trial.complete and trial.architecture.digest not in rejected]
+        left = [trial for trial in self.run.trials if trial.full and trial.architecture.digest not in rejected]
         accepted = [trial for trial in left if self._accepted(trial)]
         if accepted:
             return accepted[0]
@@ -77,28 +81,31 @@ class Selection:
         return best(fresh, self.run.budgets)
 
     def _accepted(self, trial: Trial) -> bool:
-        digest = trial.architecture.digest
-        return any(verdict.architecture.digest == digest and verdict.accepted for verdict in self.run.verdicts)
+        """Whether a candidate was measured under the budget on every target."""
+        return all(self._known(trial, one) for one in self.run.targets.values())
 
-    def _measure(self, trial: Trial) -> Verdict:
-        """Measure a candidate with its inherited weights."""
+    def _known(self, trial: Trial, target: RunTarget) -> bool:
+        verdicts = target.of(self.run.verdicts)
+        return any(verdict.architecture.digest == trial.architecture.digest and verdict.accepted for verdict in verdicts)
+
+    def _measure(self, trial: Trial) -> bool:
+        """Measure a candidate with its inherited weights on one target after the other, until it is too slow on one."""
         run, (classes, channels) = self.run, self.run.outputs
         network = run.supernet.extract(trial.architecture).eval()
         calibrate(network, run.data, trial.architecture.resolution)
-        found = measure_network(network, run.target, classes, channels, accept_noise=run.config.accept_noise)
-        return self._record(trial.architecture, found, final=False)
+        for one in run.targets.values():
+            if not self._known(trial, one):
+                found = measure_network(network, one.target, classes, channels, accept_noise=run.config.accept_noise)
+                if not self._record(one, trial.architecture, found, final=False):
+                    return False
+        return True
 
-    def _record(self, architecture: Architecture, found: Measurement, *, final: bool) -> Verdict:
-        """Keep a measurement; the predictor learns from one that it was wrong about."""
-        run = self.run
-        predicted = float(run.predictor.predict([architecture]).mean[0])
-        limit = run.budgets.limits.get("latency")
-        verdict = Verdict(architecture, predicted, found, limit is None or found.high <= limit, final)
-        run.verdicts.append(verdict)
-        write_verdicts(run.folder.verification, run.verdicts)
-        if not verdict.accepted:
-            run.predictor.correct([architecture], [found])
-        return verdict
+    def _record(self, one: RunTarget, architecture: Architecture, found: Measurement, *, final: bool) -> bool:
+        """Keep a measurement, and tell whether it is under the budget."""
+        verdict = one.judge(architecture, found, final=final)
+        self.run.verdicts.append(verdict)
+        write_verdicts(self.run.folder.verification, self.run.verdicts)
+        return verdict.accepted
 
     def _finish(self, trial: Trial) -> Winner | None:
         """Fine-tune, export and measure the winner; None where the final measurement is over the budget."""
@@ -113,7 +120,7 @@ class Selection:
             "fine_tuning": vars(run.config.finetuning),
             "versions": dict(run.config.versions),
         }
-        side, quantised = architecture.resolution, delivered(run.target) == "int8"
+        side, quantised = architecture.resolution, any(delivered(one.target) == "int8" for one in run.targets.values())
         exported = export(
             network,
             run.folder.winner_path,
@@ -123,14 +130,26 @@ class Selection:
             formats=(*DEFAULT_FORMATS, "int8") if quantised else DEFAULT_FORMATS,
             calibration=calibration_images(run.data, side) if quantised else None,
         )
-        found = measure_exported(run.folder.winner_path, run.target, side, channels, accept_noise=run.config.accept_noise)
-        if self._record(architecture, found, final=True).accepted:
+        measurements = self._measure_exported(architecture)
+        if measurements is not None:
             test = score(network, run.data, run.data.test, side).accuracy
             any_batch = exported.dynamic_batch["onnx"]
             int8 = int8_accuracy(run.folder.winner_path, run.data, side, any_batch=any_batch) if quantised else None
-            return Winner(trial, network, found, validation, test, int8)
+            return Winner(trial, network, measurements, validation, test, int8)
         shutil.rmtree(run.folder.winner_path, ignore_errors=True)
         return None
+
+    def _measure_exported(self, architecture: Architecture) -> dict[str, Measurement] | None:
+        """The exported winner on every target; None as soon as it is over a budget."""
+        run, side, channels = self.run, architecture.resolution, self.run.outputs[1]
+        found = {}
+        for metric, one in run.targets.items():
+            found[metric] = measure_exported(
+                run.folder.winner_path, one.target, side, channels, accept_noise=run.config.accept_noise
+            )
+            if not self._record(one, architecture, found[metric], final=True):
+                return None
+        return found
 
     def _trained(self, architecture: Architecture) -> tuple[Backbone, float]:
         """The network with inherited or with fine-tuned weights, whichever does better on validation images."""
@@ -142,3 +161,18 @@ class Selection:
         finetune(tuned, run.data, recipe, side, checkpoint, f"{architecture.digest}:{recipe}", self.step)
         scores = [score(network, run.data, run.data.validation, side).accuracy for network in (tuned, inherited)]
         return (tuned, scores[0]) if scores[0] >= scores[1] else (inherited, scores[1])
+
+
+def nothing_verified(run: SearchRun) -> InfeasibleError:
+    """The error of a run in which no network was measured under the budgets: the closest one, and by how much."""
+    over = [(verdict, one) for one in run.targets.values() for verdict in one.of(run.verdicts) if not verdict.accepted]
+    if not over:
+        return InfeasibleError(f"no candidate met the budgets in {len(run.trials)} evaluations; raise --evaluations")
+    closest, where = min(over, key=lambda item: item[0].measurement.high / (item[1].limit or 1.0))
+    limit, took = where.limit or 1.0, closest.measurement.high
+    return InfeasibleError(
+        f"no exported network was measured under {format_time(limit)} on {where.target}: the closest, "
+        f"{closest.architecture.digest}, took up to {format_time(took)} ({took / limit - 1:+.0%}); raise --budget-latency or "
+        "--evaluations",
+        closest.architecture,
+    )

@@ -8,25 +8,32 @@ from typing import TYPE_CHECKING, Any
 
 from nas.files import read_json, write_json
 from nas.predictors.environment import environment
-from nas.predictors.latency_table import HELD_OUT
-from nas.quantities import format_count, format_duration, format_time
-from nas.results.front import FrontRow, pareto, write_front
+from nas.quantities import format_bytes, format_count, format_duration, format_time
+from nas.results.front import FrontRow, front_trials, write_front
+from nas.results.metrics import LATENCY, memory
 from nas.results.report import write_report
-from nas.results.report_data import CandidatePoint, ReportData, TrainingPoint, VerificationRow, WinnerMetrics
-from nas.search.types import Trial
+from nas.results.report_data import CandidatePoint, ReportData, TargetRow, TrainingPoint, VerificationRow, WinnerMetrics
+from nas.search.screening import Saving, saving
+from nas.search.types import Budgets, Trial
 
 if TYPE_CHECKING:
     from nas.results.pipeline import SearchRun
     from nas.results.selection import Winner
+    from nas.results.targets import RunTarget
     from nas.results.verification import Verdict
 
+_PLACED = ("accuracy", LATENCY, "params", "macs")
 _NANOSECONDS = 9
 """Digits of an interval's seconds: its last bits depend on the process that fits the predictor again."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished run says, in SI units; `summary.json` holds the same."""
+    """What a finished run says, in SI units; `summary.json` holds the same.
+
+    `targets` maps the name of each latency beside `latency` to its target, prediction, measurement and the predictor's
+    assessment. `memory` is the predicted peak of an inference in bytes. Of the `evaluations`, `taken_over` are other runs'.
+    """
 
     digest: str
     latency: float
@@ -42,7 +49,12 @@ class Outcome:
     resolution: int
     num_classes: int
     in_channels: int
+    memory: float
+    objectives: tuple[str, ...]
+    targets: Mapping[str, Mapping[str, Any]]
     evaluations: int
+    taken_over: int
+    screening: Mapping[str, float]
     predictor: Mapping[str, float]
     durations: Mapping[str, float]
     run: str
@@ -55,24 +67,25 @@ class Outcome:
 
     def lines(self) -> list[tuple[str, str]]:
         """The closing summary: what was found, how fast, how accurate, where."""
-        limits = ", ".join(
-            f"{name} {format_time(limit) if name == 'latency' else format_count(limit)}" for name, limit in self.budgets.items()
-        )
+        sizes = f"{format_count(self.params)} parameters, {format_count(self.macs)} MACs, {format_bytes(self.memory)} of memory"
         interval = f"{format_time(self.latency_low)} to {format_time(self.latency_high)}"
         error = f"{self.predictor['mape']:.1%}, Spearman {self.predictor['spearman']:.3f}" if self.predictor else "not assessed"
-        rows = [
-            ("found", f"{self.digest}: {format_count(self.params)} parameters, {format_count(self.macs)} MACs"),
+        taken = f", {self.taken_over} taken over" if self.taken_over else ""
+        return [
+            ("found", f"{self.digest}: {sizes}"),
             ("latency", f"{format_time(self.latency)}, 95 % interval {interval}, measured as exported"),
             ("predicted", f"{format_time(self.latency_predicted)}; mean error on held-out networks {error}"),
-            ("budget", f"{limits or 'none'} on {self.target}"),
+            *(("latency", _on_target(one)) for one in self.targets.values()),
+            ("budget", f"{Budgets(self.budgets)} on {self.target}"),
             ("accuracy", f"{self.accuracy_test:.2%} on test images, {self.accuracy_validation:.2%} on validation images"),
-            ("searched", f"{self.evaluations} candidates in {format_duration(sum(self.durations.values()))}"),
+            *([("int8", _of_int8(self.int8))] if self.int8 else []),
+            (
+                "searched",
+                f"{self.evaluations - self.taken_over} candidates in {format_duration(sum(self.durations.values()))}{taken}",
+            ),
+            *([("screened", str(Saving.from_mapping(self.screening)))] if self.screening else []),
             ("files", f"{self.run}/winner (PyTorch, ONNX, torch.export), {self.run}/report.html, {self.run}/front.csv"),
         ]
-        if self.int8 is not None:
-            told = f"{self.int8['test']:.2%} on test images, {self.int8['validation']:.2%} on validation images"
-            rows.insert(5, ("int8", f"{told}, of the int8 file; {self.int8['operators']}"))
-        return rows
 
 
 def write_results(run: SearchRun, winner: Winner) -> Outcome:
@@ -85,8 +98,8 @@ def write_results(run: SearchRun, winner: Winner) -> Outcome:
 
 
 def _outcome(run: SearchRun, winner: Winner) -> Outcome:
-    found, trial = winner.measurement, winner.trial
-    classes, channels = run.outputs
+    found, trial, (classes, channels) = winner.measurements[LATENCY], winner.trial, run.outputs
+    saved = saving(run.trials)
     return Outcome(
         digest=trial.architecture.digest,
         latency=found.median,
@@ -102,28 +115,45 @@ def _outcome(run: SearchRun, winner: Winner) -> Outcome:
         resolution=trial.architecture.resolution,
         num_classes=classes,
         in_channels=channels,
+        memory=memory(trial.architecture, run.target, classes, channels),
+        objectives=run.config.objectives,
+        targets={name: _on(one, winner) for name, one in run.targets.items() if name != LATENCY},
         evaluations=len(run.trials),
-        predictor=_assessment(run),
+        taken_over=sum(bool(trial.origin) for trial in run.trials),
+        screening={} if saved is None else saved.to_mapping(),
+        predictor=_assessment(run.targets[LATENCY]),
         durations=read_json(run.folder.phases, "phase times"),
         run=str(run.folder.path),
         int8=None if winner.int8 is None else asdict(winner.int8),
     )
 
 
-def _assessment(run: SearchRun) -> dict[str, float]:
-    held = list(run.predictor.table.of_role(HELD_OUT))
-    if not held:
-        return {}
-    return run.predictor.assess([item.architecture for item in held], [item.measurement.median for item in held]).to_mapping()
+def _on(one: RunTarget, winner: Winner) -> dict[str, Any]:
+    """A further target as the summary has it."""
+    found = winner.measurements[one.metric]
+    predicted = {"predicted": winner.trial.metrics[one.metric], "predictor": _assessment(one)}
+    return {"target": str(one.target), "budget": one.limit, **predicted, **found.to_mapping()}
 
 
-def _feasible(run: SearchRun) -> list[Trial]:
-    return [trial for trial in run.trials if trial.complete and run.budgets.violation(trial.metrics) == 0.0]
+def _of_int8(one: Mapping[str, Any]) -> str:
+    told = f"{one['test']:.2%} on test images, {one['validation']:.2%} on validation images"
+    return f"{told}, of the int8 file; {one['operators']}"
+
+
+def _on_target(one: Mapping[str, Any]) -> str:
+    interval = f"{format_time(one['low'])} to {format_time(one['high'])}"
+    return (
+        f"{format_time(one['median'])}, 95 % interval {interval}, predicted {format_time(one['predicted'])}, on {one['target']}"
+    )
+
+
+def _assessment(one: RunTarget) -> dict[str, float]:
+    found = one.assessment()
+    return {} if found is None else found.to_mapping()
 
 
 def _front(run: SearchRun) -> list[FrontRow]:
-    trials = _feasible(run)
-    chosen = [trials[i] for i in pareto([(trial.metrics["latency"], trial.metrics["accuracy"]) for trial in trials])]
+    chosen = front_trials(run.trials, run.budgets, run.config.objectives)
     if not chosen:
         return []
     low, high = run.predictor.interval([trial.architecture for trial in chosen], 0.9)
@@ -137,23 +167,31 @@ def _front(run: SearchRun) -> list[FrontRow]:
             int(trial.metrics["params"]),
             int(trial.metrics["macs"]),
             trial.architecture,
+            _others(run, trial),
         )
         for i, trial in enumerate(chosen)
     ]
 
 
+def _others(run: SearchRun, trial: Trial) -> dict[str, float]:
+    """Metrics with a budget or among the objectives that have no place of their own in the front and the report."""
+    wanted = dict.fromkeys((*run.config.objectives, *run.budgets.limits))
+    return {name: trial.metrics[name] for name in wanted if name not in _PLACED and name in trial.metrics}
+
+
 def report_data(run: SearchRun, winner: Winner, outcome: Outcome) -> ReportData:
     """The run as the report shows it."""
-    held = list(run.predictor.table.of_role(HELD_OUT))
-    predicted = list(run.predictor.predict([item.architecture for item in held]).mean) if held else []
-    config = run.config
+    config, saved = run.config, saving(run.trials)
     return ReportData(
         title=f"{run.space.name}: {format_time(outcome.latency)}, {outcome.accuracy_test:.1%} on {config.data}",
         target=str(run.target),
         budgets=outcome.budgets,
         accepted=outcome.verified,
         candidates=tuple(_point(run, trial) for trial in run.trials if trial.complete),
-        held_out=tuple((float(p), item.measurement.median) for p, item in zip(predicted, held, strict=True)),
+        held_out=tuple(run.targets[LATENCY].held_out()),
+        objectives=config.objectives,
+        targets=tuple(_target_row(one) for one in outcome.targets.values()),
+        screening="" if saved is None else str(saved),
         assessment=outcome.predictor,
         training=tuple(TrainingPoint(row["epoch"], row["loss"], row["largest"]) for row in run.history.rows),
         verification=tuple(_row(verdict) for verdict in run.verdicts),
@@ -189,13 +227,20 @@ def _point(run: SearchRun, trial: Trial) -> CandidatePoint:
         run.budgets.violation(metrics) == 0.0,
         int(metrics["params"]),
         int(metrics["macs"]),
+        _others(run, trial),
+        trial.full,
     )
+
+
+def _target_row(one: Mapping[str, Any]) -> TargetRow:
+    return TargetRow(one["target"], one["predictor"], one["predicted"], one["median"], one["low"], one["high"])
 
 
 def _row(verdict: Verdict) -> VerificationRow:
     found = verdict.measurement
     digest = verdict.architecture.digest
-    return VerificationRow(digest, verdict.predicted, found.median, found.low, found.high, found.p90, verdict.accepted)
+    times = verdict.predicted, found.median, found.low, found.high, found.p90
+    return VerificationRow(digest, *times, verdict.accepted, found.target)
 
 
 def _provenance(run: SearchRun) -> dict[str, str]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 
 from nas.search.archive import Archive
 from nas.search.executors.base import Executor, Metrics, WorkersLostError
 from nas.search.proposal import SpaceExhausted
+from nas.search.screening import Screening
 from nas.search.strategy import Strategy
-from nas.search.types import COMPLETE, FAILED, Problem, Trial, best, merit
+from nas.search.types import COMPLETE, FAILED, SCREENED, Problem, Trial, best, merit
 from nas.search_spaces.architecture import Architecture
 
 Progress = Callable[[int, int, Trial | None], None]
@@ -35,21 +36,26 @@ def run_search(
     evaluations: int,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
+    screening: Screening | None = None,
 ) -> None:
     """Fill the archive up to `evaluations` trials, those of an earlier run included.
 
     The strategy is told the stored history; then `executor.workers` candidates are kept in flight, and each is recorded when
     it is done. Numbers without a record (a killed run's candidates in flight) are asked again. An evaluation that raises is
-    recorded as a failed trial. Ends early, with the archive whole, where the space is exhausted or `should_stop()` is true
-    (what is in flight is still recorded). KeyboardInterrupt, InfeasibleError and WorkersLostError pass through; what is in
+    recorded as a failed trial. Other processes may work on the same archive where it is a database: each candidate is evaluated
+    by one of them, and all learn of it. Ends early, with the archive whole, where the space is exhausted or `should_stop()` is
+    true (what is in flight is still recorded). KeyboardInterrupt, InfeasibleError and WorkersLostError pass through; what is in
     flight is dropped then, and asked again on resume.
+
+    With `screening` the evaluator is handed a bar that the cheap score must reach for a full one. Only what is scored in full
+    can be best.
 
     `progress(done, total, best)` is called once at the start and after every trial.
     """
     archive.claim()
     history = archive.trials()
     strategy.tell(history)
-    _Search(problem, strategy, archive, executor, evaluations, progress, should_stop).run()
+    _Search(problem, strategy, archive, executor, evaluations, progress, should_stop, screening).run()
 
 
 class _Search:
@@ -64,45 +70,82 @@ class _Search:
         evaluations: int,
         progress: Progress | None,
         should_stop: Callable[[], bool] | None,
+        screening: Screening | None,
     ) -> None:
         self.problem, self.strategy, self.archive, self.executor = problem, strategy, archive, executor
         self.evaluations, self.progress, self.should_stop = evaluations, progress, should_stop
+        self.screening = screening
         self.running: dict[Future[Metrics], _Running] = {}
         self.best = best(archive.trials(), problem.budgets)
         self.ended = False
+        self.first = 0
+        self.elsewhere: dict[int, Architecture] = {}
 
     def run(self) -> None:
         """Until every number is recorded, or the search ends early."""
-        numbers = (number for number in range(self.evaluations) if number not in self.archive)
         self.report()
         try:
-            self.fill(numbers)
-            while self.running:
-                done, _ = wait(self.running, timeout=POLL, return_when=FIRST_COMPLETED)
+            self.fill()
+            while self.running or self.elsewhere:
+                done, _ = wait(self.running, timeout=POLL, return_when=FIRST_COMPLETED) if self.running else (set(), None)
                 for future in sorted(done, key=lambda one: self.running[one].number):
                     self.record(self.running.pop(future), future)
-                self.fill(numbers)
+                if not self.running and self.elsewhere:
+                    time.sleep(POLL)
+                self.fill()
         finally:
             for future in self.running:
                 future.cancel()
 
-    def fill(self, numbers: Iterator[int]) -> None:
-        """Ask for candidates until all workers are busy."""
+    def fill(self) -> None:
+        """Ask for candidates until all workers are busy, or nothing is left that no other process is at."""
+        self.hear()
         while not self.ended and len(self.running) < self.executor.workers:
             if self.should_stop is not None and self.should_stop():
                 self.ended = True
                 return
-            number = next(numbers, None)
+            number = self.open_number()
             if number is None:
                 return
-            pending = [one.architecture for one in self.running.values()]
+            pending = [*(one.architecture for one in self.running.values()), *self.elsewhere.values()]
             try:
                 architecture = self.strategy.ask(number, pending)
             except SpaceExhausted:
                 self.ended = True
                 return
-            started = time.monotonic()
-            self.running[self.executor.submit(number, architecture)] = _Running(number, architecture, started)
+            if self.archive.reserve(number, architecture):
+                started = time.monotonic()
+                self.running[self.submit(number, architecture)] = _Running(number, architecture, started)
+            else:
+                self.hear()
+
+    def hear(self) -> None:
+        """Learn what other processes on the same storage have recorded, and what they are evaluating."""
+        if not self.archive.shared:
+            return
+        self.elsewhere = self.archive.elsewhere()
+        found = self.archive.refresh()
+        if found:
+            self.strategy.tell(found)
+            self.best = best([*found, *([self.best] if self.best else [])], self.problem.budgets)
+            self.report()
+        if self.ended:
+            self.elsewhere = {}
+
+    def open_number(self) -> int | None:
+        """The lowest number that is neither recorded nor being evaluated."""
+        taken = {one.number for one in self.running.values()} | self.elsewhere.keys()
+        while self.first in self.archive:
+            self.first += 1
+        open_numbers = (n for n in range(self.first, self.evaluations) if n not in self.archive and n not in taken)
+        return next(open_numbers, None)
+
+    def submit(self, number: int, architecture: Architecture) -> Future[Metrics]:
+        """Hand a candidate out, with the bar of its cheap score where candidates are screened."""
+        if self.screening is None:
+            return self.executor.submit(number, architecture)
+        bar = self.screening.bar(self.problem, self.archive.trials(), number, architecture)
+        return self.executor.submit(number, architecture, bar)
 
     def record(self, one: _Running, future: Future[Metrics]) -> None:
         """Store and tell a finished candidate."""
@@ -116,10 +159,11 @@ class _Search:
         except Exception as raised:  # an evaluation may raise anything; its trial keeps the message
             error = f"{type(raised).__name__}: {' '.join(str(raised).split())}"
         repeat = min(self.archive.count(one.architecture.digest), self.problem.repeats)
-        trial = Trial(one.number, one.architecture, COMPLETE if error is None else FAILED, metrics, error, repeat)
+        state = FAILED if error is not None else SCREENED if metrics.get("fidelity", 1.0) < 1.0 else COMPLETE
+        trial = Trial(one.number, one.architecture, state, metrics, error, repeat)
         self.archive.add(trial)
         self.strategy.tell([trial])
-        if trial.complete and self.problem.budgets.violation(metrics) == 0.0:
+        if trial.full and self.problem.budgets.violation(metrics) == 0.0:
             self.best = trial if self.best is None else min(self.best, trial, key=merit)
         self.report()
 

@@ -120,8 +120,12 @@ class Proposer:
     def _infeasible(self, closest: Architecture) -> InfeasibleError:
         budgets, cheap = self.problem.budgets, self.problem.cheap(closest)
         metric = budgets.worst(cheap)
-        limit, value = (format_metric(metric, v) for v in (budgets.limits[metric], budgets.used(metric, cheap)))
+        limit, used = budgets.limits[metric], budgets.used(metric, cheap)
+        others = [f"{name} {format_metric(name, budgets.used(name, cheap))}" for name in budgets.limits if name != metric]
+        beside = f" beside {', '.join(others)} ({budgets})" if others else ""
         return InfeasibleError(
-            f"no architecture of space {self.space.name!r} meets the {metric} budget of {limit}: the closest one found has "
-            f"{value}; raise the budget or choose a smaller space"
+            f"no architecture of space {self.space.name!r} meets the {metric} budget of {format_metric(metric, limit)}: "
+            f"the closest one found has {format_metric(metric, used)} ({used / limit - 1:+.0%}){beside}; "
+            "raise the budget or choose a smaller space",
+            closest,
         )

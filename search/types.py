@@ -8,21 +8,32 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nas.errors import UsageError
-from nas.quantities import format_count, format_time
+from nas.quantities import format_bytes, format_count, format_energy, format_time
 from nas.search.space import Space
 from nas.search_spaces.architecture import Architecture
 
 COMPLETE = "complete"
+SCREENED = "screened"
 FAILED = "failed"
 MAXIMISED = frozenset({"accuracy"})
-TIMES = frozenset({"latency", "latency_upper", "seconds"})
+_FORMATS: Mapping[str, Callable[[float], str]] = {
+    "accuracy": lambda value: f"{value:.2%}",
+    "loss": lambda value: f"{value:.4g}",
+    "latency": format_time,
+    "latency_upper": format_time,
+    "seconds": format_time,
+    "memory": format_bytes,
+    "energy": format_energy,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
     """One finished candidate. `metrics` are in SI units; `error` is the message of a failed evaluation.
 
-    `repeat` counts the earlier trials of the same architecture, which a search repeats only where its feedback is noisy.
+    Its `state` is COMPLETE, SCREENED (scored by its cheap score alone, see `nas.search.screening`), or FAILED. `repeat` counts
+    the earlier trials of the same architecture, which a search repeats only where its feedback is noisy. `origin` names the
+    run that a trial was taken over from.
     """
 
     number: int
@@ -31,10 +42,16 @@ class Trial:
     metrics: Mapping[str, float]
     error: str | None = None
     repeat: int = 0
+    origin: str = ""
 
     @property
     def complete(self) -> bool:
-        """Whether the evaluation succeeded."""
+        """Whether the evaluation succeeded, be it the cheap one alone."""
+        return self.state != FAILED
+
+    @property
+    def full(self) -> bool:
+        """Whether it was scored in full: only then may it win."""
         return self.state == COMPLETE
 
 
@@ -65,6 +82,20 @@ class Budgets:
     def worst(self, metrics: Mapping[str, float]) -> str:
         """The metric with the largest relative excess."""
         return max(self.limits, key=lambda metric: self.used(metric, metrics) / self.limits[metric])
+
+    def excess(self, metrics: Mapping[str, float]) -> str:
+        """The budgets that are broken, and by how much: `latency 6.1 ms over 5 ms (+22 %)`; empty where all are met."""
+        found = []
+        for metric, limit in self.limits.items():
+            used = self.used(metric, metrics)
+            if used > limit:
+                value, most = format_metric(metric, used), format_metric(metric, limit)
+                found.append(f"{metric} {value} over {most} ({used / limit - 1:+.0%})")
+        return ", ".join(found)
+
+    def __str__(self) -> str:
+        """`latency 5 ms, params 5M`, or `none`."""
+        return ", ".join(f"{metric} {format_metric(metric, limit)}" for metric, limit in self.limits.items()) or "none"
 
 
 class Problem:
@@ -113,22 +144,25 @@ class Problem:
 
 
 def merit(trial: Trial) -> tuple[float, float, float, int]:
-    """A sorting key, best first: accuracy from high to low, then loss, latency and number from low to high."""
-    metrics = trial.metrics
-    return (
-        -metrics.get("accuracy", -math.inf),
-        metrics.get("loss", math.inf),
-        metrics.get("latency", math.inf),
-        trial.number,
+    """A sorting key, best first: accuracy from high to low, then loss, latency and number from low to high.
+
+    What is missing or no number comes last.
+    """
+    costs = (
+        -trial.metrics.get("accuracy", math.nan),
+        trial.metrics.get("loss", math.nan),
+        trial.metrics.get("latency", math.nan),
     )
+    accuracy, loss, latency = (math.inf if math.isnan(cost) else cost for cost in costs)
+    return accuracy, loss, latency, trial.number
 
 
 def best(trials: Iterable[Trial], budgets: Budgets) -> Trial | None:
-    """The best complete trial that meets all budgets, or None."""
-    legal = (trial for trial in trials if trial.complete and budgets.violation(trial.metrics) == 0.0)
+    """The best trial that was scored in full and meets all budgets, or None."""
+    legal = (trial for trial in trials if trial.full and budgets.violation(trial.metrics) == 0.0)
     return min(legal, key=merit, default=None)
 
 
 def format_metric(metric: str, value: float) -> str:
-    """A value of a metric as people write it: `4.52 ms`, `28.3M`."""
-    return format_time(value) if metric in TIMES else format_count(value)
+    """A value of a metric as people write it: `4.52 ms`, `28.3M`; `latency@TARGET` is a latency."""
+    return _FORMATS.get(metric.partition("@")[0], format_count)(value)

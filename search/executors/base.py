@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Protocol, Self
@@ -13,11 +13,12 @@ from nas.search_spaces.architecture import Architecture
 Metrics = Mapping[str, float]
 
 
-class Evaluator(Protocol):
-    """Evaluates an architecture from its JSON; picklable, as it may have to travel."""
+Evaluator = Callable[..., Metrics]
+"""Architecture JSON -> the metrics of the candidate, in SI units; picklable, as it may have to travel.
 
-    def __call__(self, architecture_json: str) -> Metrics:
-        """The metrics of the candidate, in SI units. What it raises makes the trial a failed one."""
+What it raises makes the trial a failed one. One that gives cheap scores first takes a second argument, the bar that they must
+reach for a full score, and tells by a `fidelity` below 1 that one did not. No other is ever handed a bar.
+"""
 
 
 class WorkersLostError(NasError):
@@ -31,8 +32,11 @@ class Executor(Protocol):
     def workers(self) -> int:
         """How many candidates to keep in flight."""
 
-    def submit(self, number: int, architecture: Architecture) -> Future[Metrics]:
-        """Evaluate a candidate. The future raises what the evaluator raised, or WorkersLostError."""
+    def submit(self, number: int, architecture: Architecture, *bar: float) -> Future[Metrics]:
+        """Evaluate a candidate; a `bar` is handed on to the evaluator.
+
+        The future raises what the evaluator raised, or WorkersLostError.
+        """
 
     def __enter__(self) -> Self: ...
 

@@ -17,11 +17,11 @@ class LocalExecutor:
     def __init__(self, evaluator: Evaluator) -> None:
         self.evaluator = evaluator
 
-    def submit(self, number: int, architecture: Architecture) -> Future[Metrics]:
+    def submit(self, number: int, architecture: Architecture, *bar: float) -> Future[Metrics]:
         """A future that is done."""
         future: Future[Metrics] = Future()
         try:
-            future.set_result(dict(self.evaluator(architecture.to_json())))
+            future.set_result(dict(self.evaluator(architecture.to_json(), *bar)))
         except Exception as error:  # whatever an evaluation raises belongs to its trial
             future.set_exception(error)
         return future

@@ -32,6 +32,7 @@ class WorkerDiedError(NasError):
 class _Task:
     number: int
     architecture_json: str
+    bar: tuple[float, ...] = ()
     future: Future[Metrics] = field(default_factory=Future)
     attempts: int = 0
 
@@ -45,8 +46,8 @@ class _Worker:
     def ready(self) -> bool:
         return True
 
-    def evaluate(self, architecture_json: str) -> dict[str, float]:
-        return dict(self.evaluator(architecture_json))
+    def evaluate(self, architecture_json: str, *bar: float) -> dict[str, float]:
+        return dict(self.evaluator(architecture_json, *bar))
 
 
 class RayExecutor:
@@ -122,9 +123,9 @@ class RayExecutor:
         if self._ours:
             ray.shutdown()
 
-    def submit(self, number: int, architecture: Architecture) -> Future[Metrics]:
+    def submit(self, number: int, architecture: Architecture, *bar: float) -> Future[Metrics]:
         """Queue a candidate for the next free actor."""
-        task = _Task(number, architecture.to_json())
+        task = _Task(number, architecture.to_json(), bar)
         with self._lock:
             if self._alive:
                 self._tasks.put(task)
@@ -196,7 +197,7 @@ class RayExecutor:
 
         task.attempts += 1
         try:
-            task.future.set_result(ray.get(actor.evaluate.remote(task.architecture_json)))
+            task.future.set_result(ray.get(actor.evaluate.remote(task.architecture_json, *task.bar)))
         except ray.exceptions.RayTaskError as error:
             task.future.set_exception(error.cause if isinstance(error.cause, Exception) else error)
         except ray.exceptions.RayError:

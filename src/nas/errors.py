@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class NasError(Exception):
@@ -44,9 +45,13 @@ class SpaceError(UsageError):
 
 
 class InfeasibleError(NasError):
-    """No architecture of the space meets the budget; the message names the closest."""
+    """No architecture of the space meets the budget; the message names the `closest`, which is an architecture if known."""
 
     exit_code = 3
+
+    def __init__(self, message: str, closest: Any = None) -> None:
+        super().__init__(message)
+        self.closest = closest
 
 
 class MeasurementError(NasError):

@@ -9,6 +9,17 @@ from nas.errors import UsageError
 
 _NUMBER = re.compile(r"\s*(-?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([^\s0-9.]*)\s*")
 _TIME = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
+_BYTES = {
+    "B": 1.0,
+    "kB": 1e3,
+    "KB": 1e3,
+    "MB": 1e6,
+    "GB": 1e9,
+    "KiB": 2.0**10,
+    "MiB": 2.0**20,
+    "GiB": 2.0**30,
+}
+_ENERGY = {"uJ": 1e-6, "µJ": 1e-6, "mJ": 1e-3, "J": 1.0}
 _COUNT = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
 
 
@@ -20,6 +31,16 @@ def parse_time(text: str) -> float:
 def parse_count(text: str) -> float:
     """The number meant by `30M`, `4.5G`, `1200`: parameters, MACs, evaluations."""
     return _parse(text, _COUNT, "a count", "write a number, with k, M, G or T behind it where it is large, e.g. '4.5G'")
+
+
+def parse_bytes(text: str) -> float:
+    """The bytes of `64MiB`, `2GB`. Raises UsageError where the unit is missing or no unit of memory."""
+    return _parse(text, _BYTES, "an amount of memory", "write a number and one of B, kB, MB, GB, KiB, MiB, GiB, e.g. '64MiB'")
+
+
+def parse_energy(text: str) -> float:
+    """Joules of `5mJ`. Raises UsageError where the unit is missing or no unit of energy."""
+    return _parse(text, _ENERGY, "an energy", "write a number and one of uJ, µJ, mJ, J, e.g. '5mJ'")
 
 
 def format_time(seconds: float) -> str:
@@ -38,6 +59,26 @@ def format_count(number: float) -> str:
         if abs(number) >= scale:
             return f"{number / scale:.3g}{unit}"
     return f"{number:.3g}"
+
+
+def format_bytes(number: float) -> str:
+    """Four significant digits in binary units: `61.35 MiB`."""
+    if not math.isfinite(number):
+        return "unknown"
+    for unit, scale in (("GiB", 2.0**30), ("MiB", 2.0**20), ("KiB", 2.0**10)):
+        if abs(number) >= scale:
+            return f"{number / scale:.4g} {unit}"
+    return f"{number:.4g} B"
+
+
+def format_energy(joules: float) -> str:
+    """Three significant digits in J, mJ or µJ."""
+    if not math.isfinite(joules):
+        return "unknown"
+    for unit, scale in (("J", 1.0), ("mJ", 1e-3)):
+        if abs(joules) >= scale:
+            return f"{joules / scale:.3g} {unit}"
+    return f"{joules / 1e-6:.3g} µJ"
 
 
 def format_duration(seconds: float) -> str:

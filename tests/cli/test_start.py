@@ -5,7 +5,20 @@ import sys
 
 import pytest
 
-COMMANDS = ("search", "train", "rank", "profile", "describe", "operators", "catalog", "spaces", "export", "report", "bench")
+COMMANDS = (
+    "search",
+    "train",
+    "rank",
+    "profile",
+    "describe",
+    "operators",
+    "catalog",
+    "spaces",
+    "export",
+    "report",
+    "front",
+    "bench",
+)
 HEAVY = ("torch", "optuna", "ray", "numpy", "sklearn", "rich.progress")
 
 

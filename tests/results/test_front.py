@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nas.errors import FileError
-from nas.results.front import FrontRow, hypervolume, pareto, read_front, write_front
+from nas.results.front import FrontRow, front_trials, hypervolume, pareto, read_front, undominated, write_front
+from nas.search.types import COMPLETE, FAILED, SCREENED, Budgets, Trial
 from nas.search_spaces.architecture import Architecture
 
 # A coarse grid makes equal latencies and equal accuracies common.
@@ -80,3 +81,40 @@ def test_a_damaged_front_is_refused(damage: object, mixed: Architecture, tmp_pat
     path.write_text(damage(path.read_text()))  # type: ignore[operator]
     with pytest.raises(FileError, match=r"front\.csv"):
         read_front(path)
+
+
+costs = st.lists(st.tuples(*[st.integers(0, 4)] * 3), max_size=20)
+
+
+@given(costs)
+def test_with_any_number_of_objectives_what_is_left_is_what_nothing_dominates(rows: list[tuple[int, ...]]) -> None:
+    def beats(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+        return a != b and all(x <= y for x, y in zip(a, b, strict=True))
+
+    wanted = {row for row in rows if not any(beats(other, row) for other in rows)}
+    found = undominated(rows)
+    assert [rows[i] for i in found] == sorted(wanted)
+    assert all(rows.index(rows[i]) == i for i in found), "the first of equal ones"
+
+
+def test_a_front_counts_only_what_was_scored_in_full_within_the_budgets(mixed: Architecture) -> None:
+    def trial(number: int, accuracy: float, latency: float, macs: float, state: str = COMPLETE) -> Trial:
+        return Trial(number, mixed, state, {"accuracy": accuracy, "latency": latency, "macs": macs})
+
+    trials = [
+        trial(0, 0.9, 3.0, 5.0), trial(1, 0.8, 2.0, 6.0), trial(2, 0.99, 1.0, 1.0, SCREENED), trial(3, 0.95, 9.0, 1.0),
+        trial(4, 0.7, 2.5, 4.0), trial(5, 0.0, 1.0, 1.0, FAILED),
+    ]  # fmt: skip
+    budgets = Budgets({"latency": 5.0})
+    assert [one.number for one in front_trials(trials, budgets, ("accuracy",))] == [1, 0]
+    assert [one.number for one in front_trials(trials, budgets, ("accuracy", "macs"))] == [4, 0]
+    assert [one.number for one in front_trials(trials, budgets, ("accuracy", "latency", "macs"))] == [1, 4, 0]
+    assert [one.number for one in front_trials(trials, Budgets(), ("accuracy", "macs"))] == [3]
+
+
+def test_further_metrics_have_columns_of_their_own(mixed: Architecture, tmp_path: Path) -> None:
+    other = "latency@cpu:onnxruntime,threads=1,batch=1,precision=fp32"
+    rows = [FrontRow(mixed.digest, 0.9, 0.1, 0.09, 0.11, 5, 7, mixed, {other: 0.5, "memory": 1e6})]
+    write_front(tmp_path / "front.csv", rows)
+    assert read_front(tmp_path / "front.csv") == rows
+    assert (tmp_path / "front.csv").read_text().splitlines()[0].endswith(f'macs,"{other}",memory,architecture')

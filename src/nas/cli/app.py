@@ -27,4 +27,4 @@ def root(
     """
 
 
-from nas.cli import agent, bench, inspect, profile, runs, search, train  # noqa: E402, F401 - importing a module adds its commands to `app`
+from nas.cli import agent, bench, front, inspect, profile, runs, search, train  # noqa: E402, F401 - importing a module adds its commands to `app`

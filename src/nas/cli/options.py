@@ -12,11 +12,12 @@ from typing import Annotated, Any
 import typer
 
 from nas.errors import UsageError
-from nas.quantities import parse_count, parse_time
 
 
-def _quantity(parse: Callable[[str], float], name: str) -> Any:
-    def parser(text: str) -> float:
+def quantity(parse: Callable[[str], Any], name: str) -> Any:
+    """A parser of an option's value, whose errors name the option."""
+
+    def parser(text: str) -> Any:
         try:
             return parse(text)
         except UsageError as error:
@@ -25,9 +26,6 @@ def _quantity(parse: Callable[[str], float], name: str) -> Any:
     parser.__name__ = name
     return parser
 
-
-TIME = _quantity(parse_time, "TIME")
-COUNT = _quantity(parse_count, "COUNT")
 
 SPACE = "A preset (tiny, mobile, base, every), around:NAME for the space around a catalogue backbone, or a YAML file."
 Space = Annotated[str, typer.Option(help=SPACE)]
@@ -89,9 +87,15 @@ def require_resume_alone(context: typer.Context) -> None:
     require_not_beside(context, "--resume takes everything from the run's config.yaml", names)
 
 
+def given_of(context: typer.Context, names: Iterable[str]) -> list[str]:
+    """Those of some options that the command line gives."""
+    return [name for name in names if (found := context.get_parameter_source(name)) and found.name == "COMMANDLINE"]
+
+
 def require_not_beside(context: typer.Context, why: str, names: Iterable[str]) -> None:
     """Raise UsageError where one of these options is given."""
-    given = [name for name in names if (found := context.get_parameter_source(name)) and found.name == "COMMANDLINE"]
+    given = given_of(context, names)
     if given:
-        options = ", ".join("--" + name.replace("_", "-") for name in given)
+        written = {option.name: option.opts[0] for option in context.command.params}
+        options = ", ".join(written[name] for name in given)
         raise UsageError(f"{why}; leave {options} away, or start a new run")

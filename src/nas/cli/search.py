@@ -6,23 +6,22 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nas.cli.app import app
+from nas.cli.budgets import Energy, Latencies, Macs, Memory, Params, budgets_of, own_target
 from nas.cli.display import reporter
 from nas.cli.options import (
-    COUNT,
-    TIME,
     AgentSecretFile,
     Data,
     Json,
     Seed,
     Space,
     TargetOption,
+    given_of,
     require_not_beside,
-    require_resume_alone,
     threads_of_each,
     write,
     write_json,
@@ -33,13 +32,24 @@ if TYPE_CHECKING:
     from nas.results.config import SearchConfig
     from nas.results.summary import Outcome
 
+_PLAIN = ("data", "strategy", "evaluations", "seed", "ray", "workers", "storage", "screen", "promote", "accept_noise")
+_RESUMED = "--resume takes everything from the run's config.yaml (nas search --from RUN starts from a run with other options)"
+
 
 @app.command()
 def search(
     context: typer.Context,
-    budget_latency: Annotated[float | None, typer.Option(parser=TIME, help="Upper limit, e.g. 5ms.", metavar="TIME")] = None,
-    budget_params: Annotated[float | None, typer.Option(parser=COUNT, help="Upper limit, e.g. 5M.", metavar="COUNT")] = None,
-    budget_macs: Annotated[float | None, typer.Option(parser=COUNT, help="Upper limit, e.g. 0.3G.", metavar="COUNT")] = None,
+    budget_latency: Latencies = None,
+    budget_params: Params = None,
+    budget_macs: Macs = None,
+    budget_memory: Memory = None,
+    budget_energy: Energy = None,
+    objectives: Annotated[
+        str | None,
+        typer.Option(
+            help="What to trade off, e.g. accuracy,latency,macs or accuracy,latency@cpu:onnxruntime.", metavar="NAMES"
+        ),
+    ] = None,
     space: Space = "tiny",
     data: Data = "digits",
     target: TargetOption = "cpu:eager,threads=1,batch=1",
@@ -50,12 +60,23 @@ def search(
         ),
     ] = "evolution",
     evaluations: Annotated[int, typer.Option(help="Candidates to evaluate.")] = 120,
+    screen: Annotated[
+        int | None,
+        typer.Option(help="Score on so many validation images first, on all of them only the best.", metavar="IMAGES"),
+    ] = None,
+    promote: Annotated[float, typer.Option(help="Share of the screened candidates to score on all images.")] = 0.25,
     epochs: Annotated[int | None, typer.Option(help="Epochs of supernet training.")] = None,
     finetune_epochs: Annotated[int | None, typer.Option(help="Epochs of training the winner alone.")] = None,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of the run (default: the next free one below runs/).")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.", metavar="RUN")] = None,
-    latency_table: Annotated[Path | None, typer.Option(help="A table of `nas profile`, instead of profiling.")] = None,
+    origins: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="Start from this run: its request, supernet, tables and candidates.", metavar="RUN"),
+    ] = None,
+    latency_table: Annotated[
+        list[Path] | None, typer.Option(help="A table of `nas profile`, instead of profiling; one a target.")
+    ] = None,
     supernet: Annotated[
         Path | None,
         typer.Option(help="Search the supernet of this run, its space and data, instead of training one.", metavar="RUN"),
@@ -77,19 +98,17 @@ def search(
     from nas.results.api import new_folder
     from nas.results.run import Run
 
-    limits = {"latency": budget_latency, "params": budget_params, "macs": budget_macs}
-    budgets = {name: limit for name, limit in limits.items() if limit is not None}
     if resume is not None:
-        require_resume_alone(context)
+        require_not_beside(
+            context, _RESUMED, [name for name in context.params if name not in ("resume", "accept_noise", "as_json")]
+        )
         config = Run.open(resume).config()
         outcome = _run(resume, replace(config, accept_noise=config.accept_noise or accept_noise))
     else:
-        config = _config(
-            space, data, target, budgets, strategy, evaluations, epochs, finetune_epochs, seed, latency_table, ray, workers,
-            threads, storage, accept_noise,
-        )  # fmt: skip
+        others = {"params": budget_params, "macs": budget_macs, "memory": budget_memory, "energy": budget_energy}
+        config = _config(context, budgets_of(budget_latency, others), origins or [])
         if supernet is not None:
-            require_not_beside(context, "--supernet takes them from its run", ("space", "data", "epochs"))
+            require_not_beside(context, "--supernet takes them from its run", ("space", "data", "epochs", "origins"))
             config = _with_supernet(config, supernet)
         with new_folder(out, config.space["name"]) as folder:
             outcome = _run(folder, config)
@@ -123,49 +142,62 @@ def _with_supernet(config: SearchConfig, run: Path) -> SearchConfig:
     )  # fmt: skip
 
 
-def _config(
-    space: str,
-    data: str,
-    target: str,
-    budgets: dict[str, float],
-    strategy: str,
-    evaluations: int,
-    epochs: int | None,
-    finetune_epochs: int | None,
-    seed: int,
-    latency_table: Path | None,
-    ray: str | None,
-    workers: int,
-    threads: int | None,
-    storage: str | None,
-    accept_noise: bool,
-) -> SearchConfig:
-    from nas.predictors.target import Target
+def _config(context: typer.Context, budgets: dict[str, float], origins: list[Path]) -> SearchConfig:
+    """The request of a command line, or, with origins, of the first of them with what the command line changes."""
     from nas.results.config import SearchConfig, versions
-    from nas.search_spaces.presets import load_space
-    from nas.supernet.finetune import FinetuneRecipe
-    from nas.supernet.training import TrainingRecipe
+    from nas.results.continuation import continued
+    from nas.results.run import Run
+    from nas.results.targets import tables_by_metric
 
-    training, finetuning = TrainingRecipe(seed=seed), FinetuneRecipe(seed=seed)
-    return SearchConfig(
-        space=load_space(space).to_mapping(),
-        data=data,
-        target=str(Target.parse(target)),
-        budgets=budgets,
-        strategy=strategy,
-        evaluations=evaluations,
-        seed=seed,
-        training=training if epochs is None else TrainingRecipe(seed=seed, epochs=epochs),
-        finetuning=finetuning if finetune_epochs is None else FinetuneRecipe(seed=seed, epochs=finetune_epochs),
-        latency_table=None if latency_table is None else str(latency_table),
-        ray=ray,
-        workers=workers,
-        threads=threads if threads is not None else threads_of_each(workers),
-        storage=storage,
-        accept_noise=accept_noise,
-        command=shlex.join(["nas", *sys.argv[1:]]),
-        versions=versions(),
-    )
+    base = Run.open(origins[0]).config() if origins else None
+    fields = {**_changes(context, budgets, base), "command": shlex.join(["nas", *sys.argv[1:]])}
+    if base is not None:
+        fields["origins"] = tuple(str(path) for path in origins)
+        config = continued(Run(origins[0]), fields)
+    else:
+        config = SearchConfig(**{"threads": threads_of_each(context.params["workers"]), "versions": versions(), **fields})
+    tables = tables_by_metric(context.params["latency_table"] or [], config.latencies())
+    return replace(config, latency_tables={**config.latency_tables, **tables}) if tables else config
+
+
+def _changes(context: typer.Context, budgets: dict[str, float], base: SearchConfig | None) -> dict[str, Any]:
+    """The fields of a request that the command line gives; the space and the recipes, where `base` is None, in any case."""
+    from nas.results.metrics import split_objectives
+    from nas.search_spaces.presets import load_space
+
+    options = context.params
+    given = given_of(context, options)
+    found = {name: options[name] for name in (*_PLAIN, "threads") if name in given}
+    if base is None or "space" in given:
+        found["space"] = load_space(options["space"]).to_mapping()
+    objectives = split_objectives(options["objectives"]) if "objectives" in given else []
+    if "target" in given:
+        found["target"] = options["target"]
+    else:
+        found["target"] = own_target([*budgets, *objectives], options["target"] if base is None else base.target)
+    if objectives:
+        found["objectives"] = tuple(objectives)
+        if len(objectives) > 1 and base is None:
+            found.setdefault("strategy", "auto")
+    if budgets or base is None:
+        found["budgets"] = budgets
+    return found | _recipes(options, given, base)
+
+
+def _recipes(options: dict[str, Any], given: list[str], base: SearchConfig | None) -> dict[str, Any]:
+    """How the supernet and the winner are trained; of a run that is started from a supernet only a new length makes another."""
+    from nas.supernet.finetune import FinetuneRecipe
+    from nas.supernet.recipe import TrainingRecipe
+
+    training = TrainingRecipe(seed=options["seed"]) if base is None else base.training
+    finetuning = FinetuneRecipe(seed=options["seed"]) if base is None else base.finetuning
+    if "seed" in given:
+        finetuning = replace(finetuning, seed=options["seed"])
+    if "epochs" in given:
+        training = replace(training, epochs=options["epochs"])
+    if "finetune_epochs" in given:
+        finetuning = replace(finetuning, epochs=options["finetune_epochs"])
+    return {"training": training, "finetuning": finetuning}
 
 
 def _print(outcome: Outcome) -> None:

@@ -1,0 +1,42 @@
+"""The request of a run that starts from another one: everything as it was there, but for what is changed.
+
+A new folder, and not the old one continued under other budgets: what the old run found, measured and reported stays true for
+the budgets that it was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from nas.results.config import SearchConfig, versions
+from nas.results.run import Run
+from nas.search_spaces.space import SearchSpace
+
+_SUPERNET = ("space", "data", "train_images", "validation_images", "training")
+
+
+def continued(run: Run, changes: Mapping[str, Any]) -> SearchConfig:
+    """The request of `run` with some fields changed.
+
+    Where none of them touches the supernet, its weights are taken over, and so are its latency tables of the same targets.
+    Another space, other data or another training need a supernet of their own.
+    """
+    other = run.config()
+    fresh = {"supernet": None, "latency_tables": {}, "storage": None, "data_fingerprint": "", "versions": versions()}
+    config = replace(other, **{**fresh, **changes})
+    if any(_plain(getattr(config, name)) != _plain(getattr(other, name)) for name in _SUPERNET):
+        return config
+    tables = {str(target): run.table_of(metric, target) for metric, target in other.latencies().items()}
+    known = {
+        metric: str(tables[str(target)])
+        for metric, target in config.latencies().items()
+        if str(target) in tables and tables[str(target)].exists()
+    }
+    return replace(config, supernet=str(run.path), latency_tables={**known, **config.latency_tables})
+
+
+def _plain(value: Any) -> Any:
+    """A space as its canonical mapping, whichever way it was written."""
+    return SearchSpace.from_mapping(value).to_mapping() if isinstance(value, Mapping) else value

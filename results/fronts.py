@@ -1,0 +1,137 @@
+"""The front of one run, or of several together, whatever their budgets and however far they have got."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nas.errors import UsageError
+from nas.predictors.target import Target
+from nas.results.front import axes_of, front_trials
+from nas.results.metrics import canonical_budgets, canonical_objectives
+from nas.results.origins import identity
+from nas.results.report_data import CandidatePoint
+from nas.results.run import Run
+from nas.search.types import Budgets, Trial, format_metric
+
+_SHOWN = ("accuracy", "latency", "params", "macs")
+_PLACED = ("accuracy", "latency", "params", "macs")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trial and the run that it is of."""
+
+    run: str
+    trial: Trial
+
+    def to_mapping(self, names: Sequence[str]) -> dict[str, Any]:
+        """Plain values, fit for JSON."""
+        trial = self.trial
+        metrics = {name: trial.metrics[name] for name in names if name in trial.metrics}
+        where = {"digest": trial.architecture.digest, "run": self.run, "number": trial.number}
+        return {**where, **metrics, "architecture": trial.architecture.to_mapping()}
+
+
+@dataclass(frozen=True)
+class JointFront:
+    """Runs read together. `target`, the first run's, is what `latency` means; `supernets` how many the accuracies come from."""
+
+    runs: tuple[str, ...]
+    target: Target
+    objectives: tuple[str, ...]
+    budgets: Budgets
+    candidates: tuple[Candidate, ...]
+    supernets: int
+
+    def front(self) -> list[Candidate]:
+        """The candidates scored in full and within the budgets that no other beats in all objectives, fastest first."""
+        chosen = front_trials([one.trial for one in self.candidates], self.budgets, self.objectives)
+        owners = {id(one.trial): one for one in self.candidates}
+        return [owners[id(trial)] for trial in chosen]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The metrics to show."""
+        return tuple(dict.fromkeys((*_SHOWN, *self.objectives, *self.budgets.limits)))
+
+    def points(self) -> list[CandidatePoint]:
+        """All candidates as a plot shows them."""
+        return [_point(one.trial, self.budgets) for one in self.candidates]
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain values, fit for JSON."""
+        return {
+            "runs": list(self.runs),
+            "target": str(self.target),
+            "objectives": list(axes_of(self.objectives)),
+            "budgets": dict(self.budgets.limits),
+            "candidates": len(self.candidates),
+            "supernets": self.supernets,
+            "front": [one.to_mapping(self.names) for one in self.front()],
+        }
+
+    def lines(self) -> list[str]:
+        """The front as a table."""
+        front = self.front()
+        head = ["network", *(["run"] if len(self.runs) > 1 else []), *self.names]
+        rows = [head]
+        for one in front:
+            values = [format_metric(name, one.trial.metrics[name]) if name in one.trial.metrics else "" for name in self.names]
+            rows.append([one.trial.architecture.digest, *([one.run] if len(self.runs) > 1 else []), *values])
+        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+        table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        of = f"{len(front)} of {len(self.candidates)} candidates, budget {self.budgets}, latency on {self.target}"
+        return [*table, of]
+
+
+def joint_front(runs: Sequence[Run], objectives: Sequence[str] = (), budgets: Mapping[str, float] | None = None) -> JointFront:
+    """Read runs together; without objectives and budgets those of the first one hold.
+
+    A latency means the same target in all of them, `latency` that of the first run. An architecture that was taken over from
+    one run into another counts once. Raises UsageError where a run lacks an objective or a metric with a budget.
+    """
+    first = runs[0].config()
+    own = Target.parse(first.target)
+    wanted = canonical_objectives(objectives or first.objectives, own)
+    limits = canonical_budgets(first.budgets if budgets is None else budgets, own)
+    found: dict[tuple[str, str], Candidate] = {}
+    identities = {run: identity(run) if len(runs) > 1 else "" for run in runs}
+    for run in runs:
+        for trial in _trials(run, own):
+            if trial.complete:
+                _require(run, trial, [*axes_of(wanted), *limits])
+                found.setdefault((identities[run], trial.architecture.digest), Candidate(str(run.path), trial))
+    names = tuple(str(run.path) for run in runs)
+    return JointFront(names, own, wanted, Budgets(limits), tuple(found.values()), len(set(identities.values())))
+
+
+def _trials(run: Run, own: Target) -> list[Trial]:
+    """The trials of a run, with its latencies called as a run on the target `own` calls them."""
+    with run.archive() as archive:
+        trials = archive.trials()
+    new = {
+        metric + end: ("latency" if target == own else f"latency@{target}") + end
+        for metric, target in run.config().latencies().items()
+        for end in ("", "_upper")
+    }
+    return [replace(trial, metrics={new.get(name, name): value for name, value in trial.metrics.items()}) for trial in trials]
+
+
+def _require(run: Run, trial: Trial, names: Sequence[str]) -> None:
+    for name in names:
+        if name not in trial.metrics:
+            known = ", ".join(sorted(other for other in trial.metrics if not other.endswith("_upper")))
+            raise UsageError(f"run {run.path} knows no {name} of its candidates; leave it out or take one of {known}")
+
+
+def _point(trial: Trial, budgets: Budgets) -> CandidatePoint:
+    metrics = trial.metrics
+    sizes = int(metrics.get("params", 0)), int(metrics.get("macs", 0))
+    others = {name: value for name, value in metrics.items() if name not in _PLACED}
+    legal = budgets.violation(metrics) == 0.0
+    latency = metrics.get("latency", 0.0)
+    return CandidatePoint(
+        trial.number, trial.architecture.digest, metrics["accuracy"], latency, legal, *sizes, others, trial.full
+    )

@@ -1,0 +1,97 @@
+"""Cheap scores first: which candidates are worth scoring in full.
+
+Asynchronous successive halving with two rungs (Li et al. 2020, "A system for massively parallel hyperparameter tuning",
+arXiv:1810.05934, algorithm 2), decided when a candidate is handed out rather than later: it is scored in full at once, or
+never, so that a search that is killed and resumed decides the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from nas.errors import UsageError
+from nas.search.types import Problem, Trial
+from nas.search_spaces.architecture import Architecture
+
+SCORES = frozenset({"accuracy", "loss"})
+NO_BAR = -math.inf
+
+
+@dataclass(frozen=True)
+class Screening:
+    """Score in full whose cheap score is among the best `promote` of those seen.
+
+    With several objectives a candidate is compared with those alone that are no worse than it in all others (a latency, a
+    size): the fast end of a front is not crowded out by the accurate one. Raises UsageError for a share outside (0, 1].
+    """
+
+    promote: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.promote <= 1.0:
+            raise UsageError(f"the share of candidates to score in full lies above 0 and at most at 1, got {self.promote}")
+
+    def bar(self, problem: Problem, trials: Iterable[Trial], number: int, architecture: Architecture) -> float:
+        """The cheap score that a trial must reach; a function of the trials of lower numbers alone."""
+        others = [name for name in problem.objectives if name not in SCORES]
+        mine = problem.cheap(architecture)
+        seen = sorted(
+            (
+                trial.metrics["screening"]
+                for trial in trials
+                if trial.number < number and trial.complete and "screening" in trial.metrics
+                if all(trial.metrics[name] <= mine[name] for name in others)
+            ),
+            reverse=True,
+        )
+        place = math.ceil(self.promote * (len(seen) + 1))
+        return seen[place - 1] if place <= len(seen) else NO_BAR
+
+
+@dataclass(frozen=True)
+class Saving:
+    """What screening spared: images scored by `candidates`, of which `full` were scored on all `images`."""
+
+    candidates: int
+    full: int
+    images: int
+    scored: int
+
+    @property
+    def share(self) -> float:
+        """The share of the images that full scores of all candidates would have taken."""
+        return self.scored / (self.candidates * self.images) if self.candidates else 1.0
+
+    def to_mapping(self) -> Mapping[str, float]:
+        """The numbers by name."""
+        return {
+            "candidates": self.candidates,
+            "full": self.full,
+            "images": self.images,
+            "scored": self.scored,
+            "share": self.share,
+        }
+
+    @classmethod
+    def from_mapping(cls, data: Mapping[str, float]) -> Self:
+        """What `to_mapping` wrote."""
+        return cls(*(int(data[name]) for name in ("candidates", "full", "images", "scored")))
+
+    def __str__(self) -> str:
+        return (
+            f"{self.full} of {self.candidates} candidates scored on all {self.images} validation images, "
+            f"{self.share:.0%} of the images of scoring all in full"
+        )
+
+
+def saving(trials: Iterable[Trial]) -> Saving | None:
+    """What screening spared in some trials; None where nothing was screened. Trials taken over cost nothing here."""
+    scored = [trial for trial in trials if trial.complete and not trial.origin and "images" in trial.metrics]
+    if not any("screening" in trial.metrics for trial in scored):
+        return None
+    images = round(max(trial.metrics["images"] for trial in scored))
+    full = sum(trial.full for trial in scored)
+    return Saving(len(scored), full, images, round(sum(trial.metrics["images"] for trial in scored)))

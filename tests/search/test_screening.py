@@ -1,0 +1,119 @@
+"""Cheap scores first: who is scored in full, that it is decided once, and that nothing else can win."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas.errors import UsageError
+from nas.search import strategy
+from nas.search.archive import Archive
+from nas.search.executors.local import LocalExecutor
+from nas.search.loop import run_search
+from nas.search.screening import NO_BAR, Screening, saving
+from nas.search.types import COMPLETE, SCREENED, Budgets, Problem, Trial, best
+
+IMAGES, FEW = 1000, 100
+
+
+def screened(fake):
+    """An evaluator whose cheap score is a tenth of a point off, and what it was asked for."""
+    asked = []
+
+    def evaluate(text, bar):
+        asked.append((text, bar))
+        metrics = fake.evaluate(text)
+        cheap = round(metrics["accuracy"] - 0.001 * (len(text) % 2), 4)
+        if cheap < bar:
+            return {**metrics, "accuracy": cheap, "screening": cheap, "fidelity": FEW / IMAGES, "images": FEW}
+        return {**metrics, "screening": cheap, "fidelity": 1.0, "images": IMAGES}
+
+    return evaluate, asked
+
+
+def search(location, problem, evaluator, evaluations, **options):
+    with Archive(location, problem.space, problem.objectives, problem.budgets) as archive:
+        found = strategy.create("evolution", problem, 1)
+        screening = Screening(0.25)
+        executor = LocalExecutor(evaluator)
+        run_search(problem, found, archive, executor, evaluations=evaluations, screening=screening, **options)
+        return archive.trials()
+
+
+@pytest.fixture
+def alone(problem):
+    return Problem(problem.space, problem._describe, problem.budgets)
+
+
+def test_the_candidates_scored_in_full_are_the_best_so_far(tmp_path, alone, fake):
+    trials = search(tmp_path / "a", alone, screened(fake)[0], 60)
+    for trial in trials:
+        seen = [other.metrics["screening"] for other in trials[: trial.number]]
+        better = sum(value > trial.metrics["screening"] for value in seen)
+        assert trial.full == (better < math.ceil(0.25 * (len(seen) + 1))), trial.number
+    assert {trial.state for trial in trials} == {COMPLETE, SCREENED}
+    assert all(trial.complete for trial in trials), "strategies learn from cheap scores as well"
+
+
+def test_the_best_is_scored_in_full_whatever_a_cheap_score_says(tmp_path, alone, fake):
+    seen = []
+    trials = search(tmp_path / "a", alone, screened(fake)[0], 40, progress=lambda _, __, best: seen.append(best))
+    lucky = Trial(99, trials[0].architecture, SCREENED, {**trials[0].metrics, "accuracy": 1.0})
+    assert best([*trials, lucky], alone.budgets).full
+    assert seen[-1] == best(trials, alone.budgets)
+
+
+def test_a_stopped_search_decides_as_the_uninterrupted_one_does(tmp_path, alone, fake):
+    whole, asked = screened(fake)
+    search(tmp_path / "whole", alone, whole, 40)
+    parts, again = screened(fake)
+    search(tmp_path / "parts", alone, parts, 17)
+    search(tmp_path / "parts", alone, parts, 40)
+    assert again == asked
+
+
+def test_the_archive_keeps_the_fidelity_and_the_saving_is_told(tmp_path, alone, fake):
+    search(tmp_path / "a", alone, screened(fake)[0], 40)
+    with Archive(tmp_path / "a", alone.space) as archive:
+        trials = archive.trials()
+    full = sum(trial.full for trial in trials)
+    assert 0 < full < 40
+    assert all((trial.metrics["fidelity"] < 1.0) == (trial.state == SCREENED) for trial in trials)
+    found = saving(trials)
+    assert (found.candidates, found.full, found.images) == (40, full, IMAGES)
+    assert found.scored == full * IMAGES + (40 - full) * FEW
+    assert f"{full} of 40 candidates scored on all 1000 validation images" in str(found)
+    assert type(found).from_mapping(found.to_mapping()) == found
+
+
+def test_nothing_is_told_of_a_saving_where_nothing_was_screened(problem, fake):
+    assert saving([fake.finished(problem, 0, problem.space.smallest())]) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(1, 4)), max_size=20), st.sampled_from([0.1, 0.25, 0.5, 1.0]))
+def test_with_several_objectives_only_what_is_no_dearer_is_competition(rows, promote):
+    class Space:
+        genes = ()
+
+    class Member:
+        def __init__(self, latency):
+            self.digest, self.latency = str(latency), float(latency)
+
+    problem = Problem(Space(), lambda member: {"latency": member.latency}, Budgets(), ("accuracy", "latency"))
+    trials = [
+        Trial(number, Member(latency), COMPLETE, {"accuracy": score, "screening": score, "latency": float(latency)})
+        for number, (score, latency) in enumerate(rows)
+    ]
+    bar = Screening(promote).bar(problem, trials, len(trials) - 1, Member(2))
+    rivals = sorted((score for score, latency in rows[:-1] if latency <= 2), reverse=True)
+    place = math.ceil(promote * (len(rivals) + 1))
+    assert bar == (rivals[place - 1] if place <= len(rivals) else NO_BAR)
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0, 1.01, math.nan])
+def test_a_share_outside_its_range_is_refused(share):
+    with pytest.raises(UsageError, match="the share of candidates to score in full"):
+        Screening(share)
