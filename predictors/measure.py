@@ -128,22 +128,26 @@ def measure_many(
 def measure_runnable(
     models: Sequence[nn.Module], target: Target, resolutions: Sequence[int], *, in_channels: int = 3, effort: Effort
 ) -> list[Measurement | None]:
-    """`measure_many` with None for every network that the target refuses. Raises MeasurementError where it refuses all."""
-    target.require()
-    runs: dict[int, Run] = {}
-    refused: list[MeasurementError] = []
-    with threads(target.threads):
-        for index, (model, side) in enumerate(zip(models, resolutions, strict=True)):
+    """`measure_many` with None for every network that the target refuses. Raises MeasurementError where it refuses all.
+
+    Where it refuses one, the others are measured one after another instead of interleaved.
+    """
+
+    def measured(chosen: Sequence[nn.Module], sides: Sequence[int]) -> list[Measurement]:
+        return measure_many(chosen, target, sides, in_channels=in_channels, effort=effort)
+
+    try:
+        return list(measured(models, resolutions))
+    except MeasurementError as refusal:
+        found: list[Measurement | None] = []
+        for model, side in zip(models, resolutions, strict=True):
             try:
-                runs[index] = prepare(model, target, side, in_channels)
-            except MeasurementError as error:
-                refused.append(error)
-    if refused and not runs:
-        raise refused[0]
-    found = dict(
-        zip(runs, measure_runs(list(runs.values()), target, [resolutions[i] for i in runs], effort=effort), strict=True)
-    )
-    return [found.get(index) for index in range(len(models))]
+                found += measured([model], [side])
+            except MeasurementError:
+                found.append(None)
+        if not any(found):
+            raise refusal
+        return found
 
 
 def prepare(model: nn.Module | Path, target: Target, resolution: int, in_channels: int = 3) -> Run:
