@@ -126,6 +126,7 @@ def test_a_search_for_int8_delivers_measures_and_scores_the_int8_file(nas, mini,
     assert (tmp_path / "again" / "backbone.int8.onnx").exists()
 
 
+@pytest.mark.slow
 def test_a_search_does_without_what_the_target_refuses_and_says_so(nas, mini, mine, tmp_path):
     data = json.loads(mine.read_text())
     data["refused"] = {"token_mixer:depthwise_conv": {"reason": "no kernel", "share": 0.5}}
