@@ -149,7 +149,10 @@ class SearchRun(SupernetRun):
                 self.reporter.note(f"the fastest member of {self.space.name!r} found takes {took} on {one.target}")
 
     def profile(self) -> None:
-        """Measure the targets, or take the tables of earlier profiles."""
+        """Measure the targets, or take the tables of earlier profiles.
+
+        Raises MeasurementError for a table of noise, unless noise is accepted.
+        """
         for one in self.targets.values():
             if not one.take_given():
                 self._profile(one)
@@ -157,6 +160,8 @@ class SearchRun(SupernetRun):
         for one in self.targets.values():
             for text in remarks(one.predictor.table):
                 self.reporter.note(text)
+            if not self.config.accept_noise:
+                one.predictor.table.require_quiet()
             found = one.assessment()
             if found is not None:
                 where = "" if len(self.targets) == 1 else f" of {one.target}"

@@ -71,6 +71,17 @@ def test_a_measurement_is_held_to_its_cores_and_let_go_after_a_failure():
     assert os.sched_getaffinity(0) == before
 
 
+@linux
+def test_a_system_that_forbids_it_is_measured_on_all_cores(monkeypatch):
+    def forbid(process, cores):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setaffinity", forbid)
+    monkeypatch.setattr(machine, "_choose", lambda allowed, threads: {0})
+    with pinned(1) as cpus:
+        assert cpus == ()
+
+
 def test_interruptions_are_counted_where_the_system_counts_them():
     first = interruptions()
     assert first is None or interruptions() >= first
