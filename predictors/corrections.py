@@ -22,7 +22,6 @@ from nas.predictors.surrogates.table import Prices
 from nas.predictors.timings import Array
 
 FOLDS = 10
-NEARLY = 0.1
 OPERATORS, NORMS, EDGES, SIZE = "operators", "norms", "edges", "size"
 
 
@@ -52,11 +51,6 @@ Correction = Callable[[Summary], Corrected]
 Fit = Callable[[Summary, Array], Correction]
 
 
-def table(known: Summary, latency: Array) -> Correction:
-    """No correction: the plain additive table."""
-    return lambda new: Corrected(np.log(new.seconds), np.zeros(len(new.seconds)))
-
-
 def scale(known: Summary, latency: Array) -> Correction:
     """A scale and an overhead of the whole network, neither below zero, by the least relative error, outliers counting less."""
     unit = float(np.median(known.seconds))
@@ -83,7 +77,6 @@ def process(*kernels: Kernel) -> Fit:
 
 
 MODELS: dict[str, Fit] = {
-    "table": table,
     "table and scale": scale,
     "table and operators": process(Kernel("share", (OPERATORS,))),
     "table, operators and edges": process(Kernel("share", (OPERATORS,)), Kernel("share", (EDGES,)), Kernel("linear", (SIZE,))),
@@ -105,15 +98,10 @@ def cross_validated(fit: Fit, summary: Summary, latency: Array) -> tuple[Array, 
 
 
 def simplest(residuals: dict[str, Array]) -> str:
-    """The first model about as good as the best one.
-
-    About as good is a mean absolute residual within a standard error of the difference, and never more than NEARLY above the
-    best one's: few networks have wide standard errors, behind which a plain bias hides.
-    """
+    """The first model whose mean absolute residual is within a standard error of the difference from the best one's."""
     best = min(residuals, key=lambda name: float(np.mean(np.abs(residuals[name]))))
-    least = np.abs(residuals[best])
     for name, rest in residuals.items():
-        excess = np.abs(rest) - least
-        if excess.mean() <= min(excess.std() / math.sqrt(len(excess)), NEARLY * least.mean()):
+        excess = np.abs(rest) - np.abs(residuals[best])
+        if excess.mean() <= excess.std() / math.sqrt(len(excess)):
             return name
     return best

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from nas.errors import FileError, MeasurementError, SpaceError
+from nas.predictors.acquisition import informative, view_of
 from nas.predictors.coverage import covering_batches
 from nas.predictors.environment import differences, environment
+from nas.predictors.inheritance import Ancestors
 from nas.predictors.latency_table import HELD_OUT, NETWORK, TRAIN, LatencyTable
 from nas.predictors.measure import Effort, anchor_seconds
 from nas.predictors.network_profile import DeviceLostError, NetworkProfile
@@ -53,6 +55,8 @@ def profile(
     train: int = 40,
     held_out: int = 20,
     seconds: float | None = None,
+    active: bool = False,
+    known: Sequence[LatencyTable] = (),
     progress: Progress = lambda done, total, label: None,
 ) -> LatencyTable:
     """Measure the space on the target into the table at `table_path`, and return it.
@@ -62,19 +66,28 @@ def profile(
     already is not measured again: a killed profile goes on, larger numbers extend it, and `seconds` is for what is missing.
     The file is rewritten every few seconds, and every raw sample is appended to `samples_path(table_path)`. Operators that
     the target refuses are named in `LatencyTable.refused`, and networks without them are drawn instead. Everything but the
-    clock follows from `seed`. Raises FileError where the file is of another target, question, machine or library, and
-    MeasurementError where the target cannot be measured or is lost on the way.
+    clock follows from `seed`, and from what is measured already where training networks are chosen (`active`) rather than
+    drawn. Given tables of other targets that are `known`, no node is timed: node times are inherited from them (see
+    `nas.predictors.inheritance`), and 20 chosen networks are enough. Raises FileError where the file is of another target,
+    question, machine or library, or `known` do not fit it, and MeasurementError where the target cannot be measured or is
+    lost on the way.
     """
     target.require()
     table = open_table(space, target, table_path, in_channels, num_classes, seed)
-    session = _Session(space, table, table_path, train, held_out)
+    ancestors = Ancestors(known) if known else None
+    if ancestors is not None:
+        ancestors.require(table)
+    session = _Session(space, table, table_path, train, held_out, active, ancestors)
     missing = len(session.left())
     ahead = max(node_seconds(seconds) - table.spent, 0.0)
     budget = ahead + default_seconds(target, missing) - node_seconds(None) if seconds is None else seconds
     least = NETWORK_SECONDS * MEASURED if seconds is None else MIN_SECONDS
     try:
-        session.time_nodes(node_seconds(seconds), progress)
+        if ancestors is None:
+            session.time_nodes(node_seconds(seconds), progress)
         session.measure_networks(budget, least, progress)
+        if ancestors is not None:
+            ancestors.bequeath(table)
     finally:
         session.save()
     return table
@@ -83,9 +96,19 @@ def profile(
 class _Session:
     """One sitting of a profile: what it measures goes into the table, and with it into its file."""
 
-    def __init__(self, space: SearchSpace, table: LatencyTable, path: Path, train: int, held_out: int) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        table: LatencyTable,
+        path: Path,
+        train: int,
+        held_out: int,
+        active: bool = False,
+        ancestors: Ancestors | None = None,
+    ) -> None:
         self.space, self.table, self.path = space, table, path
         self.train, self.held_out = train, held_out
+        self.active, self.ancestors = active, ancestors
         self.samples = SampleFile(samples_path(path), table.target, runtime(table.target.runtime).version())
         self.started = self.saved = time.perf_counter()
         self.before = table.spent
@@ -148,9 +171,21 @@ class _Session:
                 without(self.space, table.excluded)
             except SpaceError as error:
                 raise MeasurementError(f"{table.target} refuses too much: {error}") from error
-        wanted = networks_of(self.space, table.seed, self.train, self.held_out, table.refused)
+        wanted = self._chosen(list(networks_of(self.space, table.seed, self.train, self.held_out, table.refused)))
         missing = [pair for pair in wanted if pair[0].digest not in table.networks]
         return sorted(missing, key=lambda pair: pair[0].digest)
+
+    def _chosen(self, drawn: list[tuple[Architecture, str]]) -> list[tuple[Architecture, str]]:
+        """The networks that were drawn, or in place of the training ones those that tell more beside what is measured."""
+        table = self.table
+        if self.ancestors is None and not (self.active and table.nodes):
+            return drawn
+        held_out = [pair for pair in drawn if pair[1] == HELD_OUT]
+        unwanted = {label.removeprefix(NETWORK) for label in table.refused} | {item.digest for item, _ in held_out}
+        measured = [item.architecture for item in table.of_role(TRAIN)]
+        view = view_of(table) if self.ancestors is None else self.ancestors.view()
+        more = informative(self.space, view, measured, max(self.train - len(measured), 0), table.seed, unwanted)
+        return [(architecture, TRAIN) for architecture in measured + more] + held_out
 
 
 def networks_of(

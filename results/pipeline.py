@@ -25,7 +25,7 @@ from nas.progress import Reporter, Silent, Step
 from nas.quantities import format_duration, format_time
 from nas.results.config import SearchConfig
 from nas.results.estimate import estimate, training_seconds
-from nas.results.feasibility import fastest, require_latency, require_table
+from nas.results.feasibility import fastest, require_latency, require_table, slowest, span_remark
 from nas.results.quantised import Int8Accuracy
 from nas.results.run import Run
 from nas.results.selection import MEASURED_A_ROUND, Selection, Winner
@@ -141,7 +141,8 @@ class SearchRun:
             raise UsageError(f"data {self.config.data!r} has changed since the run began: start a new run with another --out")
         given, journal = self.config.latency_table, self.folder.journal
         if given is not None and not self.folder.latency_table.exists():
-            require_table(Path(given), self.target, *self.outputs)
+            for remark in require_table(Path(given), self.target, *self.outputs, space=self.space):
+                self.reporter.note(remark)
         if self.config.storage is not None or journal.exists():
             self.archive().close()
         self.reporter.note(f"run folder: {self.folder.path}")
@@ -165,9 +166,10 @@ class SearchRun:
             small = Problem(self.space, lambda architecture: sizes(architecture, classes, channels), Budgets(limits))
             create("random", small, self.config.seed).ask(0)
             found = fastest(self.space, self.target, channels, classes, step)
-            require_latency(found, self.budgets.limits.get("latency"), self.space, self.target)
-        took = format_time(found.measurement.median)
-        self.reporter.note(f"the fastest member of {self.space.name!r} found takes {took} on {self.target}")
+            limit = self.budgets.limits.get("latency")
+            require_latency(found, limit, self.space, self.target)
+            slow = slowest(self.space, self.target, channels, classes, step)
+        self.reporter.note(span_remark(found, slow, limit, self.space, self.target))
 
     def profile(self) -> None:
         """Measure the target, or take the table of an earlier profile."""

@@ -46,6 +46,8 @@ class Outcome:
     predictor: Mapping[str, float]
     durations: Mapping[str, float]
     run: str
+    latency_p90: float = 0.0
+    latency_p99: float = 0.0
     verified: bool = True
     int8: Mapping[str, Any] | None = None
 
@@ -59,10 +61,11 @@ class Outcome:
             f"{name} {format_time(limit) if name == 'latency' else format_count(limit)}" for name, limit in self.budgets.items()
         )
         interval = f"{format_time(self.latency_low)} to {format_time(self.latency_high)}"
+        tail = f"p90 {format_time(self.latency_p90)}, p99 {format_time(self.latency_p99)}"
         error = f"{self.predictor['mape']:.1%}, Spearman {self.predictor['spearman']:.3f}" if self.predictor else "not assessed"
         rows = [
             ("found", f"{self.digest}: {format_count(self.params)} parameters, {format_count(self.macs)} MACs"),
-            ("latency", f"{format_time(self.latency)}, 95 % interval {interval}, measured as exported"),
+            ("latency", f"{format_time(self.latency)}, 95 % interval {interval}, {tail}, measured as exported"),
             ("predicted", f"{format_time(self.latency_predicted)}; mean error on held-out networks {error}"),
             ("budget", f"{limits or 'none'} on {self.target}"),
             ("accuracy", f"{self.accuracy_test:.2%} on test images, {self.accuracy_validation:.2%} on validation images"),
@@ -92,6 +95,8 @@ def _outcome(run: SearchRun, winner: Winner) -> Outcome:
         latency=found.median,
         latency_low=found.low,
         latency_high=found.high,
+        latency_p90=found.p90,
+        latency_p99=found.p99,
         latency_predicted=trial.metrics["latency"],
         budgets=dict(run.budgets.limits),
         target=str(run.target),
@@ -195,7 +200,8 @@ def _point(run: SearchRun, trial: Trial) -> CandidatePoint:
 def _row(verdict: Verdict) -> VerificationRow:
     found = verdict.measurement
     digest = verdict.architecture.digest
-    return VerificationRow(digest, verdict.predicted, found.median, found.low, found.high, found.p90, verdict.accepted)
+    times = verdict.predicted, found.median, found.low, found.high, found.p90, found.p99
+    return VerificationRow(digest, *times, verdict.accepted)
 
 
 def _provenance(run: SearchRun) -> dict[str, str]:
