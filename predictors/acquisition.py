@@ -21,7 +21,7 @@ from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.exclusion import operators_in
 from nas.search_spaces.space import SearchSpace
 
-POOL = 400
+POOL = 200
 DIRECTIONS = 12
 View = Callable[[Sequence[Architecture]], Array]
 
