@@ -22,7 +22,7 @@ from nas.predictors.surrogates.table import Prices
 from nas.predictors.timings import Array
 
 FOLDS = 10
-OPERATORS, NORMS, EDGES, SIZE = "operators", "norms", "edges", "size"
+OPERATORS, NORMS, EDGES, SIZE, WORK = "operators", "norms", "edges", "size", "work"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +58,27 @@ def scale(known: Summary, latency: Array) -> Correction:
     return lambda new: Corrected(np.log(prices(new.seconds[:, None] / unit) * unit), np.zeros(len(new.seconds)))
 
 
-def process(*kernels: Kernel) -> Fit:
-    """A scale and an overhead, times a Gaussian process on the log ratio; see `Process` and `Kernel`."""
+def work(known: Summary, latency: Array) -> Correction:
+    """As `scale`, with prices also for numbers read, for their products with the channels put out, and for nodes.
+
+    Where the times of nodes in place are mostly what eager mode takes to start them, another runtime's are not.
+    """
+
+    def amounts(items: Summary) -> Array:
+        return np.concatenate([items.seconds[:, None], items.layout.pick(items.columns, WORK)], 1)
+
+    units, unit = amounts(known).mean(0), float(np.median(latency))
+    prices = Prices.fit(amounts(known) / units, latency / unit, relative=True)
+    return lambda new: Corrected(np.log(prices(amounts(new) / units) * unit), np.zeros(len(new.seconds)))
+
+
+def process(*kernels: Kernel, first: Fit = scale) -> Fit:
+    """Another correction, times a Gaussian process on the log ratio; see `Process` and `Kernel`."""
 
     def fit(known: Summary, latency: Array) -> Correction:
-        base = scale(known, latency)
-        first = base(known).mean
-        found = Process.fit(kernels, known.layout, known.columns, np.log(latency) - first, np.exp(first))
+        base = first(known, latency)
+        start = base(known).mean
+        found = Process.fit(kernels, known.layout, known.columns, np.log(latency) - start, np.exp(start))
 
         def correct(new: Summary) -> Corrected:
             middle = base(new).mean
@@ -78,11 +92,13 @@ def process(*kernels: Kernel) -> Fit:
 
 MODELS: dict[str, Fit] = {
     "table and scale": scale,
+    "table, work and scale": work,
     "table and operators": process(Kernel("share", (OPERATORS,))),
     "table, operators and edges": process(Kernel("share", (OPERATORS,)), Kernel("share", (EDGES,)), Kernel("linear", (SIZE,))),
     "table and process": process(
         Kernel("share", (OPERATORS,)), Kernel("share", (NORMS,)), Kernel("linear", (SIZE,)), Kernel("smooth", (SIZE,), 2.0)
     ),
+    "work and process": process(Kernel("share", (OPERATORS,)), Kernel("share", (EDGES,)), first=work),
 }
 
 

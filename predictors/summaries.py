@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.predictors.corrections import EDGES, NORMS, OPERATORS, SIZE, Summary
+from nas.predictors.corrections import EDGES, NORMS, OPERATORS, SIZE, WORK, Summary
 from nas.predictors.graph_sums import GraphSums
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.node_times import NodeTimes, operator_label, registered
@@ -18,8 +18,8 @@ from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.graph import Node
 from nas.search_spaces.registry import Kind, operator
 
-_SECONDS, _SQUARED, _STRANGE, _MEASURED, _COUNT, _REFUSED, _GROUP, _BYTES = range(8)
-_PLAIN = 8
+_SECONDS, _SQUARED, _STRANGE, _MEASURED, _COUNT, _REFUSED, _GROUP, _NUMBERS, _PRODUCTS = range(9)
+_PLAIN = 9
 
 
 class Summaries:
@@ -32,7 +32,13 @@ class Summaries:
         self._norms = {norm: number for number, norm in enumerate(sorted({node.norm for node in known if node.norm}))}
         self._groups = {group: number for number, group in enumerate(sorted({group_of(node) for node in known}))}
         self._layout = Layout(
-            ((OPERATORS, len(self._labels)), (NORMS, len(self._norms)), (EDGES, (len(self._groups) + 1) ** 2), (SIZE, 3))
+            (
+                (OPERATORS, len(self._labels)),
+                (NORMS, len(self._norms)),
+                (EDGES, (len(self._groups) + 1) ** 2),
+                (SIZE, 3),
+                (WORK, 3),
+            )
         )
         self._sums = GraphSums(self._rows, table.in_channels, table.num_classes)
 
@@ -43,8 +49,10 @@ class Summaries:
         seconds = values[:, _SECONDS]
         error = np.hypot(np.sqrt(values[:, _SQUARED]), values[:, _STRANGE]) / seconds
         size = np.stack([np.log(seconds), np.log(values[:, _COUNT]), values[:, _MEASURED] / seconds], 1)
-        edges = passed(found.rows[:, _GROUP].astype(np.int64), found.rows[:, _BYTES], found.ends, len(self._groups) + 1)
-        return Summary(seconds, error, np.concatenate([values[:, _PLAIN:], edges, size], 1), self._layout), values[:, _REFUSED]
+        edges = passed(found.rows[:, _GROUP].astype(np.int64), found.rows[:, _NUMBERS], found.ends, len(self._groups) + 1)
+        work = values[:, [_NUMBERS, _PRODUCTS, _COUNT]]
+        columns = np.concatenate([values[:, _PLAIN:], edges, size, work], 1)
+        return Summary(seconds, error, columns, self._layout), values[:, _REFUSED]
 
     def unknown(self, node: Node) -> bool:
         """Whether a node runs an operator that no measured node has."""
@@ -59,7 +67,8 @@ class Summaries:
             row[_SECONDS], row[_SQUARED], row[_STRANGE] = time, (time * item.error) ** 2, time * item.strange
             row[_MEASURED], row[_COUNT], row[_REFUSED] = time * item.measured, 1.0, self.unknown(node)
             row[_GROUP] = self._groups.get(group_of(node), len(self._groups))
-            row[_BYTES] = math.prod(node.in_shape)
+            row[_NUMBERS] = math.prod(node.in_shape)
+            row[_PRODUCTS] = math.prod(node.in_shape) * node.out_shape[2]
             label, norm = self._labels.get(operator_label(node)), self._norms.get(node.norm)
             if label is not None:
                 row[_PLAIN + label] = time
