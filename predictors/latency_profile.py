@@ -16,10 +16,11 @@ from nas.predictors.acquisition import informative, view_of
 from nas.predictors.coverage import covering_batches
 from nas.predictors.environment import differences, environment
 from nas.predictors.inheritance import Ancestors
+from nas.predictors.kernel_times import IN_PLACE, node_clock, time_in_network
 from nas.predictors.latency_table import HELD_OUT, NETWORK, TRAIN, LatencyTable
 from nas.predictors.measure import Effort, anchor_seconds
 from nas.predictors.network_profile import DeviceLostError, NetworkProfile
-from nas.predictors.node_timing import in_place, time_in_place, time_repeated
+from nas.predictors.node_timing import in_place, time_repeated
 from nas.predictors.profile_cost import NETWORK_SECONDS, default_seconds, node_seconds, profile_estimate
 from nas.predictors.runtime import runtime
 from nas.predictors.samples import Record, SampleFile, samples_path, unrecorded
@@ -127,7 +128,14 @@ class _Session:
             self.saved = time.perf_counter()
 
     def time_nodes(self, seconds: float, progress: Progress) -> None:
-        """Take node times until the table has cost so many seconds, then of the operators that are missing still."""
+        """Take node times until the table has cost so many seconds, then of the operators that are missing still.
+
+        Raises FileError where the table's node times were taken by another clock.
+        """
+        clock, before = node_clock(self.table.target), self.table.environment.get("nodes", IN_PLACE)
+        if self.table.nodes and before != clock:
+            raise FileError(f"latency table {self.path} has nodes timed {before}, not by {clock}; name another file with --out")
+        self.table.environment["nodes"] = clock
         for batch in node_batches(self.space, self.table, self.samples.add):
             self.save(SAVE_SECONDS)
             if self.table.spent >= seconds:
@@ -214,7 +222,7 @@ def node_batches(
     """
     if in_place(table.target):
         for index in range(table.census, MAX_CENSUS):
-            yield partial(time_in_place, _drawn(space, table, index), table, record)
+            yield partial(time_in_network, _drawn(space, table, index), table, record)
     else:
         for group in list(_groups(frequent_nodes(space, table)))[table.census :]:
             yield partial(time_repeated, group, table, record)
