@@ -10,9 +10,10 @@ import random
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from nas.predictors.kernel_times import time_in_network
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.node_times import operators_of, registered
-from nas.predictors.node_timing import in_place, time_in_place, time_repeated
+from nas.predictors.node_timing import in_place, time_repeated
 from nas.predictors.samples import Record, unrecorded
 from nas.search_spaces.architecture import Architecture, Op
 from nas.search_spaces.exclusion import FIELDS
@@ -35,7 +36,7 @@ def covering_batches(
         if member is None:
             continue
         if in_place(table.target):
-            yield partial(time_in_place, member, table, record)
+            yield partial(time_in_network, member, table, record)
         else:
             found = nodes(member, None, table.in_channels, table.num_classes)
             yield partial(time_repeated, [node for node in found if registered(node) == label], table, record)

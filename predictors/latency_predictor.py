@@ -14,26 +14,21 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nas.errors import MeasurementError, UsageError
 from nas.predictors.assessment import Assessment, assess
-from nas.predictors.corrections import EDGES, MODELS, NORMS, OPERATORS, SIZE, Corrected, Summary, cross_validated, simplest
-from nas.predictors.graph_sums import GraphSums
+from nas.predictors.corrections import MODELS, Corrected, Summary, cross_validated, simplest
 from nas.predictors.latency_table import TRAIN, LatencyTable
-from nas.predictors.node_times import NodeTimes, operator_label, registered
+from nas.predictors.node_times import NodeTimes
 from nas.predictors.regression import one_thread
-from nas.predictors.surrogates.layout import Layout
+from nas.predictors.summaries import Summaries
 from nas.predictors.timings import Array, Measurement
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.graph import Node, nodes
-from nas.search_spaces.registry import Kind, operator
 
 MIN_NETWORKS = 8
 BEYOND = 0.25
 """Relative error added for each factor of e by which a network's sum lies outside those of the measured networks."""
-_SECONDS, _SQUARED, _STRANGE, _MEASURED, _COUNT, _REFUSED, _GROUP, _BYTES = range(8)
-_PLAIN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +47,8 @@ class LatencyPredictor:
 
     def __init__(self, table: LatencyTable, times: NodeTimes) -> None:
         self.table, self.times = table, times
-        known = [item.node for item in table.nodes.values()]
-        self._labels = {label: number for number, label in enumerate(sorted(times.seen))}
-        self._norms = {norm: number for number, norm in enumerate(sorted({node.norm for node in known if node.norm}))}
-        self._groups = {group: number for number, group in enumerate(sorted({group_of(node) for node in known}))}
-        self._layout = Layout(
-            ((OPERATORS, len(self._labels)), (NORMS, len(self._norms)), (EDGES, (len(self._groups) + 1) ** 2), (SIZE, 3))
-        )
-        self._sums = GraphSums(self._rows, table.in_channels, table.num_classes)
-        self.model = "table"
+        self._summaries = Summaries(table, times)
+        self.model = ""
         self.scores: dict[str, float] = {}
         self._refit()
 
@@ -116,7 +104,7 @@ class LatencyPredictor:
 
     def summary(self, architectures: Sequence[Architecture]) -> Summary:
         """What corrections see of architectures: sums over nodes and the columns of `Summary`. Refuses nothing."""
-        return self._summary(architectures)[0]
+        return self._summaries(architectures)[0]
 
     def _refit(self) -> None:
         """Choose the correction by cross-validation, and calibrate the interval on the residuals of the chosen one."""
@@ -142,7 +130,7 @@ class LatencyPredictor:
 
     def _corrected(self, architectures: Sequence[Architecture]) -> tuple[Array, Array]:
         """Logarithms of predicted latencies and the scale of their errors, both (n,)."""
-        summary, refused = self._summary(architectures)
+        summary, refused = self._summaries(architectures)
         if refused.any():
             raise self._refusal(architectures[int(refused.argmax())])
         with one_thread():
@@ -157,59 +145,11 @@ class LatencyPredictor:
 
     def _refusal(self, architecture: Architecture) -> MeasurementError:
         """The error that names the operators of an architecture that no measured node has."""
-        strangers = {node.operator for node in self.nodes_of(architecture) if self._unknown(node)}
+        strangers = {node.operator for node in self.nodes_of(architecture) if self._summaries.unknown(node)}
         return MeasurementError(
             f"the latency table of {self.table.target} holds no time of {', '.join(sorted(strangers))}, so the latency of "
             f"{architecture.digest} is not known; profile a space that has it, or leave it out of this one"
         )
-
-    def _unknown(self, node: Node) -> bool:
-        name = registered(node)
-        return bool(name) and name not in self.times.operators
-
-    def _summary(self, architectures: Sequence[Architecture]) -> tuple[Summary, Array]:
-        """Architectures as corrections see them, and how many of their nodes run an operator without a time, (n,)."""
-        found = self._sums(architectures)
-        values = found.values
-        seconds = values[:, _SECONDS]
-        error = np.hypot(np.sqrt(values[:, _SQUARED]), values[:, _STRANGE]) / seconds
-        size = np.stack([np.log(seconds), np.log(values[:, _COUNT]), values[:, _MEASURED] / seconds], 1)
-        edges = passed(found.rows[:, _GROUP].astype(np.int64), found.rows[:, _BYTES], found.ends, len(self._groups) + 1)
-        return Summary(seconds, error, np.concatenate([values[:, _PLAIN:], edges, size], 1), self._layout), values[:, _REFUSED]
-
-    def _rows(self, items: Sequence[Node]) -> Array:
-        """What a summary sums up of each node: see the names of the columns; then seconds by operator and by norm."""
-        rows = np.zeros((len(items), _PLAIN + len(self._labels) + len(self._norms)))
-        for row, node, item in zip(rows, items, self.times(items), strict=True):
-            time = item.seconds
-            row[_SECONDS], row[_SQUARED], row[_STRANGE] = time, (time * item.error) ** 2, time * item.strange
-            row[_MEASURED], row[_COUNT], row[_REFUSED] = time * item.measured, 1.0, self._unknown(node)
-            row[_GROUP] = self._groups.get(group_of(node), len(self._groups))
-            row[_BYTES] = math.prod(node.in_shape)
-            label, norm = self._labels.get(operator_label(node)), self._norms.get(node.norm)
-            if label is not None:
-                row[_PLAIN + label] = time
-            if norm is not None:
-                row[_PLAIN + len(self._labels) + norm] = time
-        return rows
-
-
-def group_of(node: Node) -> str:
-    """What a node is to its neighbours: the group of its operator where it is a token mixer, else its kind."""
-    return str(operator(Kind.TOKEN_MIXER, node.operator).group) if node.kind == Kind.TOKEN_MIXER else str(node.kind)
-
-
-def passed(group: NDArray[np.int64], amount: Array, ends: NDArray[np.int64], groups: int) -> Array:
-    """The amounts that pass from group to group, (n, groups * groups), of n chains of nodes that end at `ends[1:]`.
-
-    `group` and `amount` are those of all nodes, one chain behind the other; a node takes its amount from the one before it.
-    """
-    pair = group[:-1] * groups + group[1:]
-    chain = np.repeat(np.arange(len(ends) - 1), np.diff(ends))
-    inside = chain[1:] == chain[:-1]
-    place = chain[1:][inside] * groups**2 + pair[inside]
-    found = np.bincount(place, amount[1:][inside], (len(ends) - 1) * groups**2)
-    return np.asarray(found.reshape(len(ends) - 1, groups**2))
 
 
 def conformal_quantile(scores: Array, confidence: float) -> float:

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from nas.errors import FileError, MeasurementError, SpaceError
+from nas.predictors.acquisition import informative, view_of
 from nas.predictors.coverage import covering_batches
 from nas.predictors.environment import differences
+from nas.predictors.inheritance import Ancestors
+from nas.predictors.kernel_times import IN_PLACE, node_clock, time_in_network
 from nas.predictors.latency_table import HELD_OUT, NETWORK, TRAIN, LatencyTable
 from nas.predictors.measure import Effort, anchor_seconds
 from nas.predictors.network_profile import DeviceLostError, NetworkProfile
-from nas.predictors.node_timing import in_place, time_in_place, time_repeated
+from nas.predictors.node_timing import in_place, time_repeated
 from nas.predictors.profile_cost import NETWORK_SECONDS, default_seconds, node_seconds, profile_estimate
 from nas.predictors.remote.place import environment_of
 from nas.predictors.samples import Record, SampleFile, samples_path, unrecorded
@@ -53,6 +56,8 @@ def profile(
     train: int = 40,
     held_out: int = 20,
     seconds: float | None = None,
+    active: bool = False,
+    known: Sequence[LatencyTable] = (),
     progress: Progress = lambda done, total, label: None,
 ) -> LatencyTable:
     """Measure the space on the target into the table at `table_path`, and return it.
@@ -62,19 +67,28 @@ def profile(
     already is not measured again: a killed profile goes on, larger numbers extend it, and `seconds` is for what is missing.
     The file is rewritten every few seconds, and every raw sample is appended to `samples_path(table_path)`. Operators that
     the target refuses are named in `LatencyTable.refused`, and networks without them are drawn instead. Everything but the
-    clock follows from `seed`. Raises FileError where the file is of another target, question, machine or library, and
-    MeasurementError where the target cannot be measured or is lost on the way.
+    clock follows from `seed`, and from what is measured already where training networks are chosen (`active`) rather than
+    drawn. Given tables of other targets that are `known`, no node is timed: node times are inherited from them (see
+    `nas.predictors.inheritance`), and 20 chosen networks are enough. Raises FileError where the file is of another target,
+    question, machine or library, or `known` do not fit it, and MeasurementError where the target cannot be measured or is
+    lost on the way.
     """
     target.require()
     table = open_table(space, target, table_path, in_channels, num_classes, seed)
-    session = _Session(space, table, table_path, train, held_out)
+    ancestors = Ancestors(known) if known else None
+    if ancestors is not None:
+        ancestors.require(table)
+    session = _Session(space, table, table_path, train, held_out, active, ancestors)
     missing = len(session.left())
     ahead = max(node_seconds(seconds) - table.spent, 0.0)
     budget = ahead + default_seconds(target, missing) - node_seconds(None) if seconds is None else seconds
     least = NETWORK_SECONDS * MEASURED if seconds is None else MIN_SECONDS
     try:
-        session.time_nodes(node_seconds(seconds), progress)
+        if ancestors is None:
+            session.time_nodes(node_seconds(seconds), progress)
         session.measure_networks(budget, least, progress)
+        if ancestors is not None:
+            ancestors.bequeath(table)
     finally:
         session.save()
     return table
@@ -83,9 +97,19 @@ def profile(
 class _Session:
     """One sitting of a profile: what it measures goes into the table, and with it into its file."""
 
-    def __init__(self, space: SearchSpace, table: LatencyTable, path: Path, train: int, held_out: int) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        table: LatencyTable,
+        path: Path,
+        train: int,
+        held_out: int,
+        active: bool = False,
+        ancestors: Ancestors | None = None,
+    ) -> None:
         self.space, self.table, self.path = space, table, path
         self.train, self.held_out = train, held_out
+        self.active, self.ancestors = active, ancestors
         self.samples = SampleFile(samples_path(path), table.target, table.environment["runtime"])
         self.started = self.saved = time.perf_counter()
         self.before = table.spent
@@ -104,7 +128,14 @@ class _Session:
             self.saved = time.perf_counter()
 
     def time_nodes(self, seconds: float, progress: Progress) -> None:
-        """Take node times until the table has cost so many seconds, then of the operators that are missing still."""
+        """Take node times until the table has cost so many seconds, then of the operators that are missing still.
+
+        Raises FileError where the table's node times were taken by another clock.
+        """
+        clock, before = node_clock(self.table.target), self.table.environment.get("nodes", IN_PLACE)
+        if self.table.nodes and before != clock:
+            raise FileError(f"latency table {self.path} has nodes timed {before}, not by {clock}; name another file with --out")
+        self.table.environment["nodes"] = clock
         for batch in node_batches(self.space, self.table, self.samples.add):
             self.save(SAVE_SECONDS)
             if self.table.spent >= seconds:
@@ -148,9 +179,21 @@ class _Session:
                 without(self.space, table.excluded)
             except SpaceError as error:
                 raise MeasurementError(f"{table.target} refuses too much: {error}") from error
-        wanted = networks_of(self.space, table.seed, self.train, self.held_out, table.refused)
+        wanted = self._chosen(list(networks_of(self.space, table.seed, self.train, self.held_out, table.refused)))
         missing = [pair for pair in wanted if pair[0].digest not in table.networks]
         return sorted(missing, key=lambda pair: pair[0].digest)
+
+    def _chosen(self, drawn: list[tuple[Architecture, str]]) -> list[tuple[Architecture, str]]:
+        """The networks that were drawn, or in place of the training ones those that tell more beside what is measured."""
+        table = self.table
+        if self.ancestors is None and not (self.active and table.nodes):
+            return drawn
+        held_out = [pair for pair in drawn if pair[1] == HELD_OUT]
+        unwanted = {label.removeprefix(NETWORK) for label in table.refused} | {item.digest for item, _ in held_out}
+        measured = [item.architecture for item in table.of_role(TRAIN)]
+        view = view_of(table) if self.ancestors is None else self.ancestors.view()
+        more = informative(self.space, view, measured, max(self.train - len(measured), 0), table.seed, unwanted)
+        return [(architecture, TRAIN) for architecture in measured + more] + held_out
 
 
 def networks_of(
@@ -179,7 +222,7 @@ def node_batches(
     """
     if in_place(table.target):
         for index in range(table.census, MAX_CENSUS):
-            yield partial(time_in_place, _drawn(space, table, index), table, record)
+            yield partial(time_in_network, _drawn(space, table, index), table, record)
     else:
         for group in list(_groups(frequent_nodes(space, table)))[table.census :]:
             yield partial(time_repeated, group, table, record)

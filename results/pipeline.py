@@ -16,10 +16,9 @@ from nas.predictors.latency_profile import profile
 from nas.predictors.remarks import remarks
 from nas.predictors.target import Target
 from nas.progress import Reporter
-from nas.quantities import format_time
 from nas.results.config import SearchConfig
 from nas.results.estimate import estimate
-from nas.results.feasibility import fastest, require_latency
+from nas.results.feasibility import fastest, require_latency, slowest, span_remark
 from nas.results.metrics import LATENCY, memory
 from nas.results.origins import Origins
 from nas.results.quantised import Int8Accuracy
@@ -129,7 +128,8 @@ class SearchRun(SupernetRun):
     def require_files(self) -> None:
         """Raise FileError where a given latency table or the storage cannot be used."""
         for one in self.targets.values():
-            one.require_given(*self.outputs)
+            for remark in one.require_given(*self.outputs, self.space):
+                self.reporter.note(remark)
         self.origins.require()
         if self.config.storage is not None or self.folder.journal.exists():
             self.archive().close()
@@ -143,10 +143,10 @@ class SearchRun(SupernetRun):
             limits = {name: limit for name, limit in self.budgets.limits.items() if not name.startswith(LATENCY)}
             create("random", Problem(self.space, self.known, Budgets(limits)), self.config.seed).ask(0)
             for one in self.targets.values():
-                found = fastest(self.space, one.target, channels, classes, step)
-                require_latency(found, one.limit, self.space, one.target)
-                took = format_time(found.measurement.median)
-                self.reporter.note(f"the fastest member of {self.space.name!r} found takes {took} on {one.target}")
+                quick = fastest(self.space, one.target, channels, classes, step)
+                require_latency(quick, one.limit, self.space, one.target)
+                slow = slowest(self.space, one.target, channels, classes, step)
+                self.reporter.note(span_remark(quick, slow, one.limit, self.space, one.target))
 
     def profile(self) -> None:
         """Measure the targets, or take the tables of earlier profiles.

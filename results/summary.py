@@ -58,6 +58,8 @@ class Outcome:
     predictor: Mapping[str, float]
     durations: Mapping[str, float]
     run: str
+    latency_p90: float = 0.0
+    latency_p99: float = 0.0
     verified: bool = True
     int8: Mapping[str, Any] | None = None
 
@@ -69,11 +71,12 @@ class Outcome:
         """The closing summary: what was found, how fast, how accurate, where."""
         sizes = f"{format_count(self.params)} parameters, {format_count(self.macs)} MACs, {format_bytes(self.memory)} of memory"
         interval = f"{format_time(self.latency_low)} to {format_time(self.latency_high)}"
+        tail = f"p90 {format_time(self.latency_p90)}, p99 {format_time(self.latency_p99)}"
         error = f"{self.predictor['mape']:.1%}, Spearman {self.predictor['spearman']:.3f}" if self.predictor else "not assessed"
         taken = f", {self.taken_over} taken over" if self.taken_over else ""
         return [
             ("found", f"{self.digest}: {sizes}"),
-            ("latency", f"{format_time(self.latency)}, 95 % interval {interval}, measured as exported"),
+            ("latency", f"{format_time(self.latency)}, 95 % interval {interval}, {tail}, measured as exported"),
             ("predicted", f"{format_time(self.latency_predicted)}; mean error on held-out networks {error}"),
             *(("latency", _on_target(one)) for one in self.targets.values()),
             ("budget", f"{Budgets(self.budgets)} on {self.target}"),
@@ -105,6 +108,8 @@ def _outcome(run: SearchRun, winner: Winner) -> Outcome:
         latency=found.median,
         latency_low=found.low,
         latency_high=found.high,
+        latency_p90=found.p90,
+        latency_p99=found.p99,
         latency_predicted=trial.metrics["latency"],
         budgets=dict(run.budgets.limits),
         target=str(run.target),
@@ -239,7 +244,7 @@ def _target_row(one: Mapping[str, Any]) -> TargetRow:
 def _row(verdict: Verdict) -> VerificationRow:
     found = verdict.measurement
     digest = verdict.architecture.digest
-    times = verdict.predicted, found.median, found.low, found.high, found.p90
+    times = verdict.predicted, found.median, found.low, found.high, found.p90, found.p99
     return VerificationRow(digest, *times, verdict.accepted, found.target)
 
 

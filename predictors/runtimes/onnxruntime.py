@@ -43,19 +43,7 @@ class OnnxRuntime:
         return f"onnxruntime {onnxruntime.__version__}"
 
     def _session(self, path: Path, example: Tensor, target: Target) -> Callable[[], object]:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = target.threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        options.log_severity_level = 3
-        # A delivered file takes any batch size; fixed to the target's it runs as fast as one made for that size.
-        options.add_free_dimension_override_by_name(BATCH, target.batch)
-        try:
-            session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise MeasurementError(f"ONNX Runtime cannot load {path.name}: {first_cause(error)}; export it again") from error
+        session = open_session(path, session_options(target))
         feed = {session.get_inputs()[0].name: example.detach().cpu().numpy()}
         return lambda: session.run(None, feed)
 
@@ -69,15 +57,48 @@ def onnx_file(model: nn.Module | Path, example: Tensor, target: Target, folder: 
         _require_precision(model, target)
         return model
     path, quantised = folder / "model.onnx", folder / "model.int8.onnx"
+    exported(model, example, path)
+    if target.precision == "fp32":
+        return path
+    try:
+        quantise(path, quantised, example)
+    except FileError as error:
+        raise MeasurementError(f"the network cannot be quantised: {error}") from error
+    return quantised
+
+
+def exported(model: nn.Module, example: Tensor, path: Path) -> None:
+    """Write a module as it is delivered. Raises MeasurementError where it cannot be exported."""
     try:
         program = onnx_model(trace_static(copy.deepcopy(model).eval().cpu(), example))
         with quiet():
             program.save(path, external_data=False)
-        if target.precision == "int8":
-            quantise(path, quantised, example)
     except FileError as error:
         raise MeasurementError(f"the network cannot be exported to ONNX: {error}") from error
-    return quantised if target.precision == "int8" else path
+
+
+def session_options(target: Target) -> Any:
+    """The options of an inference session on a target."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = target.threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    # A delivered file takes any batch size; fixed to the target's it runs as fast as one made for that size.
+    options.add_free_dimension_override_by_name(BATCH, target.batch)
+    return options
+
+
+def open_session(path: Path, options: Any) -> Any:
+    """An inference session on a file. Raises MeasurementError where ONNX Runtime cannot load it."""
+    import onnxruntime
+
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise MeasurementError(f"ONNX Runtime cannot load {path.name}: {first_cause(error)}; export it again") from error
 
 
 def _require_precision(path: Path, target: Target) -> None:

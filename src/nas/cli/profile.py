@@ -28,6 +28,13 @@ def profile(
     networks: Annotated[int, typer.Option(min=8, help="Random networks to learn from.")] = 40,
     held_out: Annotated[int, typer.Option(min=2, help="Random networks to assess the predictor on.")] = 20,
     seconds: Annotated[float | None, typer.Option(min=0.1, help="Time for what is missing (default: by target).")] = None,
+    active: Annotated[
+        bool, typer.Option("--active", help="Choose networks to learn from that tell most, not at random.")
+    ] = False,
+    known: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="Inherit node times from this table of another target; 20 networks are enough then."),
+    ] = None,
     seed: Seed = 0,
     agent_secret_file: AgentSecretFile = None,
     compare: Annotated[
@@ -54,10 +61,11 @@ def profile(
     chosen, wanted = load_space(space), Target.parse(target)
     wanted.require()
     path = out or Path("latency") / f"{chosen.name}-{re.sub(r'[^0-9A-Za-z=._]+', '-', str(wanted))}.json"
-    known = LatencyTable.load(path, wanted) if path.exists() else None
-    cost = profile_cost(chosen, wanted, train=networks, held_out=held_out, seconds=seconds, table=known)
+    present = LatencyTable.load(path, wanted) if path.exists() else None
+    tables = [LatencyTable.load(other) for other in known or ()]
+    cost = profile_cost(chosen, wanted, train=networks, held_out=held_out, seconds=seconds, table=present)
     talk = reporter()
-    before = "" if known is None else f", which has {len(known.networks)} networks already"
+    before = "" if present is None else f", which has {len(present.networks)} networks already"
     talk.note(f"profiling {chosen.name} on {wanted} into {path}{before}, {cost}")
     try:
         with talk.phase("Latency profile") as step:
@@ -71,6 +79,8 @@ def profile(
                 train=networks,
                 held_out=held_out,
                 seconds=seconds,
+                active=active,
+                known=tables,
                 progress=step,
             )
     except KeyboardInterrupt:

@@ -1,0 +1,131 @@
+"""Node times inside ONNX Runtime: what its profiler says of each kernel, summed by the node whose weights the kernel reads.
+
+ONNX Runtime fuses neighbours, moves maps between layouts and starts a kernel in a microsecond, so that times taken in eager
+mode tell little of it. Its own profiler tells what each kernel of the optimised graph takes in its place. A kernel belongs to
+the node whose parameters it reads, else to the latest node that it depends on: what a node without parameters does counts
+with its neighbour, which leaves the sum over a network as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nas.errors import MeasurementError
+from nas.predictors.anchor import anchor
+from nas.predictors.latency_table import LatencyTable
+from nas.predictors.machine import machine_state, pinned
+from nas.predictors.measure import quiet, threads
+from nas.predictors.node_timing import time_in_place
+from nas.predictors.runtimes.onnxruntime import exported, open_session, session_options
+from nas.predictors.samples import Record, unrecorded
+from nas.predictors.target import Target
+from nas.predictors.timings import Visit
+from nas.search_spaces.architecture import Architecture
+from nas.search_spaces.backbone import build
+from nas.search_spaces.graph import Node, nodes
+
+WARM, PASSES = 5, 25
+LEAST = 5e-7
+"""Seconds of a node whose kernels were all fused into its neighbours."""
+MICRO = 1e-6
+KERNEL = "_kernel_time"
+KERNELS, IN_PLACE = "kernels of ONNX Runtime", "in place"
+
+
+def node_clock(target: Target) -> str:
+    """How the nodes of whole networks are timed on a target: by its own kernels, or in place in eager mode."""
+    return KERNELS if (target.runtime, target.precision) == ("onnxruntime", "fp32") else IN_PLACE
+
+
+def time_in_network(architecture: Architecture, table: LatencyTable, record: Record = unrecorded) -> list[tuple[Node, float]]:
+    """Every node of an architecture with its seconds, by the clock of the table's target; none where the target refuses it."""
+    if node_clock(table.target) == IN_PLACE:
+        return time_in_place(architecture, table, record)
+    try:
+        return time_kernels(architecture, table, record)
+    except MeasurementError:
+        return []
+
+
+def time_kernels(architecture: Architecture, table: LatencyTable, record: Record = unrecorded) -> list[tuple[Node, float]]:
+    """Every node with the seconds of its kernels, normalised by the anchor beside them.
+
+    `record` is given the seconds of every node's passes. Raises MeasurementError where the network cannot be exported or run.
+    """
+    target, side = table.target, architecture.resolution
+    found = nodes(architecture, None, table.in_channels, table.num_classes)
+    example = torch.randn(target.batch, table.in_channels, side, side)
+    at, anchors = time.time(), []
+    with (
+        tempfile.TemporaryDirectory(prefix="nas-onnx-") as folder,
+        threads(target.threads),
+        pinned(target.threads) as cpus,
+        quiet(),
+    ):
+        path, optimised = Path(folder) / "model.onnx", Path(folder) / "optimised.onnx"
+        exported(build(architecture, table.num_classes, table.in_channels), example, path)
+        options = session_options(target)
+        options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "profile")
+        options.optimized_model_filepath = str(optimised)
+        session = open_session(path, options)
+        state = machine_state(cpus)
+        feed, beside = {session.get_inputs()[0].name: example.numpy()}, anchor(target)
+        for _ in range(WARM + PASSES):
+            start = time.perf_counter()
+            beside()
+            anchors.append(time.perf_counter() - start)
+            session.run(None, feed)
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        owners = kernel_owners(optimised, [node.name for node in found])
+    passes = node_passes(events, owners, len(found))[WARM:]
+    record("anchor", "", Visit(at, table.census, tuple(anchors[WARM:]), None, state))
+    for place, node in enumerate(found):
+        record("node", node.key, Visit(at, table.census, tuple(passes[:, place].tolist()), None, state))
+    middle = float(np.median(anchors[WARM:]))
+    seconds = np.maximum(np.median(passes, axis=0) * (table.anchor or middle) / middle, LEAST)
+    return list(zip(found, seconds.tolist(), strict=True))
+
+
+def kernel_owners(path: Path, names: Sequence[str]) -> dict[str, int]:
+    """By the name of a kernel of an ONNX file, the place among the node `names` of the one that it belongs to."""
+    import onnx
+
+    place = {name: number for number, name in enumerate(names)}
+    owner: dict[str, int] = {}
+    of_value: dict[str, int] = {}
+    for kernel in onnx.load(path).graph.node:
+        read = [place[part[1]] for part in (name.split(".") for name in kernel.input) if _is_parameter(part, place)]
+        owner[kernel.name] = (
+            max(read) if read else max((of_value[name] for name in kernel.input if name in of_value), default=0)
+        )
+        of_value.update(dict.fromkeys(kernel.output, owner[kernel.name]))
+    return owner
+
+
+def _is_parameter(part: list[str], place: Mapping[str, int]) -> bool:
+    """Whether a dotted name is that of a node's parameter: `nodes.NODE.…`."""
+    return len(part) > 2 and part[0] == "nodes" and part[1] in place
+
+
+def node_passes(events: Sequence[Mapping[str, Any]], owners: Mapping[str, int], number: int) -> np.ndarray[Any, Any]:
+    """Seconds (passes, nodes) from the events of a profile. Raises MeasurementError for a profile without kernels."""
+    taken: dict[str, list[float]] = defaultdict(list)
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith(KERNEL):
+            taken[event["name"].removesuffix(KERNEL)].append(event["dur"] * MICRO)
+    known = [name for name in taken if name in owners]
+    if not known:
+        raise MeasurementError("ONNX Runtime's profile names none of the network's kernels; update onnxruntime")
+    passes = np.zeros((min(len(taken[name]) for name in known), number))
+    for name in known:
+        passes[:, owners[name]] += taken[name][: len(passes)]
+    return passes

@@ -1,0 +1,50 @@
+import random
+
+import numpy as np
+import pytest
+
+from nas.errors import FileError, MeasurementError
+from nas.predictors.kernel_times import KERNELS, LEAST, node_clock, node_passes, time_in_network
+from nas.predictors.latency_profile import profile
+from nas.predictors.latency_table import LatencyTable
+from nas.predictors.target import Target
+from nas.search_spaces.graph import nodes
+from nas.search_spaces.presets import load_space
+
+SPACE = load_space("tiny")
+ONNX = Target.parse("cpu:onnxruntime")
+
+
+def test_the_kernels_of_a_network_are_shared_out_among_its_nodes():
+    architecture = SPACE.sample(random.Random(3))
+    recorded = []
+    table = LatencyTable(ONNX, "tiny", num_classes=10)
+    found = time_in_network(architecture, table, lambda kind, key, visit: recorded.append((kind, key, visit)))
+    assert [node for node, _ in found] == list(nodes(architecture, None, 3, 10))
+    assert all(seconds >= LEAST for _, seconds in found)
+    mixers = [seconds for node, seconds in found if node.kind in ("token_mixer", "channel_mixer", "stem", "downsample", "head")]
+    assert min(mixers) > LEAST
+    assert {kind for kind, _, _ in recorded} == {"anchor", "node"}
+
+
+def test_kernels_count_with_their_node_pass_by_pass():
+    events = [
+        {"cat": "Node", "name": name + "_kernel_time", "dur": duration}
+        for duration in (3, 5)
+        for name in ("conv", "gelu", "gemm", "stranger")
+    ]
+    events.append({"cat": "Session", "name": "model_run", "dur": 100})
+    passes = node_passes(events, {"conv": 0, "gelu": 0, "gemm": 2}, 3)
+    np.testing.assert_allclose(passes, [[6e-6, 0, 3e-6], [10e-6, 0, 5e-6]])
+    with pytest.raises(MeasurementError, match="names none"):
+        node_passes(events, {}, 3)
+
+
+def test_times_of_two_clocks_are_never_mixed(tmp_path):
+    assert node_clock(ONNX) == KERNELS
+    assert node_clock(Target()) == node_clock(Target.parse("cpu:onnxruntime,precision=int8")) != KERNELS
+    table = LatencyTable(ONNX, "tiny", num_classes=10, anchor=1e-3)
+    table.add_node(nodes(SPACE.sample(random.Random(0)), None, 3, 10)[0], 1e-4)
+    table.save(tmp_path / "t.json")
+    with pytest.raises(FileError, match="nodes timed in place"):
+        profile(SPACE, ONNX, tmp_path / "t.json", num_classes=10, seconds=0.1)
