@@ -26,6 +26,13 @@ def agent(start, tmp_path):
         process.communicate()
 
 
+@pytest.fixture(autouse=True)
+def no_secret(monkeypatch):
+    """Neither from outside nor from a test before: --agent-secret-file lasts as long as the process."""
+    for name in ("NAS_AGENT_SECRET", "NAS_AGENT_SECRET_FILE"):
+        monkeypatch.setenv(name, "")
+
+
 @pytest.fixture
 def secret(tmp_path):
     path = tmp_path / "agent.secret"
