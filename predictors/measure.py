@@ -126,6 +126,31 @@ def measure_many(
         return measure_runs(runs, target, sides, effort=effort or Effort(), seed=seed, reference=reference)
 
 
+def measure_runnable(
+    models: Sequence[nn.Module], target: Target, resolutions: Sequence[int], *, in_channels: int = 3, effort: Effort
+) -> list[Measurement | None]:
+    """`measure_many` with None for every network that the target refuses. Raises MeasurementError where it refuses all.
+
+    Where it refuses one, the others are measured one after another instead of interleaved.
+    """
+
+    def measured(chosen: Sequence[nn.Module], sides: Sequence[int]) -> list[Measurement]:
+        return measure_many(chosen, target, sides, in_channels=in_channels, effort=effort)
+
+    try:
+        return list(measured(models, resolutions))
+    except MeasurementError as refusal:
+        found: list[Measurement | None] = []
+        for model, side in zip(models, resolutions, strict=True):
+            try:
+                found += measured([model], [side])
+            except MeasurementError:
+                found.append(None)
+        if not any(found):
+            raise refusal
+        return found
+
+
 def prepare(model: nn.Module | Path, target: Target, resolution: int, in_channels: int = 3) -> Run:
     """A function that runs the network once on the target, on one fixed batch of noise. Raises MeasurementError."""
     return checked(model, noise(target, resolution, in_channels), target)

@@ -8,7 +8,7 @@ from pathlib import Path
 from nas.errors import FileError, InfeasibleError
 from nas.predictors.latency_predictor import MIN_NETWORKS
 from nas.predictors.latency_table import TRAIN, LatencyTable
-from nas.predictors.measure import Effort, measure_many
+from nas.predictors.measure import Effort, measure_runnable
 from nas.predictors.target import Target
 from nas.predictors.timings import Measurement
 from nas.progress import Step
@@ -34,6 +34,7 @@ def fastest(space: SearchSpace, target: Target, in_channels: int, num_classes: i
     """Measure small members, one kind of operator after another: mixers first, then what surrounds them.
 
     A greedy descent over kinds with all sizes at their cheapest; it measures some twenty networks, not all combinations.
+    What the target refuses is passed over. Raises MeasurementError where it refuses all.
     """
     genes = corner(space, 0, None)
     best: Fastest | None = None
@@ -45,10 +46,10 @@ def fastest(space: SearchSpace, target: Target, in_channels: int, num_classes: i
         members = dict.fromkeys(space.decode(option) for option in options)
         models = [build(member, num_classes, in_channels) for member in members]
         sides = [member.resolution for member in members]
-        found = measure_many(models, target, sides, in_channels=in_channels, effort=Effort(_SECONDS_EACH, rounds=3))
+        found = measure_runnable(models, target, sides, in_channels=in_channels, effort=Effort(_SECONDS_EACH, rounds=3))
         for option in options:
             measured = dict(zip(members, found, strict=True))[space.decode(option)]
-            if best is None or measured.median < best.measurement.median:
+            if measured is not None and (best is None or measured.median < best.measurement.median):
                 best, genes = Fastest(space.decode(option), measured), option
     progress(len(kinds), len(kinds), "done")
     assert best is not None, "a space has at least one kind of mixer"

@@ -20,6 +20,7 @@ from nas.files import copy_file, read_json, write_json
 from nas.predictors.latency_predictor import LatencyPredictor
 from nas.predictors.latency_profile import profile
 from nas.predictors.latency_table import HELD_OUT, LatencyTable
+from nas.predictors.remarks import remarks
 from nas.predictors.target import Target
 from nas.progress import Reporter, Silent, Step
 from nas.quantities import format_duration, format_time
@@ -40,6 +41,8 @@ from nas.search.strategy import create
 from nas.search.types import Budgets, Problem, Trial
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import Backbone
+from nas.search_spaces.exclusion import without
+from nas.search_spaces.space import SearchSpace
 from nas.supernet.checkpoint import read_progress
 from nas.supernet.data import DataSplits, load_data
 from nas.supernet.pretrained import pretrained, start_from
@@ -178,6 +181,8 @@ class SearchRun:
             with self.phase("Latency profile") as step:
                 self._profile(step)
         self.load_predictor()
+        for text in remarks(self.predictor.table):
+            self.reporter.note(text)
         held = list(self.predictor.table.of_role(HELD_OUT))
         if held:
             found = self.predictor.assess([item.architecture for item in held], [item.measurement.median for item in held])
@@ -261,7 +266,12 @@ class SearchRun:
     @property
     def problem(self) -> Problem:
         """The search problem as the predictor sees it now."""
-        return Problem(self.space, self.describe, self.budgets, self.config.objectives)
+        return Problem(self.runnable_space, self.describe, self.budgets, self.config.objectives)
+
+    @property
+    def runnable_space(self) -> SearchSpace:
+        """The space without the operators that the target refuses. Raises SpaceError where nothing is left."""
+        return without(self.space, self.predictor.table.excluded)
 
     def describe(self, architecture: Architecture) -> Mapping[str, float]:
         """Predicted latency (s) and its upper bound; parameters and MACs where they have a budget or are an objective."""

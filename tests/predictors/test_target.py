@@ -55,7 +55,7 @@ def test_what_cannot_be_read_or_run_is_refused_in_one_line(text):
 
 def test_a_missing_gpu_is_named(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(MeasurementError, match="a CUDA device is needed"):
+    with pytest.raises(MeasurementError, match="needs a CUDA device"):
         Target("cuda").require()
 
 
