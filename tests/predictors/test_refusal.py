@@ -14,13 +14,14 @@ from nas.predictors.latency_profile import networks_of, profile
 from nas.predictors.latency_table import HELD_OUT, TRAIN, LatencyTable
 from nas.predictors.measure import measure_runnable
 from nas.predictors.network_profile import NetworkProfile
+from nas.predictors.profile_cost import profile_cost
 from nas.predictors.refusal import blame, refusals, share_of
 from nas.predictors.remarks import remarks
 from nas.predictors.runtime import register, runtime
 from nas.predictors.samples import read_samples, samples_path, unrecorded
 from nas.predictors.target import Target
 from nas.search_spaces.backbone import build
-from nas.search_spaces.exclusion import operators_in, traits
+from nas.search_spaces.exclusion import operators_in, traits, without
 from nas.search_spaces.graph import nodes
 from nas.search_spaces.presets import load_space
 from nas.search_spaces.space import SearchSpace
@@ -182,6 +183,14 @@ def test_networks_refused_for_no_operators_fault_are_told_and_limited(toy, monke
     with pytest.raises(MeasurementError, match="runs next to no network"):
         networks.measure([(member_of(index), TRAIN) for index in range(6)], latency_profile.Effort(0.05, rounds=1))
     assert not table.refused
+
+
+def test_the_cost_is_that_of_a_network_that_runs_and_a_target_without_one_is_an_error(toy):
+    toy.refused = ("LinearAttention",)
+    space = without(SPACE, {"token_mixer:pooling", "token_mixer:depthwise_conv"})
+    with pytest.raises(MeasurementError, match="no kernel for LinearAttention"):
+        profile_cost(space, Target.parse(CHIP), train=4, held_out=2)
+    assert profile_cost(SPACE, Target.parse(CHIP), train=4, held_out=2).networks == 6
 
 
 def test_what_a_target_refuses_has_no_time_and_the_rest_has(toy):
