@@ -42,7 +42,10 @@ class Client:
 
     def describe(self) -> dict[str, Any]:
         """What the agent says about itself. Raises MeasurementError where it does not answer or the secret is wrong."""
-        return self._ask({"request": "describe"}, patience=FIRST_SECONDS)[0]
+        try:
+            return self._ask({"request": "describe"}, patience=FIRST_SECONDS)[0]
+        finally:
+            self.close()
 
     def run(self, job: Job) -> Message:
         """The result of a job. Raises MeasurementError where the agent is gone for long, or held by another for very long."""
@@ -56,8 +59,10 @@ class Client:
             return found
         finally:
             # What was fetched is not kept, and what nobody waits for any more is not measured.
+            if not finished:
+                self.close()  # it may have been left in the middle of a message
             with contextlib.suppress(MeasurementError):
-                self._ask({"request": "forget", "job": job.id}, patience=0.0 if not finished else FIRST_SECONDS)
+                self._ask({"request": "forget", "job": job.id}, patience=0.0)
                 self._ask({"request": "release", "holder": self._key}, patience=0.0)
             self.close()
 

@@ -29,7 +29,8 @@ def agent_source(entry: str = ENTRY) -> str:
     """
     modules = list(_in_order(entry, []))
     imports: dict[str, None] = {}
-    parts, owner = [], dict[str, str]()
+    owner: dict[str, str] = {}
+    parts = []
     for module in modules:
         source = _path(module).read_text(encoding="utf-8")
         statements = [statement for statement in ast.parse(source).body if not _dropped(statement)]

@@ -1,12 +1,16 @@
 """`nas agent`, and `nas profile` through it."""
 
+import itertools
 import json
 import re
 import subprocess
 
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from nas.predictors.latency_table import LatencyTable
+from nas.predictors.samples import read_samples, samples_path
 
 
 @pytest.fixture
@@ -26,6 +30,13 @@ def agent(start, tmp_path):
         process.communicate()
 
 
+@pytest.fixture(autouse=True)
+def no_secret(monkeypatch):
+    """Neither from outside nor from a test before: --agent-secret-file lasts as long as the process."""
+    for name in ("NAS_AGENT_SECRET", "NAS_AGENT_SECRET_FILE"):
+        monkeypatch.setenv(name, "")
+
+
 @pytest.fixture
 def secret(tmp_path):
     path = tmp_path / "agent.secret"
@@ -33,8 +44,24 @@ def secret(tmp_path):
     return path
 
 
+@pytest.fixture
+def quick_export(monkeypatch):
+    """ONNX files of sines, more of them for more parameters: exporting a dozen real networks takes half a minute."""
+
+    def write(model, example, target, folder):
+        number = 1 + sum(parameter.numel() for parameter in model.parameters()) // 100
+        names = ["image", *(f"x{index}" for index in range(number))]
+        chain = [helper.make_node("Sin", [one], [other]) for one, other in itertools.pairwise(names)]
+        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(example.shape)) for name in (names[0], names[-1])]
+        graph = helper.make_graph(chain, "sines", ends[:1], ends[1:])
+        onnx.save(helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 18)]), folder / "model.onnx")
+        return folder / "model.onnx"
+
+    monkeypatch.setattr("nas.predictors.remote.job.onnx_file", write)
+
+
 @pytest.mark.slow
-def test_a_space_is_profiled_on_an_agent_over_the_network(nas, agent, secret, mini, tmp_path, fails):
+def test_a_space_is_profiled_on_an_agent_over_the_network(nas, agent, secret, mini, tmp_path, fails, quick_export):
     _, where = agent("--listen", "127.0.0.1:0", "--secret-file", secret, "--spool", tmp_path / "spool")
     question = ("profile", "--space", mini, "--target", f"cpu:onnxruntime@{where}", "--networks", 8, "--held-out", 2)
     assert "asks for a secret" in fails(nas(*question, "--seconds", 2), 1)
@@ -49,6 +76,10 @@ def test_a_space_is_profiled_on_an_agent_over_the_network(nas, agent, secret, mi
     assert table.nodes
     assert table.target.place == where
     assert table.environment["runtime"].startswith("onnxruntime")
+    samples = list(read_samples(samples_path(tmp_path / told["table"])))
+    measured = [line for line in samples if line["what"] == "network"]
+    assert {line["id"] for line in measured} == table.networks.keys()
+    assert {line["version"] for line in measured} == {table.environment["runtime"]}
     assert not any((tmp_path / "spool" / "results").iterdir())
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from nas.errors import MeasurementError, NasError, UsageError
+from nas.errors import FileError, MeasurementError, NasError, UsageError
 from nas.predictors.remote.agent.about import who
 from nas.predictors.remote.agent.address import parse_address
 from nas.predictors.remote.agent.desk import Desk, description
@@ -105,7 +105,12 @@ def _alone(spool: Spool) -> Iterator[None]:
 
 def _cache() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "nas-agent"
+    found = Path(base) / "nas-agent"
+    try:
+        found.mkdir(parents=True, exist_ok=True, mode=0o700)  # the networks are nobody else's business
+    except OSError as error:
+        raise FileError(f"cannot make {found}: {error.strerror or error}; name another folder by --spool") from error
+    return found
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -9,8 +9,9 @@ A job moves on by renaming its file, which only one process can do, and a job th
 
 from __future__ import annotations
 
+import contextlib
 import os
-import tempfile
+import secrets
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,7 +32,7 @@ class Spool:
         self.folder, self._secret = folder, secret
         for part in ("jobs", "running", "results"):
             try:
-                (folder / part).mkdir(parents=True, exist_ok=True, mode=0o700)
+                (folder / part).mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise FileError(f"cannot use the folder {folder}: {error.strerror or error}; choose another one") from error
 
@@ -120,17 +121,15 @@ class Spool:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file that is either whole or not there. Raises FileError."""
-    scratch: Path | None = None
+    scratch = path.with_name(f".{secrets.token_hex(8)}")
     try:
-        handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
-        scratch = Path(name)
-        with os.fdopen(handle, "wb") as file:
+        with scratch.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(path)
     except OSError as error:
-        if scratch is not None:
+        with contextlib.suppress(OSError):
             scratch.unlink(missing_ok=True)
         raise FileError(f"cannot write {path}: {error.strerror or error}; free some space or choose another folder") from error
 
