@@ -66,7 +66,9 @@ class Outcome:
 
     def lines(self) -> list[tuple[str, str]]:
         """The closing summary: what was found, how fast, how accurate, where."""
-        sizes = f"{format_count(self.params)} parameters, {format_count(self.macs)} MACs, {format_bytes(self.memory)} of memory"
+        sizes = f"{format_count(self.params)} parameters, {format_count(self.macs)} MACs"
+        if "memory" in (*self.budgets, *self.objectives):
+            sizes += f", {format_bytes(self.memory)} of memory"
         interval = f"{format_time(self.latency_low)} to {format_time(self.latency_high)}"
         error = f"{self.predictor['mape']:.1%}, Spearman {self.predictor['spearman']:.3f}" if self.predictor else "not assessed"
         taken = f", {self.taken_over} taken over" if self.taken_over else ""
