@@ -33,8 +33,10 @@ def search(
 ) -> Outcome:
     """Find, train, verify and export a backbone; budgets are in SI units: `{"latency": 0.005, "params": 5e6}`.
 
-    `out` is a folder that does not hold a run yet (default: the next free one below `runs/`). `options` are further fields of
-    `nas.results.config.SearchConfig`. Raises InfeasibleError where no architecture meets the budgets.
+    `latency` is that of `target`; `latency@cpu:onnxruntime` among budgets or `objectives` is another one's, which is profiled,
+    predicted and verified as well. `out` is a folder that does not hold a run yet (default: the next free one below `runs/`).
+    `options` are further fields of `nas.results.config.SearchConfig`. Raises InfeasibleError where no architecture meets the
+    budgets.
     """
     chosen = load_space(space) if isinstance(space, str) else space
     config = SearchConfig(

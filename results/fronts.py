@@ -9,11 +9,13 @@ from typing import Any
 from nas.errors import UsageError
 from nas.predictors.target import Target
 from nas.results.front import axes_of, front_trials
-from nas.results.metrics import canonical_budgets, canonical_objectives
+from nas.results.metrics import LATENCY, budgets_told, canonical_budgets, canonical_objectives, memory
 from nas.results.origins import identity
 from nas.results.report_data import CandidatePoint
 from nas.results.run import Run
+from nas.results.targets import RunTarget
 from nas.search.types import Budgets, Trial, format_metric
+from nas.search_spaces.architecture import Architecture
 
 _SHOWN = ("accuracy", "latency", "params", "macs")
 _PLACED = ("accuracy", "latency", "params", "macs")
@@ -82,27 +84,30 @@ class JointFront:
             rows.append([one.trial.architecture.digest, *([one.run] if len(self.runs) > 1 else []), *values])
         widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
         table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        of = f"{len(front)} of {len(self.candidates)} candidates, budget {self.budgets}, latency on {self.target}"
+        told = budgets_told(self.budgets.limits, str(self.target))
+        of = f"{len(front)} of {len(self.candidates)} candidates, latency on {self.target}, budget: {told}"
         return [*table, of]
 
 
 def joint_front(runs: Sequence[Run], objectives: Sequence[str] = (), budgets: Mapping[str, float] | None = None) -> JointFront:
     """Read runs together; without objectives and budgets those of the first one hold.
 
-    A latency means the same target in all of them, `latency` that of the first run. An architecture that was taken over from
-    one run into another counts once. Raises UsageError where a run lacks an objective or a metric with a budget.
+    A latency means the same target in all of them, `latency` that of the first run. What a run did not ask for is filled in, a
+    latency by the predictor of the run that profiled its target. An architecture that was taken over from one run into another
+    counts once. Raises UsageError where an objective or a metric with a budget cannot be told.
     """
     first = runs[0].config()
     own = Target.parse(first.target)
     wanted = canonical_objectives(objectives or first.objectives, own)
     limits = canonical_budgets(first.budgets if budgets is None else budgets, own)
     found: dict[tuple[str, str], Candidate] = {}
+    missing = _Missing(runs, own)
     identities = {run: identity(run) if len(runs) > 1 else "" for run in runs}
     for run in runs:
         for trial in _trials(run, own):
             if trial.complete:
-                _require(run, trial, [*axes_of(wanted), *limits])
-                found.setdefault((identities[run], trial.architecture.digest), Candidate(str(run.path), trial))
+                known = missing.filled(run, trial, [*axes_of(wanted), *limits])
+                found.setdefault((identities[run], trial.architecture.digest), Candidate(str(run.path), known))
     names = tuple(str(run.path) for run in runs)
     return JointFront(names, own, wanted, Budgets(limits), tuple(found.values()), len(set(identities.values())))
 
@@ -119,11 +124,44 @@ def _trials(run: Run, own: Target) -> list[Trial]:
     return [replace(trial, metrics={new.get(name, name): value for name, value in trial.metrics.items()}) for trial in trials]
 
 
-def _require(run: Run, trial: Trial, names: Sequence[str]) -> None:
-    for name in names:
-        if name not in trial.metrics:
-            known = ", ".join(sorted(other for other in trial.metrics if not other.endswith("_upper")))
-            raise UsageError(f"run {run.path} knows no {name} of its candidates; leave it out or take one of {known}")
+class _Missing:
+    """Tells what runs did not ask for: sizes by the graph, latencies by the predictors of all of them."""
+
+    def __init__(self, runs: Sequence[Run], own: Target) -> None:
+        self.own = own
+        self.tables = {
+            str(target): run.table_of(metric, target)
+            for run in reversed(runs)
+            for metric, target in run.config().latencies().items()
+            if run.table_of(metric, target).exists()
+        }
+        self._loaded: dict[str, RunTarget] = {}
+
+    def filled(self, run: Run, trial: Trial, names: Sequence[str]) -> Trial:
+        """The trial with these metrics. Raises UsageError for one that cannot be told."""
+        metrics = dict(trial.metrics)
+        for name in names:
+            if name not in metrics:
+                metrics |= self._told(name, trial.architecture)
+            if name not in metrics:
+                known = ", ".join(sorted(other for other in metrics if not other.endswith("_upper")))
+                raise UsageError(f"run {run.path} knows no {name} of its candidates; leave it out or take one of {known}")
+        return replace(trial, metrics=metrics)
+
+    def _told(self, name: str, architecture: Architecture) -> dict[str, float]:
+        kind, _, place = name.partition("@")
+        if kind == LATENCY and (place or str(self.own)) in self.tables:
+            return self._target(place or str(self.own), name).describe(architecture)
+        if kind == "memory" and self.tables:
+            table = self._target(next(iter(self.tables)), LATENCY).predictor.table
+            return {kind: memory(architecture, self.own, table.num_classes, table.in_channels)}
+        return {}
+
+    def _target(self, place: str, metric: str) -> RunTarget:
+        if place not in self._loaded:
+            self._loaded[place] = RunTarget(metric, Target.parse(place), self.tables[place], None, None)
+            self._loaded[place].load([])
+        return self._loaded[place]
 
 
 def _point(trial: Trial, budgets: Budgets) -> CandidatePoint:

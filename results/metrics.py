@@ -65,6 +65,16 @@ def canonical_objectives(objectives: Iterable[str], own: Target) -> tuple[str, .
     return tuple(found)
 
 
+def budgets_told(budgets: Mapping[str, float], own: str) -> str:
+    """Budgets as a summary tells them: `latency 5 ms on cpu:eager, latency 2 ms on cpu:onnxruntime, params 5M`."""
+    found = []
+    for name, limit in budgets.items():
+        kind, _, place = name.partition("@")
+        where = f" on {place or own}" if kind == LATENCY else ""
+        found.append(f"{kind} {format_metric(name, limit)}{where}")
+    return ", ".join(found) or "none"
+
+
 def split_objectives(text: str) -> list[str]:
     """The names in `accuracy,latency@cpu:onnxruntime,threads=2,macs`: a part with `=` belongs to the target before it."""
     found: list[str] = []

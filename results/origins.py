@@ -51,16 +51,15 @@ class Origins:
             return
         if not place.exists():
             same, others = self._sorted()
-            self._record(same)
-            seeds = [seed.to_mapping() for seed in self._best(others)]
-            write_json(place, {"taken": len(same), "seeds": seeds})
-            told = f"{len(same)} candidates taken over as history, {len(seeds)} to be proposed first"
+            taken, seeds = self._record(same), [seed.to_mapping() for seed in self._best(others)]
+            write_json(place, {"taken": taken, "seeds": seeds})
+            told = f"{taken} candidates taken over as history, {len(seeds)} to be proposed first"
             run.reporter.note(f"from {', '.join(run.config.origins)}: {told}")
         found = read_json(place, "origins")
         self.taken, self.seeds = int(found["taken"]), [Architecture.from_mapping(seed) for seed in found["seeds"]]
 
     def _sorted(self) -> tuple[list[Trial], list[tuple[SearchSpace, Trial]]]:
-        """The trials to take over, renumbered and each architecture once, and the complete ones that mean something else."""
+        """The trials to take over, each architecture once, and those scored in full that mean something else."""
         run = self.run
         mine = identity(run.folder)
         same: dict[str, Trial] = {}
@@ -76,16 +75,21 @@ class Origins:
             for trial in trials:
                 if comparable or trial.full:
                     same.setdefault(trial.architecture.digest, replace(trial, origin=trial.origin or str(path)))
-        return [replace(trial, number=number) for number, trial in enumerate(same.values())], others
+        return list(same.values()), others
 
-    def _record(self, trials: list[Trial]) -> None:
-        """Write trials into the archive, with what this run's predictors say of them; those that are there stay as they are."""
+    def _record(self, trials: list[Trial]) -> int:
+        """Write trials into the archive, with what this run's predictors say of them; how many are there then.
+
+        Those that an earlier attempt has written stay as they are.
+        """
         problem = self.run.problem
         with self.run.archive() as archive:
             for trial in trials:
-                if trial.number not in archive:
+                if not archive.count(trial.architecture.digest):
                     measured = {name: value for name, value in trial.metrics.items() if not name.startswith(LATENCY)}
-                    archive.add(replace(trial, metrics={**measured, **problem.cheap(trial.architecture)}))
+                    metrics = {**measured, **problem.cheap(trial.architecture)}
+                    archive.add(replace(trial, number=len(archive), metrics=metrics, repeat=0))
+            return sum(bool(trial.origin) for trial in archive.trials())
 
     def _best(self, trials: list[tuple[SearchSpace, Trial]]) -> list[Architecture]:
         """The best by their own run's accuracy, as members of this run's space, each once."""

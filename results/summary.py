@@ -10,11 +10,11 @@ from nas.files import read_json, write_json
 from nas.predictors.environment import environment
 from nas.quantities import format_bytes, format_count, format_duration, format_time
 from nas.results.front import FrontRow, front_trials, write_front
-from nas.results.metrics import LATENCY, memory
+from nas.results.metrics import LATENCY, budgets_told, memory
 from nas.results.report import write_report
 from nas.results.report_data import CandidatePoint, ReportData, TargetRow, TrainingPoint, VerificationRow, WinnerMetrics
 from nas.search.screening import Saving, saving
-from nas.search.types import Budgets, Trial
+from nas.search.types import Trial
 
 if TYPE_CHECKING:
     from nas.results.pipeline import SearchRun
@@ -69,7 +69,9 @@ class Outcome:
 
     def lines(self) -> list[tuple[str, str]]:
         """The closing summary: what was found, how fast, how accurate, where."""
-        sizes = f"{format_count(self.params)} parameters, {format_count(self.macs)} MACs, {format_bytes(self.memory)} of memory"
+        sizes = f"{format_count(self.params)} parameters, {format_count(self.macs)} MACs"
+        if "memory" in (*self.budgets, *self.objectives):
+            sizes += f", {format_bytes(self.memory)} of memory"
         interval = f"{format_time(self.latency_low)} to {format_time(self.latency_high)}"
         tail = f"p90 {format_time(self.latency_p90)}, p99 {format_time(self.latency_p99)}"
         error = f"{self.predictor['mape']:.1%}, Spearman {self.predictor['spearman']:.3f}" if self.predictor else "not assessed"
@@ -79,7 +81,7 @@ class Outcome:
             ("latency", f"{format_time(self.latency)}, 95 % interval {interval}, {tail}, measured as exported"),
             ("predicted", f"{format_time(self.latency_predicted)}; mean error on held-out networks {error}"),
             *(("latency", _on_target(one)) for one in self.targets.values()),
-            ("budget", f"{Budgets(self.budgets)} on {self.target}"),
+            ("budget", budgets_told(self.budgets, self.target)),
             ("accuracy", f"{self.accuracy_test:.2%} on test images, {self.accuracy_validation:.2%} on validation images"),
             *([("int8", _of_int8(self.int8))] if self.int8 else []),
             (

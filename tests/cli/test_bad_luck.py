@@ -88,7 +88,7 @@ def edit(run, change):
 
 DAMAGE = {
     "another program's": lambda config: config.pop("format"),
-    "a later version": lambda config: config.update(version=2),
+    "a later version": lambda config: config.update(version=3),
     "a missing part": lambda config: config.pop("training"),
     "a missing space": lambda config: config.pop("space"),
     "an unknown field": lambda config: config.update(spaec=1),

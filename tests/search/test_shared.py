@@ -51,14 +51,14 @@ def worker(url, evaluations):
 
 
 def test_two_searches_with_one_seed_share_the_work_and_repeat_nothing(url, problem):
-    both = [worker(url, 40) for _ in range(2)]
+    both = [worker(url, 24) for _ in range(2)]
     done = [process.communicate(timeout=240) for process in both]
     assert [process.returncode for process in both] == [0, 0], [error[-600:] for _, error in done]
     with Archive(url, problem.space) as archive:
         trials = archive.trials()
-    assert [trial.number for trial in trials] == list(range(40))
-    assert len({trial.architecture.digest for trial in trials}) == 40
-    assert sum(len(out.splitlines()) for out, _ in done) == 40, "each candidate was evaluated by one process"
+    assert [trial.number for trial in trials] == list(range(24))
+    assert len({trial.architecture.digest for trial in trials}) == 24
+    assert sum(len(out.splitlines()) for out, _ in done) == 24, "each candidate was evaluated by one process"
 
 
 def test_what_another_process_has_reserved_is_refused_until_it_dies(url, problem, monkeypatch):
