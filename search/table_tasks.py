@@ -201,5 +201,5 @@ def _tasks(table: Table, quantiles: Sequence[float]) -> Iterator[Task]:
             yield Task(table, space, NOISY, objective)
     for objective in table.accuracies:
         yield from (Task(table, space, FRONT, objective, device) for device in table.latencies)
-    if not table.accuracies:
+    if not table.accuracies and not table.seeds:
         yield from (Task(table, space, FASTEST, device, device) for device in table.latencies)

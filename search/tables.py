@@ -65,10 +65,10 @@ def read_tables(folder: Path) -> tuple[list[Table], list[str]]:
         if table is not None:
             same = joined.get(table.gene_names)
             joined[table.gene_names] = table if same is None else _join(same, table)
-    found = [table for table in joined.values() if table.accuracies or table.latencies]
+    found = [table for table in joined.values() if table.accuracies or table.latencies or table.seeds]
     if not found:
         raise FileError(
-            f"no table in {folder} begins with at least {FEWEST_GENES} columns of genes; see `nas bench search --help`"
+            f"no table in {folder} begins with at least {FEWEST_GENES} columns of genes and has results; see `nas bench search --help`"
         )
     return found, notes
 
