@@ -30,6 +30,7 @@ BEGIN, END = "<!-- figures: python benchmarks/search.py -->", "<!-- end of figur
 QUANTILES = (0.1, 0.25, 0.5)
 SEEDS = range(20)
 EVALUATIONS = 150
+LEVEL = 1e-4
 FIRST = ("bo", "random", "evolution", "local_search", "nsga2", "optuna:NSGAIISampler", "pymoo_nsga2", "tpe", "gp")
 
 
@@ -52,17 +53,17 @@ def budget_lines(found: Sequence[Task], runs: dict[tuple[str, str], list[Played]
             groups[task.table.name, task.quantile].append(task)
     for (table, quantile), members in sorted(groups.items()):
         for name in names:
-            played = {task: runs[task.name, name] for task in members if (task.name, name) in runs}
+            played = [(task, runs[task.name, name]) for task in members if (task.name, name) in runs]
             if played:
                 lines.append(f"| {table} | {quantile:.0%} of rows | {name} | {' | '.join(_budget_cells(played))} |")
     return lines
 
 
-def _budget_cells(played: dict[Task, list[Played]]) -> list[str]:
+def _budget_cells(played: Sequence[tuple[Task, list[Played]]]) -> list[str]:
     seeds: dict[int, list[float]] = defaultdict(list)
     devices: dict[str, list[float]] = defaultdict(list)
     reached: list[bool] = []
-    for task, some in played.items():
+    for task, some in played:
         for run in some:
             value = _fraction(task, run)
             seeds[run.seed].append(value)
@@ -79,6 +80,25 @@ def _budget_cells(played: dict[Task, list[Played]]) -> list[str]:
         f"{min(min(values) for values in devices.values()):.4f}",
         f"{np.mean(reached):.0%}",
     ]
+
+
+def lead_lines(found: Sequence[Task], runs: dict[tuple[str, str], list[Played]], names: Sequence[str]) -> list[str]:
+    """On how many budgets the first strategy's mean is ahead of each other one's, level with it, or behind."""
+    first, lines = names[0], [f"| {names[0]} against | budgets | ahead | level | behind | behind most |", "|" + "---|" * 6]
+    for other in names[1:]:
+        gaps = {}
+        for task in found:
+            pair = [runs.get((task.name, name)) for name in (first, other)]
+            if task.quantile is not None and all(pair):
+                mine, theirs = (np.mean([_fraction(task, run) for run in some or []]) for some in pair)
+                gaps[f"{task.device} {task.quantile:.0%}"] = float(mine - theirs)
+        if gaps:
+            worst = min(gaps, key=lambda key: gaps[key])
+            counts = [sum(gap > LEVEL for gap in gaps.values()), sum(gap < -LEVEL for gap in gaps.values())]
+            level = len(gaps) - sum(counts)
+            most = f"{-gaps[worst]:.4f} ({worst})" if gaps[worst] < -LEVEL else "-"
+            lines.append(f"| {other} | {len(gaps)} | {counts[0]} | {level} | {counts[1]} | {most} |")
+    return lines
 
 
 def _fraction(task: Task, run: Played) -> float:
@@ -136,6 +156,7 @@ def main() -> None:
     duplicates, count = sum(row.duplicates for row in rows), sum(row.seeds for row in rows)
     parts = [
         ["### Under latency budgets", "", *budget_lines(found, runs, names)],
+        [f"Budget by budget, means over the seeds; within {LEVEL:.2%} counts as level:", "", *lead_lines(found, runs, names)],
         ["### Without a budget", "", *free_lines(rows)],
     ]
     fronts = front_lines(found, runs, names)

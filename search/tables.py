@@ -68,7 +68,8 @@ def read_tables(folder: Path) -> tuple[list[Table], list[str]]:
     found = [table for table in joined.values() if table.accuracies or table.latencies or table.seeds]
     if not found:
         raise FileError(
-            f"no table in {folder} begins with at least {FEWEST_GENES} columns of genes and has results; see `nas bench search --help`"
+            f"no table in {folder} begins with at least {FEWEST_GENES} columns of genes and has results; "
+            "see `nas bench search --help`"
         )
     return found, notes
 
