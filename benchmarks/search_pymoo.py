@@ -29,14 +29,13 @@ from nas.search.types import Problem
 from nas.search_spaces.genotype import Genotype
 
 POPULATION = 40
-GENERATIONS = 100
 UNKNOWN = 1e9
 
 
 @register("pymoo_nsga2", "pymoo's NSGA-II over the indices of the genes' choices, with constrained domination")
 class PymooNsga2(HistoryStrategy):
     """Only feasible, new members cost an evaluation: pymoo is told for nothing by how much the others break the budgets, and
-    what is known of a member that it proposes again. After `GENERATIONS` generations without a new one, a random one is tried.
+    what is known of a member that it proposes again. Where a generation holds nothing new, a random member is tried.
     """
 
     def __init__(self, problem: Problem, seed: int = 0) -> None:
@@ -58,12 +57,14 @@ class PymooNsga2(HistoryStrategy):
         self.members: list[Any] = []
 
     def _propose(self, number: int, rng: random.Random, taken: set[str]) -> Any:
-        for _ in range(GENERATIONS):
-            for member in self.members:
-                if member.digest not in taken and self.problem.violation(member) == 0.0:
-                    return member
+        if self._new(taken) is None:
             self._advance()
-        return self._legal(self.space.sample, rng, taken)
+        return self._new(taken) or self._legal(self.space.sample, rng, taken)
+
+    def _new(self, taken: set[str]) -> Any | None:
+        """The first feasible, new member of the generation."""
+        fresh = (one for one in self.members if one.digest not in taken and self.problem.violation(one) == 0.0)
+        return next(fresh, None)
 
     def _advance(self) -> None:
         """Tell pymoo what is known of its generation, and ask for the next."""

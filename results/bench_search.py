@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from nas.files import write_json, write_text
 from nas.results.plots import plot
 from nas.search.table_runs import Played, Results
-from nas.search.table_tasks import FRONT, NOISY, Task
+from nas.search.table_tasks import FASTEST, FRONT, NOISY, Task
 
 Array = NDArray[np.float64]
 NORMAL_95 = 1.96
+MARGIN = 0.05
 STEPS = (10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 1000)
 
 
@@ -29,8 +30,9 @@ class Row:
     """One strategy on one task. Values are means over the seeds, each with half the width of its 95 % interval beside it.
 
     `best` is the final value in the table's unit (of a noisy task the judged accuracy of what is recommended, of a front its
-    hypervolume); `area` the mean over all evaluations of the fraction of the optimum; `regret` the optimum less the value at
-    some numbers of evaluations. `median_evaluations_to_target` is None where fewer than half of the seeds reach it.
+    hypervolume); `area` the mean over all evaluations of the fraction of the optimum; `regret` what the value lacks at some
+    numbers of evaluations, below zero where unseen seeds judge better than the best mean. `median_evaluations_to_target` is
+    None where fewer than half of the seeds reach it.
     """
 
     table: str
@@ -80,7 +82,8 @@ def _row(task: Task, name: str, runs: Sequence[Played], evaluations: int) -> Row
     hits = [_hit(task, run.curve) for run in runs]
     median = float(np.median([hit if hit is not None else math.inf for hit in hits]))
     best, fraction = mean_interval(curves[:, -1]), mean_interval(fractions[:, -1])
-    regrets = {str(n): mean_interval(np.abs(task.optimum - curves[:, n - 1])) for n in STEPS if n <= evaluations}
+    sign = -1.0 if task.kind == FASTEST else 1.0
+    regrets = {str(n): mean_interval(sign * (task.optimum - curves[:, n - 1])) for n in STEPS if n <= evaluations}
     return Row(
         table=task.table.name, objective=_objective(task), budget=task.budget, strategy=name, seeds=len(runs),
         evaluations=evaluations, best=best[0], best_interval=best[1], fraction_of_optimum=fraction[0],
@@ -154,12 +157,22 @@ def curve_plot(task: Task, curves: dict[str, tuple[Array, Array]]) -> str:
             (line,) = axes.plot(steps, middle, linewidth=1.3, label=name)
             axes.fill_between(steps, middle - half, middle + half, color=line.get_color(), alpha=0.15, linewidth=0)
         axes.axhline(task.optimum, color="#7a7a7a", linestyle="--", linewidth=1, label="optimum of the table")
+        axes.set_ylim(*_extent(task, curves))
         axes.set_xlabel("evaluations")
         axes.set_ylabel("hypervolume" if task.kind == FRONT else _objective(task))
         axes.set_title(task.name if task.budget is None else f"{task.table.name}: {task.budget}", fontsize=9)
         axes.legend(loc="best", fontsize=8)
 
     return plot(paint, 7.0, 3.6)
+
+
+def _extent(task: Task, curves: dict[str, tuple[Array, Array]]) -> tuple[float, float]:
+    """The values to show: not those of the first tenth of a run, which lie so far off that they would hide all differences."""
+    ends = [end[len(end) // 10 :] for middle, half in curves.values() for end in (middle - half, middle + half)]
+    known = np.append(np.concatenate(ends), task.optimum)
+    low, high = float(np.nanmin(known)), float(np.nanmax(known))
+    margin = MARGIN * (high - low) or abs(high) * MARGIN or MARGIN
+    return low - margin, high + margin
 
 
 def _file_name(task: Task) -> str:

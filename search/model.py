@@ -46,7 +46,8 @@ class GaussianProcess:
     def __init__(self, blocks: Sequence[int], precision: type[np.floating[Any]] = np.float64, noisy: bool = False) -> None:
         self.blocks = tuple(blocks)
         self.precision = precision
-        self.noises, self.judged = (NOISY, JUDGED_NOISY) if noisy else (NOISES, JUDGED)
+        self.noises: tuple[float, ...] = NOISY if noisy else NOISES
+        self.judged = JUDGED_NOISY if noisy else JUDGED
         self._ends = list(itertools.accumulate(blocks))
 
     def fit(self, features: Array, values: Array, kernel: Kernel | None = None) -> Self:

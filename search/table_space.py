@@ -190,8 +190,8 @@ def _steps(genes: tuple[Gene, ...]) -> list[NDArray[np.floating[Any]]]:
     """
     counts = [len(gene.choices) for gene in genes]
     whole = 2 * math.lcm(*(max(count - 1, 1) for count in counts))
-    exact = np.float32 if whole * sum(counts) < 2**24 else np.float64
-    found = []
+    exact: type[np.floating[Any]] = np.float32 if whole * sum(counts) < 2**24 else np.float64
+    found: list[NDArray[np.floating[Any]]] = []
     for gene, count in zip(genes, counts, strict=True):
         marks = np.tril(np.ones((count, count)), -1)[:, : count - 1] if gene.ordered else np.eye(count)
         weight = whole // max(count - 1, 1) if gene.ordered else whole // 2

@@ -80,13 +80,22 @@ class Task:
         return 100.0 if np.nanmax(np.abs(self.values)) > 1.0 else 1.0
 
     @cached_property
+    def legal(self) -> NDArray[np.bool_]:
+        """Which rows have a value and meet the budget."""
+        found = np.isfinite(self.values)
+        return found if self.limit is None else found & (self.table.latencies[str(self.device)] <= self.limit)
+
+    @property
+    def playable(self) -> bool:
+        """Whether there is an optimum to come near: some legal row, or a front of some extent."""
+        return bool(self.legal.any()) and (self.kind != FRONT or self.optimum > 0.0)
+
+    @cached_property
     def optimum(self) -> float:
         """The best value that a row within the budget has; the hypervolume of the whole table's front for a front."""
         if self.kind == FRONT:
             return self.hypervolume(zip(-self.values, self.table.latencies[str(self.device)], strict=True))
-        legal = np.isfinite(self.values)
-        if self.limit is not None:
-            legal &= self.table.latencies[str(self.device)] <= self.limit
+        legal = self.legal
         best = np.nanmin if self.kind == FASTEST else np.nanmax
         return float(best(self.values[legal]))
 
@@ -155,9 +164,10 @@ def seed_order(task: Task, seed: int, row: Row) -> list[int]:
 
 
 def judged(task: Task, seed: int, row: Row, seen: int) -> float:
-    """The mean of a row's training seeds beyond the first `seen`, which took no part in its choice."""
-    order = seed_order(task, seed, row)[seen:]
-    return float(np.mean([task.table.seeds[task.objective][one][row.index] for one in order]))
+    """The mean of a row's training seeds beyond the first `seen`, which took no part in its choice; NaN without any."""
+    told = [float(task.table.seeds[task.objective][one][row.index]) for one in seed_order(task, seed, row)[seen:]]
+    known = [value for value in told if math.isfinite(value)]
+    return sum(known) / len(known) if known else math.nan
 
 
 def front_curve(task: Task, trials: Sequence[Trial]) -> list[float]:
@@ -173,17 +183,23 @@ def front_curve(task: Task, trials: Sequence[Trial]) -> list[float]:
 
 
 def tasks(tables: Sequence[Table], quantiles: Sequence[float]) -> Iterator[Task]:
-    """All tasks of some tables: unconstrained, under each device's budgets, with noise where there are seeds, and fronts."""
-    for table in tables:
-        space = TableSpace(table.name, table.gene_names, table.genes)
-        for objective in table.accuracies:
-            yield Task(table, space, BEST, objective)
-            for device in table.latencies:
-                yield from (Task(table, space, BEST, objective, device, quantile) for quantile in quantiles)
-        for objective, seeds in table.seeds.items():
-            if len(seeds) > 2:
-                yield Task(table, space, NOISY, objective)
-        for objective in table.accuracies:
-            yield from (Task(table, space, FRONT, objective, device) for device in table.latencies)
-        if not table.accuracies:
-            yield from (Task(table, space, FASTEST, device, device) for device in table.latencies)
+    """All tasks of some tables: unconstrained, under each device's budgets, with noise where there are seeds, and fronts.
+
+    Those without an optimum are left out: no row with a value meets the budget, or the front is a point.
+    """
+    return (task for table in tables for task in _tasks(table, quantiles) if task.playable)
+
+
+def _tasks(table: Table, quantiles: Sequence[float]) -> Iterator[Task]:
+    space = TableSpace(table.name, table.gene_names, table.genes)
+    for objective in table.accuracies:
+        yield Task(table, space, BEST, objective)
+        for device in table.latencies:
+            yield from (Task(table, space, BEST, objective, device, quantile) for quantile in quantiles)
+    for objective, seeds in table.seeds.items():
+        if len(seeds) > 2:
+            yield Task(table, space, NOISY, objective)
+    for objective in table.accuracies:
+        yield from (Task(table, space, FRONT, objective, device) for device in table.latencies)
+    if not table.accuracies and not table.seeds:
+        yield from (Task(table, space, FASTEST, device, device) for device in table.latencies)

@@ -65,10 +65,11 @@ def read_tables(folder: Path) -> tuple[list[Table], list[str]]:
         if table is not None:
             same = joined.get(table.gene_names)
             joined[table.gene_names] = table if same is None else _join(same, table)
-    found = [table for table in joined.values() if table.accuracies or table.latencies]
+    found = [table for table in joined.values() if table.accuracies or table.latencies or table.seeds]
     if not found:
         raise FileError(
-            f"no table in {folder} begins with at least {FEWEST_GENES} columns of genes; see `nas bench search --help`"
+            f"no table in {folder} begins with at least {FEWEST_GENES} columns of genes and has results; "
+            "see `nas bench search --help`"
         )
     return found, notes
 
@@ -89,7 +90,7 @@ def _table(path: Path, notes: list[str]) -> Table | None:
     table = Table(name, tuple(genes), whole[genes].to_numpy(dtype=np.int64))
     first = list(frame.columns).index(genes[-1]) + 1
     for column in frame.columns[first:]:
-        _sort_in(table, str(column), whole[column])
+        _sort_in(table, str(column), whole[column], notes)
     return table
 
 
@@ -115,11 +116,15 @@ def gene_columns(frame: pd.DataFrame) -> list[str]:
     return found
 
 
-def _sort_in(table: Table, name: str, column: pd.Series) -> None:
-    """Put a column where its name says it belongs."""
+def _sort_in(table: Table, name: str, column: pd.Series, notes: list[str]) -> None:
+    """Put a column where its name says it belongs, with NaN for what is no finite number; one of nothing else gets a note."""
     if not pd.api.types.is_numeric_dtype(column) or _IGNORED.search(name):
         return
-    values = column.to_numpy(dtype=float)
+    values = column.to_numpy(dtype=float, copy=True)
+    values[~np.isfinite(values)] = np.nan
+    if np.isnan(values).all():
+        notes.append(f"{table.name}: column {name} left out, as it holds no numbers")
+        return
     seed = _SEED.match(name)
     if seed:
         table.seeds[seed.group(1)] = (*table.seeds.get(seed.group(1), ()), values)

@@ -11,7 +11,9 @@ predictions, batches ask for covariances, and the improvement for a deviation wi
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,11 +24,13 @@ from nas.search.encoding import BINS, Codes
 from nas.search.model import GaussianProcess, Kernel, tamed
 from nas.search.model_strategy import ModelStrategy
 from nas.search.strategy import register
-from nas.search.types import Trial
+from nas.search.types import MAXIMISED, Trial
 
 Array = NDArray[np.float64]
 AUGMENT = 0.05
 GROWTH = 1.15
+BEYOND = 0.1
+DRAWN = 64
 
 
 @register("bo", "Bayesian optimisation on graphs: Weisfeiler-Lehman and gene kernels, expected (hypervolume) improvement")
@@ -36,11 +40,14 @@ class GraphBo(ModelStrategy):
     _kernels: tuple[tuple[int, ...], list[tuple[Kernel, Kernel]]] | None = None
 
     def fit(self, evidence: Sequence[Trial], rng: np.random.Generator) -> None:
-        """Fit both processes to each objective that is not known beforehand."""
+        """Fit both processes to each objective; of one that describing a member tells, genes alone, to breed by."""
         members = [trial.architecture for trial in evidence]
         genes = self.encoding.genes(self.encoding.codes(members))
         both = self.encoding.features(members)
         costs = self._objectives(evidence, rng)
+        self._told = costs.shape[1] == 2 and all(
+            self._second([one.architecture])[0] == self.problem.costs(one)[1] for one in evidence
+        )
         count = _checked_at(len(evidence))
         key = tuple(trial.number for trial in evidence[:count])
         if self._kernels is None or self._kernels[0] != key:
@@ -48,7 +55,7 @@ class GraphBo(ModelStrategy):
             self._kernels = key, [(quick.kernel, exact.kernel) for quick, exact in chosen]
         pairs = list(zip(costs.T, self._kernels[1], strict=True))
         self._quick = [self._process(genes, column, kernels[0]) for column, kernels in pairs]
-        self._exact = [self._process(both, column, kernels[1]) for column, kernels in pairs]
+        self._exact = [self._process(both, column, kernels[1]) for column, kernels in (pairs[:1] if self._told else pairs)]
         self._known = costs
         # Under noise the lowest value seen is luck: there the improvement is over what the process believes.
         believed = [float(process.predict(x)[0].min()) for process, x in ((self._quick[0], genes), (self._exact[0], both))]
@@ -63,12 +70,12 @@ class GraphBo(ModelStrategy):
         return GaussianProcess([width, BINS], noisy=noisy).fit(features, costs, kernel)
 
     def _objectives(self, evidence: Sequence[Trial], rng: np.random.Generator) -> Array:
-        """The costs to model (n, 1 or 2), outliers tamed."""
+        """The costs to model (n, 1 or 2), outliers of the first tamed; of the second they may be an end of the front."""
         costs = np.array([self.problem.costs(trial) for trial in evidence])
-        costs[:, 0] = self.costs(evidence)
-        costs = np.stack([tamed(column) for column in costs.T], axis=1)
+        costs[:, 0] = tamed(self.costs(evidence))
         if costs.shape[1] <= 2:
             return costs
+        costs = np.stack([tamed(column) for column in costs.T], axis=1)
         spread = np.maximum(costs.max(axis=0) - costs.min(axis=0), 1e-12)
         weighted = (costs - costs.min(axis=0)) / spread * rng.dirichlet(np.ones(costs.shape[1]))
         return np.asarray(weighted.max(axis=1) + AUGMENT * weighted.sum(axis=1))[:, None]
@@ -83,21 +90,49 @@ class GraphBo(ModelStrategy):
         """The logarithm of the expected improvement, by genes alone."""
         return self._promise(self._quick, self.encoding.genes(codes), self._best[0])
 
-    def _promise(self, processes: Sequence[GaussianProcess], features: Array, best: float) -> Array:
-        predictions = [process.predict(features) for process in processes]
-        if len(processes) == 1:
-            found = expected_improvement(*predictions[0], best)
+    def _promise(
+        self, processes: Sequence[GaussianProcess], features: Array, best: float, second: Array | None = None
+    ) -> Array:
+        """The logarithm of the improvement (n,); `second` is the second objective where it is known."""
+        mean, deviation = processes[0].predict(features)
+        if len(processes) == 1 and second is None:
+            found = expected_improvement(mean, deviation, best)
         else:
-            means, deviations = (np.stack([one[i] for one in predictions], axis=1) for i in (0, 1))
+            other, doubt = processes[1].predict(features) if second is None else (second, np.zeros(len(second)))
+            means, deviations = np.stack([mean, other], axis=1), np.stack([deviation, doubt], axis=1)
             front = [tuple(row) for row in self._known]
-            found = expected_hypervolume_improvement(means, deviations, front, self._known.max(axis=0))
-        mean, deviation = predictions[0]
+            found = expected_hypervolume_improvement(means, deviations, front, self._reference())
         return np.log(found + 1e-300) - 1e-6 * (mean - best) / deviation
+
+    def _reference(self) -> tuple[float, float]:
+        """The corner that hypervolumes are measured from: a first cost that every other random member has, and more than any
+        second cost.
+
+        From the worst first cost, what is bad and cheap would promise most. From the largest second cost seen, no member
+        beyond it would promise anything, so that the front could not grow there.
+        """
+        ordinary = float(np.median([self.problem.costs(trial)[0] for trial in self.complete[: self.startup]]))
+        furthest = float(self._known[:, 1].max())
+        return ordinary, max(furthest, self._furthest) if self._told else furthest + BEYOND * float(np.ptp(self._known[:, 1]))
+
+    @cached_property
+    def _furthest(self) -> float:
+        """The largest second cost among some feasible random members."""
+        draws = random.Random(f"{self.seed}:reference")
+        members = [self.space.sample(draws) for _ in range(DRAWN)]
+        return float(max(self._second([one for one in members if self.problem.violation(one) == 0.0]), default=-np.inf))
+
+    def _second(self, members: Sequence[Any]) -> Array:
+        """The second objective (n,) as describing the members tells it, less being better; NaN where that tells nothing."""
+        name = self.problem.objectives[1]
+        sign = -1.0 if name in MAXIMISED else 1.0
+        return np.array([sign * self.problem.cheap(member).get(name, np.nan) for member in members])
 
     def pick(self, members: Sequence[Any], count: int) -> list[Any]:
         """The best by both kernels; in a batch each next one as if those before it were known (Desautels et al. 2014)."""
         features = self.encoding.features(members)
-        promise = self._promise(self._exact, features, self._best[1])
+        second = self._second(members) if self._told else None
+        promise = self._promise(self._exact, features, self._best[1], second)
         if count == 1:
             return [members[int(np.argmax(promise))]]
         return [members[i] for i in self._spread_out(features, promise, count)]

@@ -17,7 +17,7 @@ from nas.search.executors.local import LocalExecutor
 from nas.search.loop import run_search
 from nas.search.table_runs import Results, play
 from nas.search.table_space import TableSpace
-from nas.search.table_tasks import FRONT, NOISY, TableEvaluator, tasks
+from nas.search.table_tasks import FASTEST, FRONT, NOISY, TableEvaluator, tasks
 from nas.search.tables import read_tables
 from nas.search.types import FAILED
 
@@ -111,6 +111,39 @@ def test_folders_without_a_table_to_search_are_refused_in_one_line(tmp_path, con
     assert "\n" not in str(refused.value)
 
 
+def test_a_table_with_too_few_genes_is_refused(tmp_path):
+    write(tmp_path / "one.csv", "id,b0,c10_test", [[i, i % 3, 90 + i] for i in range(20)])
+    with pytest.raises(FileError, match="begins with at least 4 columns of genes and has results"):
+        read_tables(tmp_path)
+
+
+def test_columns_without_numbers_are_left_out_with_a_note(tmp_path):
+    rows = [[*row[:6], "inf", None, 1.0, row[10] if i % 2 else "inf"] for i, row in enumerate(chain_rows())]
+    write(tmp_path / "holes.csv", "arch_idx,b0,b1,b2,b3,b4,val_acc,test_acc,top1,board", rows)
+    (table,), notes = read_tables(tmp_path)
+    assert list(table.accuracies) == ["top1"]
+    assert np.isnan(table.latencies["board"]).sum() == (len(rows) + 1) // 2
+    assert notes == [f"holes: column {name} left out, as it holds no numbers" for name in ("val_acc", "test_acc")]
+
+
+def test_tasks_without_an_optimum_are_left_out(tmp_path):
+    rows = [[*row[:6], None if row[10] <= 6 else row[9], row[10], 7.0] for row in chain_rows()]
+    write(tmp_path / "gap.csv", "arch_idx,b0,b1,b2,b3,b4,acc,board,flat", rows)
+    names = [task.name for task in tasks(read_tables(tmp_path)[0], (0.1, 0.9))]
+    assert names == [
+        "gap best acc", "gap best acc board q0.9", "gap best acc flat q0.1", "gap best acc flat q0.9", "gap front acc board",
+    ]  # fmt: skip
+
+
+def test_in_a_table_without_accuracies_the_fastest_row_is_looked_for(tmp_path):
+    write(tmp_path / "fast.csv", "arch_idx,b0,b1,b2,b3,b4,board", [[*row[:6], row[10] + row[0] / 1e4] for row in chain_rows()])
+    (task,) = tasks(read_tables(tmp_path)[0], (0.25,))
+    run = play(task, "bo", 0, 40)
+    assert (task.kind, task.optimum) == (FASTEST, pytest.approx(1e-3))
+    assert task.reached(run.curve[-1])
+    assert list(run.curve) == sorted(run.curve, reverse=True)
+
+
 def test_a_truncated_file_is_refused(folder):
     path = folder / "chain.csv.gz"
     path.write_bytes(path.read_bytes()[:-200])
@@ -145,6 +178,13 @@ def test_a_genotype_that_is_no_row_stands_for_the_nearest():
         reach = np.array([len(gene.choices) - 1 for gene in space.genes])
         distances = (np.abs(rows - np.array(wanted)) / 2 / reach).sum(axis=1)
         assert distances[got.index] == pytest.approx(distances.min())
+
+
+def test_of_equally_near_rows_the_first_is_meant():
+    genes = np.array([[1, 1, 1, 1], [3, 1, 1, 1], [1, 3, 1, 1], [5, 5, 5, 5]])
+    space = TableSpace("ties", tuple("abcd"), genes)
+    assert space.decode({"a": 3, "b": 3, "c": 1, "d": 1}).index == 1
+    assert space.decode({"a": 5, "b": 3, "c": 5, "d": 5}).index == 3
 
 
 def test_the_graph_of_a_cell_holds_what_a_path_uses():
@@ -198,11 +238,32 @@ def test_under_noise_repeats_are_spent_and_counted_apart(found):
     assert play(task, "random", 0, 30).repeats == 0
 
 
-def test_a_front_grows_towards_that_of_the_table(found):
-    task = next(task for task in found.values() if task.kind == FRONT)
-    curve = play(task, "bo", 0, 40).curve
-    assert list(curve) == sorted(curve)
-    assert 0.7 < task.fraction(curve[-1]) <= 1.0 + 1e-9
+def test_under_noise_what_is_recommended_is_better_than_what_was_luckiest(tmp_path):
+    rng = random.Random(0)
+    rows = []
+    for number, genes in enumerate(itertools.product((1, 3, 5), repeat=5)):
+        value = 60 + sum(genes)
+        rows.append([number, *genes, *(round(value + rng.gauss(0, 4), 3) for _ in range(3)), value])
+    write(tmp_path / "noise.csv", "arch_idx,b0,b1,b2,b3,b4,acc0,acc1,acc2,macs", rows)
+    (task,) = tasks(read_tables(tmp_path)[0], ())
+    regrets = {
+        name: np.mean([task.optimum - play(task, name, seed, 40).curve[-1] for seed in range(8)]) for name in ("bo", "random")
+    }
+    assert regrets["bo"] < regrets["random"] - 2.0
+
+
+def test_a_front_is_found_sooner_than_by_luck(tmp_path):
+    rows = []
+    for number, genes in enumerate(itertools.product((1, 3, 5), repeat=7)):
+        depth = sum(genes)
+        accuracy = 60 + 10 * (1 - np.exp(-depth / 12)) + 0.3 * genes[2] - 0.04 * genes[0] * genes[6]
+        rows.append([number, *genes, round(accuracy, 4), 1 + depth + 0.7 * genes[0] + genes[6] / 2])
+    write(tmp_path / "deep.csv", "arch_idx,b0,b1,b2,b3,b4,b5,b6,top1_acc,board", rows)
+    task = next(task for task in tasks(read_tables(tmp_path)[0], ()) if task.kind == FRONT)
+    curves = {name: [play(task, name, seed, 30).curve for seed in range(4)] for name in ("bo", "random")}
+    assert all(list(curve) == sorted(curve) for curve in curves["bo"])
+    share = {name: np.mean([task.fraction(curve[-1]) for curve in some]) for name, some in curves.items()}
+    assert share["random"] + 0.1 < share["bo"] <= 1.0 + 1e-9
 
 
 def test_rows_without_a_value_are_failed_trials_and_never_best(tmp_path):
