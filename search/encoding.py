@@ -11,6 +11,8 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.predictors.surrogates import Layout
+from nas.predictors.surrogates.layout import CHOICES, LABELS
 from nas.search.space import Space
 from nas.search_spaces.registry import Value
 
@@ -18,6 +20,9 @@ Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
 BINS = 96
 DEPTH = 2
+KEPT = 20_000
+_GRAPHS: dict[str, NDArray[np.float64]] = {}
+"""Graph features by digest, which names a graph whatever the space: runs on one table need not compute them anew."""
 
 
 class Encoding:
@@ -37,7 +42,7 @@ class Encoding:
         self._tables = [_thermometer(len(g.choices)) if g.ordered else np.eye(len(g.choices)) for g in self.active]
         self.width = sum(table.shape[1] for table in self._tables) or 1
         self._codes: dict[str, Codes] = {}
-        self._graphs: dict[str, Array] = {}
+        self._decoded = lru_cache(maxsize=KEPT)(self._decode)
 
     def codes(self, members: Sequence[Any]) -> Codes:
         """The codes of members, (members, genes with a choice)."""
@@ -53,8 +58,11 @@ class Encoding:
 
     def decode(self, code: Codes) -> Any:
         """The member of a row of codes, or the one nearest to it."""
+        return self._decoded(tuple(code.tolist()))
+
+    def _decode(self, code: tuple[int, ...]) -> Any:
         chosen: dict[str, Value] = {name: choices[0] for name, choices in self.choices.items()}
-        chosen.update({gene.name: gene.choices[int(value)] for gene, value in zip(self.active, code, strict=True)})
+        chosen.update({gene.name: gene.choices[value] for gene, value in zip(self.active, code, strict=True)})
         return self.space.decode(chosen)
 
     def genes(self, codes: Codes) -> Array:
@@ -72,16 +80,27 @@ class Encoding:
             start += table.shape[1]
         return found
 
+    @property
+    def layout(self) -> Layout:
+        """What the columns of `features` are, for the surrogates of `nas.predictors`."""
+        return Layout(((CHOICES, self.width), (LABELS, BINS)))
+
+    def features(self, members: Sequence[Any]) -> Array:
+        """Gene features and then graph features (members, width + BINS)."""
+        return np.concatenate([self.genes(self.codes(members)), self.graphs(members)], axis=1)
+
     def graphs(self, members: Sequence[Any]) -> Array:
         """Weisfeiler-Lehman features (members, BINS), each of length one."""
         return np.array([self._graph(member) for member in members]).reshape(len(members), BINS)
 
     def _graph(self, member: Any) -> Array:
-        found = self._graphs.get(member.digest)
+        found = _GRAPHS.get(member.digest)
         if found is None:
             counts = weisfeiler_lehman(self.space.graph(member))
             found = counts / max(float(np.linalg.norm(counts)), 1e-12)
-            self._graphs[member.digest] = found
+            if len(_GRAPHS) >= KEPT:
+                del _GRAPHS[next(iter(_GRAPHS))]
+            _GRAPHS[member.digest] = found
         return found
 
 

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import lapack, solve_triangular
+from scipy.linalg import lapack
 
 Array = NDArray[np.float64]
 LENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 WEIGHTS = (0.2, 0.5, 0.8)
 NOISES = (1e-3, 1e-2, 5e-2, 2e-1, 1.0)
+NOISY = (0.2, 0.5, 1.0, 2.0)
 JUDGED = 60
+JUDGED_NOISY = 100
 CLIP = 2.5
 NORMAL_MAD = 1.4826
 
@@ -36,34 +38,41 @@ class GaussianProcess:
 
     The kernel of a block is exp(-d^2 / l): for one-hot features that is an exponential of the Hamming distance. Lengths,
     weights and noise are those of the highest marginal likelihood on a grid, judged on at most `JUDGED` of the rows (the last),
-    because a fit takes time with the cube of their number.
+    because a fit takes time with the cube of their number. Where values are known to be `noisy`, the grid holds wide noises
+    only, and more rows judge: the likelihood of a few noisy values likes to take their noise for structure. Predictions are
+    made in `precision`: single is enough to rank by.
     """
 
-    def __init__(self, blocks: Sequence[int]) -> None:
+    def __init__(self, blocks: Sequence[int], precision: type[np.floating[Any]] = np.float64, noisy: bool = False) -> None:
         self.blocks = tuple(blocks)
+        self.precision = precision
+        self.noises, self.judged = (NOISY, JUDGED_NOISY) if noisy else (NOISES, JUDGED)
         self._ends = list(itertools.accumulate(blocks))
 
     def fit(self, features: Array, values: Array, kernel: Kernel | None = None) -> Self:
         """Learn `values` (n,) of `features` (n, width), n >= 2, with a kernel that was chosen before, or choosing one."""
         self._mean, self._spread = float(values.mean()), float(values.std()) or 1.0
-        self._features, targets = features, (values - self._mean) / self._spread
+        targets = (values - self._mean) / self._spread
         raw = [_distances(part, part) for part in self._split(features)]
         self._scales = [float(np.median(d[d > 1e-9])) if (d > 1e-9).any() else 1.0 for d in raw]
         distances = [d / scale for d, scale in zip(raw, self._scales, strict=True)]
-        part = slice(-JUDGED, None)
-        self.kernel = kernel or _choose([d[part, part] for d in distances], targets[part])
+        part = slice(-self.judged, None)
+        self.kernel = kernel or _choose([d[part, part] for d in distances], targets[part], self.noises)
         matrix = _covariance(distances, self.kernel) + self.kernel.noise * np.eye(len(targets))
-        self._factor = np.linalg.cholesky(matrix)
-        self._solved = solve_triangular(self._factor, targets, lower=True, check_finite=False)
-        self._variance = max(float(self._solved @ self._solved) / len(targets), 1e-9)
+        # The factor's inverse makes every prediction one product of matrices; the noise keeps it well conditioned.
+        inverse, _ = lapack.dtrtri(np.linalg.cholesky(matrix), lower=1)
+        solved = inverse @ targets
+        self._inverse, self._solved = inverse.astype(self.precision), solved.astype(self.precision)
+        self._features = features.astype(self.precision)
+        self._variance = max(float(solved @ solved) / len(targets), 1e-9)
         return self
 
     def predict(self, features: Array) -> tuple[Array, Array]:
         """Mean and deviation, both (m,), of the noise-free values of `features` (m, width)."""
         projected = self._project(features)
         mean = projected.T @ self._solved
-        variance = np.maximum(1.0 - np.einsum("ij,ij->j", projected, projected), 1e-9) * self._variance
-        return mean * self._spread + self._mean, np.sqrt(variance) * self._spread
+        variance = np.maximum(1.0 - np.einsum("ij,ij->j", projected, projected).astype(np.float64), 1e-9) * self._variance
+        return mean.astype(np.float64) * self._spread + self._mean, np.sqrt(variance) * self._spread
 
     def covariance(self, features: Array) -> Array:
         """The posterior covariance (m, m) of the noise-free values of `features` (m, width)."""
@@ -79,9 +88,10 @@ class GaussianProcess:
         return self.kernel.noise * self._variance * self._spread**2
 
     def _project(self, features: Array) -> Array:
+        features = features.astype(self.precision, copy=False)
         pairs = zip(self._split(self._features), self._split(features), self._scales, strict=True)
         between = _covariance([_distances(known, new) / scale for known, new, scale in pairs], self.kernel)
-        found: Array = solve_triangular(self._factor, between, lower=True, check_finite=False)
+        found: Array = self._inverse @ between
         return found
 
     def _split(self, features: Array) -> list[Array]:
@@ -99,18 +109,18 @@ def _covariance(distances: Sequence[Array], kernel: Kernel) -> Array:
     return np.asarray(sum(weight * np.exp(-d / length) for weight, length, d in parts if weight > 0.0))
 
 
-def _choose(distances: Sequence[Array], targets: Array) -> Kernel:
+def _choose(distances: Sequence[Array], targets: Array, noises: Sequence[float]) -> Kernel:
     """The kernel of the highest marginal likelihood: each block's length alone, then the weights of blocks, then the noise."""
     alone = []
     for number in range(len(distances)):
         weights = tuple(float(other == number) for other in range(len(distances)))
-        tried = [Kernel(weights, (length,) * len(distances), NOISES[1]) for length in LENGTHS]
+        tried = [Kernel(weights, (length,) * len(distances), noises[1]) for length in LENGTHS]
         alone.append(max(tried, key=lambda kernel: _likelihood(distances, targets, kernel)))
     lengths = tuple(kernel.lengths[number] for number, kernel in enumerate(alone))
     mixed = [tuple(kernel.weights) for kernel in alone]
     if len(distances) == 2:
         mixed.extend((weight, 1.0 - weight) for weight in WEIGHTS)
-    tried = [Kernel(weights, lengths, noise) for weights in mixed for noise in NOISES]
+    tried = [Kernel(weights, lengths, noise) for weights in mixed for noise in noises]
     return max(tried, key=lambda kernel: _likelihood(distances, targets, kernel))
 
 

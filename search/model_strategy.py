@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.predictors.surrogates.base import LEAST_ROWS
 from nas.search.encoding import Codes, Encoding
 from nas.search.feasibility import BudgetModel
 from nas.search.strategy import HistoryStrategy, Recommendation
@@ -31,9 +32,11 @@ PARENTS = 20
 RANDOM = 500
 CHILDREN = 300
 ROUNDS = 5
-SCATTERED = 800
+BLOCKS = 8
+BLOCK = 150
 SHORTLIST = 32
-REPEAT_EVERY = 5
+LOOKED = 4
+REPEAT_EVERY = 10
 REPEATED_OF = 5
 
 
@@ -53,11 +56,12 @@ class ModelStrategy(HistoryStrategy):
         self.encoding = Encoding(problem.space)
         self.budget_model = BudgetModel(problem, self.encoding, seed)
         self._starts = [0]
+        self._blocks: dict[int, list[Any]] = {}
         self._plan: tuple[tuple[int, int], list[Any]] | None = None
 
     @abstractmethod
     def fit(self, evidence: Sequence[Trial], rng: np.random.Generator) -> None:
-        """Learn from trials, at least two, in order of number."""
+        """Learn from trials, at least `LEAST_ROWS`, in order of number."""
 
     @abstractmethod
     def value(self, codes: Codes) -> Array:
@@ -99,7 +103,7 @@ class ModelStrategy(HistoryStrategy):
 
     def _ranked(self) -> list[Recommendation]:
         """The evaluated architectures, best first by the model; nothing without a model."""
-        if len(self.complete) < max(2, self.startup):
+        if len(self.complete) < max(LEAST_ROWS, self.startup):
             return []
         evidence = self.evidence(self.complete)
         self.fit(evidence, np.random.default_rng([self.seed, len(self.complete)]))
@@ -132,14 +136,14 @@ class ModelStrategy(HistoryStrategy):
         return self._plan[1]
 
     def _make_plan(self, known: Sequence[Trial], start: int, size: int, told: set[str]) -> list[Any]:
-        if len(known) < 2:
+        if len(known) < LEAST_ROWS:
             return []
-        rng, draws = np.random.default_rng([self.seed, start]), random.Random(f"{self.seed}:{start}:plan")
+        rng = np.random.default_rng([self.seed, start])
         evidence = self.evidence(known)
         self.fit(evidence, rng)
         parents = sorted(known, key=merit)[:PARENTS]
         limit = SHORTLIST + 2 * size
-        shortlist = self._bred(parents, told, limit, rng) if self.space.dense else self._drawn(parents, told, limit, draws)
+        shortlist = self._bred(parents, told, limit, rng) if self.space.dense else self._drawn(parents, told, limit, start)
         return self.pick(shortlist, size) if shortlist else []
 
     def evidence(self, known: Sequence[Trial]) -> list[Trial]:
@@ -153,21 +157,24 @@ class ModelStrategy(HistoryStrategy):
         pool = np.concatenate([rng.integers(0, self.encoding.counts, (RANDOM, elite.shape[1])), self._children(elite, rng)])
         worth = self._worth(pool)
         for _ in range(ROUNDS - 1):
-            best = pool[np.argsort(-worth, kind="stable")[: 2 * PARENTS]]
+            best = pool[_leading(worth, 2 * PARENTS)]
             children = self._children(best, rng)
             pool, worth = np.concatenate([pool, children]), np.concatenate([worth, self._worth(children)])
         improved = self.improved(pool[np.argsort(-worth, kind="stable")])
         if len(improved):
             pool, worth = np.concatenate([pool, improved]), np.concatenate([worth, self._worth(improved)])
-        _, first = np.unique(pool, axis=0, return_index=True)
-        ranked = first[np.argsort(-worth[first], kind="stable")]
         found: dict[str, Any] = {}
-        for code in pool[ranked[: 4 * limit]]:
+        looked: set[bytes] = set()
+        for code in pool[np.argsort(-worth, kind="stable")]:
+            key = code.tobytes()
+            if key in looked:
+                continue
+            looked.add(key)
             member = self.encoding.decode(code)
-            if member.digest not in told and member.digest not in found and self.problem.violation(member) == 0.0:
+            if member.digest not in told and self.problem.violation(member) == 0.0:
                 found[member.digest] = member
-                if len(found) == limit:
-                    break
+            if len(found) == limit or len(looked) == LOOKED * limit:
+                break
         return list(found.values())
 
     def _worth(self, codes: Codes) -> Array:
@@ -187,13 +194,30 @@ class ModelStrategy(HistoryStrategy):
         shift = rng.integers(1, np.maximum(self.encoding.counts, 2), (count, width))
         return np.where(changed, (children + shift) % self.encoding.counts, children)
 
-    def _drawn(self, parents: Sequence[Trial], told: set[str], limit: int, draws: random.Random) -> list[Any]:
+    def _drawn(self, parents: Sequence[Trial], told: set[str], limit: int, number: int) -> list[Any]:
         """The most valuable of many new feasible members drawn at random and of mutants of the parents."""
-        members = [self.space.sample(draws) for _ in range(SCATTERED)]
-        members += [self.space.mutate(trial.architecture, draws) for trial in parents]
-        new = {one.digest: one for one in members if one.digest not in told and self.problem.violation(one) == 0.0}
-        found = list(new.values())
+        draws = random.Random(f"{self.seed}:{number}:plan")
+        members = [member for block in range(max(0, number - BLOCKS + 1), number + 1) for member in self._block(block)]
+        mutants = [self.space.mutate(trial.architecture, draws) for trial in parents]
+        members += [member for member in mutants if self.problem.violation(member) == 0.0]
+        found = list({one.digest: one for one in members if one.digest not in told}.values())
         if not found:
             return []
-        value = self.value(self.encoding.codes(found))
-        return [found[i] for i in np.argsort(-value, kind="stable")[:limit]]
+        return [found[i] for i in _leading(self.value(self.encoding.codes(found)), limit)]
+
+    def _block(self, number: int) -> list[Any]:
+        """The feasible ones of some random members that the seed and a number stand for, kept while they are in use."""
+        if number not in self._blocks:
+            draws = random.Random(f"{self.seed}:{number}:block")
+            members = [self.space.sample(draws) for _ in range(BLOCK)]
+            self._blocks[number] = [member for member in members if self.problem.violation(member) == 0.0]
+            self._blocks.pop(number - BLOCKS, None)
+        return self._blocks[number]
+
+
+def _leading(worth: Array, count: int) -> Codes:
+    """The places of the `count` greatest values, greatest first, equal ones in their order: a stable sort's, but quicker."""
+    if len(worth) <= count:
+        return np.argsort(-worth, kind="stable")
+    among = np.flatnonzero(worth >= np.partition(worth, len(worth) - count)[len(worth) - count])
+    return among[np.argsort(-worth[among], kind="stable")[:count]]

@@ -20,6 +20,7 @@ from nas.search.types import Problem, Trial
 from nas.search_spaces.architecture import Architecture
 
 STARTUP = 20
+DRAWS = 4
 TIE = 1e-6
 ROW = "row"
 
@@ -92,8 +93,8 @@ class OptunaStrategy(HistoryStrategy):
     def _propose(self, number: int, rng: random.Random, taken: set[str]) -> Architecture:
         if len(self.complete) < self.startup or not self._genes:
             return self._legal(self.space.sample, rng, taken)
-        drawn = self._draw(rng, taken)
-        return self._legal(lambda _: drawn, rng, taken, draws=1)
+        # Where members are scattered, a draw that is not feasible cannot be mended by small steps: draw again.
+        return self._legal(lambda draws: self._draw(draws, taken), rng, taken, draws=1 if self.space.dense else DRAWS)
 
     def _draw(self, rng: random.Random, taken: set[str]) -> Architecture:
         self._feed()
@@ -103,6 +104,8 @@ class OptunaStrategy(HistoryStrategy):
         trial = self._study.ask()
         drawn = trial.relative_params
         self._study.tell(trial, state=TrialState.FAIL)
+        if not drawn:
+            return self.space.sample(rng)
         chosen = {name: choices[drawn.get(name, 0)] for name, choices in self._choices.items()}
         return self.space.decode(chosen)
 
@@ -122,11 +125,17 @@ class OptunaStrategy(HistoryStrategy):
             self._study.add_trial(self._rendered[trial.number])
         self._fed = numbers
 
+    def attributes(self, trial: Trial) -> dict[str, Any]:
+        """What a sampler looks for in the system attributes of a trial; nothing here."""
+        return {}
+
     def _frozen(self, trial: Trial) -> FrozenTrial:
         row = self.row(trial.architecture)
         params = dict(zip(self._genes, row.astype(int).tolist(), strict=True))
         value = -first_cost(self.problem, trial)
-        return create_trial(params=params, distributions=dict(self._genes), value=value, user_attrs={ROW: row})
+        found = create_trial(params=params, distributions=dict(self._genes), value=value, user_attrs={ROW: row})
+        found.system_attrs = self.attributes(trial)
+        return found
 
 
 def first_cost(problem: Problem, trial: Trial) -> float:

@@ -62,10 +62,8 @@ class TableSpace:
         self._codes = np.stack([np.searchsorted(column, genes[:, i]) for i, column in enumerate(values)], axis=1).astype(
             np.int16
         )
-        self._scale = np.array(
-            [1.0 / (len(g.choices) - 1) if g.ordered and len(g.choices) > 1 else 1.0 for g in self.genes]
-        ).astype(np.float32)
-        self._furthest = np.array([len(gene.choices) if gene.ordered else 1 for gene in self.genes], dtype=np.int16)
+        self._steps = _steps(self.genes)
+        self._marks = np.concatenate([table[self._codes[:, i]] for i, table in enumerate(self._steps)], axis=1)
         self._index = {tuple(row): number for number, row in enumerate(self._codes.tolist())}
         self._position = [{choice: i for i, choice in enumerate(gene.choices)} for gene in self.genes]
         self._rows: dict[int, Row] = {}
@@ -176,11 +174,29 @@ class TableSpace:
         found = self._index.get(code)
         if found is not None and found != without:
             return self.row(found)
-        gaps = np.minimum(np.abs(self._codes - np.array(code, dtype=np.int16)), self._furthest)
-        distance = gaps.astype(np.float32) @ self._scale
+        # Of numbers that are 0 or w, w |a - b| is (a + b) w - 2 a b: one product with all rows, exact, as all are whole.
+        marks = np.concatenate([table[value] for table, value in zip(self._steps, code, strict=True)])
+        distance = self._marks @ np.where(marks > 0, -1.0, 1.0).astype(self._marks.dtype)
         if without is not None:
             distance[without] = np.inf
         return self.row(int(np.argmin(distance)))
+
+
+def _steps(genes: tuple[Gene, ...]) -> list[NDArray[np.floating[Any]]]:
+    """For each gene the marks of its choices (choices, columns), whose absolute differences sum to the distance of two choices.
+
+    That is, up to a factor that all genes share and that makes it whole, 1 for two kinds, and for an ordered gene how far
+    apart the choices are, relative to the furthest.
+    """
+    counts = [len(gene.choices) for gene in genes]
+    whole = 2 * math.lcm(*(max(count - 1, 1) for count in counts))
+    exact = np.float32 if whole * sum(counts) < 2**24 else np.float64
+    found = []
+    for gene, count in zip(genes, counts, strict=True):
+        marks = np.tril(np.ones((count, count)), -1)[:, : count - 1] if gene.ordered else np.eye(count)
+        weight = whole // max(count - 1, 1) if gene.ordered else whole // 2
+        found.append((weight * marks).astype(exact))
+    return found
 
 
 def _edges(names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:

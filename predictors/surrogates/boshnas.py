@@ -8,10 +8,10 @@ dropout mask for good, so that fitting is deterministic and the members' disagre
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nas.errors import UsageError
 from nas.predictors.regression import Scaler
 from nas.predictors.surrogates.base import Surrogate, register_surrogate
 from nas.predictors.surrogates.layout import LABELS, Layout
@@ -60,11 +60,26 @@ class BoshnasSurrogate(Surrogate):
         _fit_members(self._network, x, y)
 
     def _predict(self, layout: Layout, features: Array) -> tuple[Array, Array]:
-        columns = _columns(layout, features)
         with torch.no_grad():
-            means, logs = self._network(torch.from_numpy(self._scaler(columns) / columns.shape[1] ** 0.5))
-        variance = (torch.exp(2 * logs).mean(0) + means.var(0)).numpy()
-        return self._centre + self._unit * means.mean(0).numpy(), self._unit * np.sqrt(variance)
+            mean, deviation = self._summary(torch.from_numpy(_columns(layout, features)))
+        return mean.numpy(), deviation.numpy()
+
+    def summary(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation (n,) on the scale, differentiable by the features (n, d), float64, which hold no labels.
+
+        Unlike `predict` it does not keep means near the values that were fitted to, where no gradient would be left.
+        Raises UsageError before `fit`, and for a layout with labels.
+        """
+        _, layout = self._ready()
+        if LABELS in layout.names:
+            raise UsageError("gradients by features need a layout without labels, which no small step changes")
+        return self._summary(features)
+
+    def _summary(self, columns: Tensor) -> tuple[Tensor, Tensor]:
+        centre, spread = torch.from_numpy(self._scaler.mean), torch.from_numpy(self._scaler.deviation)
+        means, logs = self._network((columns - centre) / spread / columns.shape[1] ** 0.5)
+        variance = torch.exp(2 * logs).mean(0) + means.var(0)
+        return self._centre + self._unit * means.mean(0), self._unit * torch.sqrt(variance)
 
 
 def _fit_members(network: _Members, x: Tensor, y: Tensor) -> None:

@@ -13,15 +13,17 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.predictors.surrogates import surrogate
 from nas.search.encoding import Codes
 from nas.search.model import tamed
 from nas.search.model_strategy import ModelStrategy
-from nas.search.networks import Networks
 from nas.search.strategy import register
 from nas.search.types import Trial
 
 Array = NDArray[np.float64]
 OPTIMISM = 0.5
+NETWORKS = "boshnas"
+"""The registered surrogate that is an ensemble of networks; without a layout it looks at all columns, graphs too."""
 
 
 @register("bananas", "BANANAS: an ensemble of networks, independent Thompson sampling, batches of ten")
@@ -32,18 +34,15 @@ class Bananas(ModelStrategy):
 
     def fit(self, evidence: Sequence[Trial], rng: np.random.Generator) -> None:
         """Train both ensembles anew."""
-        members, costs = [trial.architecture for trial in evidence], tamed(self.costs(evidence))
+        features, costs = self.encoding.features([trial.architecture for trial in evidence]), tamed(self.costs(evidence))
         self._rng = rng
         seed = int(rng.integers(2**31))
-        self._quick = Networks(seed=seed).fit(self.encoding.genes(self.encoding.codes(members)), costs)
-        self._exact = Networks(seed=seed + 1).fit(self._features(members), costs)
-
-    def _features(self, members: Sequence[Any]) -> Array:
-        return np.concatenate([self.encoding.genes(self.encoding.codes(members)), self.encoding.graphs(members)], axis=1)
+        self._quick = surrogate(NETWORKS, seed=seed).fit(features[:, : self.encoding.width], costs)
+        self._exact = surrogate(NETWORKS, seed=seed + 1).fit(features, costs)
 
     def estimate(self, members: Sequence[Any]) -> Array:
         """The ensemble's mean cost."""
-        return self._exact.predict(self._features(members))[0]
+        return self._exact.predict(self.encoding.features(members))[0]
 
     def value(self, codes: Codes) -> Array:
         """Minus an optimistic cost."""
@@ -52,6 +51,6 @@ class Bananas(ModelStrategy):
 
     def pick(self, members: Sequence[Any], count: int) -> list[Any]:
         """Those of the lowest cost in one independent draw each."""
-        mean, deviation = self._exact.predict(self._features(members))
+        mean, deviation = self._exact.predict(self.encoding.features(members))
         order = np.argsort(self._rng.normal(mean, deviation), kind="stable")
         return [members[i] for i in order[:count]]

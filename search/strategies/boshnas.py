@@ -3,7 +3,7 @@
 Tuli et al. 2022, "CODEBench: A Neural Architecture and Hardware Accelerator Co-Design Framework", arXiv:2212.03965, section
 3.1: networks that predict a mean and its noise, disagreement as epistemic uncertainty, and a descent of the optimistic cost
 by gradients of the input scaled by the diagonal of the Hessian (AdaHessian, arXiv:2006.00719), whose ends are rounded to
-architectures. An ensemble takes the place of its Monte Carlo dropout.
+architectures. The surrogate is the registered `boshnas`, whose fixed dropout masks take the place of Monte Carlo dropout.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nas.predictors.surrogates.boshnas import BoshnasSurrogate
 from nas.search.encoding import Codes
 from nas.search.model import tamed
 from nas.search.model_strategy import ModelStrategy
-from nas.search.networks import Networks
 from nas.search.strategy import register
 from nas.search.types import Trial
 
@@ -42,7 +42,8 @@ class Boshnas(ModelStrategy):
         members = [trial.architecture for trial in evidence]
         self._seed = int(rng.integers(2**31))
         genes = self.encoding.genes(self.encoding.codes(members))
-        self._model = Networks(heteroscedastic=True, seed=self._seed).fit(genes, tamed(self.costs(evidence)))
+        self._model = BoshnasSurrogate(seed=self._seed)
+        self._model.fit(genes, tamed(self.costs(evidence)))
 
     def estimate(self, members: Sequence[Any]) -> Array:
         """The surrogate's mean cost."""
@@ -55,11 +56,11 @@ class Boshnas(ModelStrategy):
 
     def improved(self, codes: Codes) -> Codes:
         """The rows that descents from the first of `codes` end in."""
-        x = torch.as_tensor(self.encoding.genes(codes[:DESCENTS]), dtype=torch.float32)
+        x = torch.as_tensor(self.encoding.genes(codes[:DESCENTS]))
         draws = torch.Generator().manual_seed(self._seed)
         for _ in range(STEPS):
             x = self._step(x, draws)
-        return self.encoding.rounded(x.double().numpy())
+        return self.encoding.rounded(x.numpy())
 
     def _step(self, x: Tensor, draws: torch.Generator) -> Tensor:
         """A step against the gradient over the Hessian's diagonal, which Hutchinson's estimate gives (one sign vector)."""

@@ -4,6 +4,9 @@ Ru et al. 2021, "Interpretable Neural Architecture Search via Bayesian Optimisat
 arXiv:2006.07556; the genes' kernel beside the graph's, and the marginal likelihood that weighs them, are additions, since
 chains of layers differ by place, which a graph kernel forgets. With two objectives the expected hypervolume improvement takes
 the place of the expected improvement; with more, a Chebyshev scalarisation drawn for each batch (Knowles 2006, "ParEGO").
+
+The process is one of its own (`nas.search.model`) and not the registered surrogate `gp`: a proposal asks for thousands of
+predictions, batches ask for covariances, and the improvement for a deviation without the noise of a new value.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ class GraphBo(ModelStrategy):
         """Fit both processes to each objective that is not known beforehand."""
         members = [trial.architecture for trial in evidence]
         genes = self.encoding.genes(self.encoding.codes(members))
-        both = np.concatenate([genes, self.encoding.graphs(members)], axis=1)
+        both = self.encoding.features(members)
         costs = self._objectives(evidence, rng)
         count = _checked_at(len(evidence))
         key = tuple(trial.number for trial in evidence[:count])
@@ -54,7 +57,10 @@ class GraphBo(ModelStrategy):
     def _process(self, features: Array, costs: Array, kernel: Kernel | None = None) -> GaussianProcess:
         """A process over genes, or over genes and graphs where the features have both."""
         width = self.encoding.width
-        return GaussianProcess([width] if features.shape[1] == width else [width, BINS]).fit(features, costs, kernel)
+        noisy = self.problem.repeats > 0
+        if features.shape[1] == width:
+            return GaussianProcess([width], np.float32, noisy).fit(features, costs, kernel)
+        return GaussianProcess([width, BINS], noisy=noisy).fit(features, costs, kernel)
 
     def _objectives(self, evidence: Sequence[Trial], rng: np.random.Generator) -> Array:
         """The costs to model (n, 1 or 2), outliers tamed."""
@@ -68,11 +74,10 @@ class GraphBo(ModelStrategy):
         return np.asarray(weighted.max(axis=1) + AUGMENT * weighted.sum(axis=1))[:, None]
 
     def estimate(self, members: Sequence[Any]) -> Array:
-        """The posterior mean of the first objective by genes and graphs."""
-        return self._exact[0].predict(self._features(members))[0]
-
-    def _features(self, members: Sequence[Any]) -> Array:
-        return np.concatenate([self.encoding.genes(self.encoding.codes(members)), self.encoding.graphs(members)], axis=1)
+        """The posterior mean of the first objective: by genes and graphs, under noise by genes alone, which fit less of it."""
+        if self.problem.repeats:
+            return self._quick[0].predict(self.encoding.genes(self.encoding.codes(members)))[0]
+        return self._exact[0].predict(self.encoding.features(members))[0]
 
     def value(self, codes: Codes) -> Array:
         """The logarithm of the expected improvement, by genes alone."""
@@ -91,7 +96,7 @@ class GraphBo(ModelStrategy):
 
     def pick(self, members: Sequence[Any], count: int) -> list[Any]:
         """The best by both kernels; in a batch each next one as if those before it were known (Desautels et al. 2014)."""
-        features = self._features(members)
+        features = self.encoding.features(members)
         promise = self._promise(self._exact, features, self._best[1])
         if count == 1:
             return [members[int(np.argmax(promise))]]

@@ -9,12 +9,14 @@ from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler
+from optuna.samplers._ga import BaseGASampler
 
 from nas.errors import UsageError
 from nas.search.strategy import Factory, register_family
 from nas.search.surrogate_study import OptunaStrategy
-from nas.search.types import Problem
+from nas.search.types import Problem, Trial
 
+POPULATION = 40
 _NOT_ALONE = {"BaseSampler", "PartialFixedSampler", "GridSampler", "BruteForceSampler"}
 
 
@@ -31,11 +33,22 @@ class OptunaSampler(OptunaStrategy):
 
     def sampler(self, rng: random.Random, taken: set[str]) -> BaseSampler:
         """The sampler, seeded where it can be, and without random trials of its own where it lets one choose."""
-        wanted = {"seed": rng.getrandbits(32), "n_startup_trials": 0, "warn_independent_sampling": False}
+        wanted = {
+            "seed": rng.getrandbits(32),
+            "n_startup_trials": 0,
+            "warn_independent_sampling": False,
+            "population_size": POPULATION,
+        }
         known = inspect.signature(self.kind).parameters
         made: Any = self.kind
         found: BaseSampler = made(**{name: value for name, value in wanted.items() if name in known})
         return found
+
+    def attributes(self, trial: Trial) -> dict[str, Any]:
+        """The generation, for genetic samplers: without it they take no trial for a parent and draw at random."""
+        if not issubclass(self.kind, BaseGASampler):
+            return {}
+        return {self.kind._get_generation_key(): trial.number // POPULATION}
 
 
 @register_family("optuna")

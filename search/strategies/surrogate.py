@@ -12,23 +12,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.predictors.surrogates import Layout, surrogate
+from nas.predictors.surrogates.layout import CHOICES
 from nas.search.encoding import Codes
-from nas.search.model import GaussianProcess, tamed
+from nas.search.model import tamed
 from nas.search.model_strategy import ModelStrategy
 from nas.search.strategy import register
 from nas.search.types import Trial
 
 Array = NDArray[np.float64]
+MODEL = "gp"
 
 
 @register("surrogate", "evolution inside a model of the archive; the most promising are evaluated")
 class SurrogateEvolution(ModelStrategy):
-    """Improves the first objective, by the mean of a Gaussian process over genes."""
+    """Improves the first objective, by the mean of the registered surrogate `MODEL` on genes."""
 
     def fit(self, evidence: Sequence[Trial], rng: np.random.Generator) -> None:
-        """Fit the process to the first objective."""
+        """Fit the model to the first objective."""
         genes = self.encoding.genes(self.encoding.codes([trial.architecture for trial in evidence]))
-        self._model = GaussianProcess([genes.shape[1]]).fit(genes, tamed(self.costs(evidence)))
+        layout = Layout(((CHOICES, self.encoding.width),))
+        self._model = surrogate(MODEL, layout=layout, seed=int(rng.integers(2**31))).fit(genes, tamed(self.costs(evidence)))
 
     def estimate(self, members: Sequence[Any]) -> Array:
         """The predicted cost."""
@@ -36,7 +40,7 @@ class SurrogateEvolution(ModelStrategy):
 
     def value(self, codes: Codes) -> Array:
         """Minus the predicted cost."""
-        return -self._model.predict(self.encoding.genes(codes))[0]
+        return -self._model.latent(self.encoding.genes(codes))[0]
 
     def pick(self, members: Sequence[Any], count: int) -> list[Any]:
         """Those of the lowest predicted cost."""

@@ -2,14 +2,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nas.errors import UsageError
+from nas.predictors.surrogates import Layout
+from nas.predictors.surrogates.boshnas import BoshnasSurrogate
+from nas.predictors.surrogates.layout import LABELS
 from nas.search.acquisition import expected_hypervolume_improvement, expected_improvement
 from nas.search.encoding import Encoding, weisfeiler_lehman
 from nas.search.model import GaussianProcess, tamed
-from nas.search.networks import Networks
 from nas.search.pareto import hypervolume_2d
+from nas.search.strategies.boshnas import Boshnas
 from nas.search.strategies.nsga3 import normalised, reference_directions
 
 
@@ -77,15 +82,48 @@ def test_rounding_gene_features_gives_their_codes(problem):
     assert (encoding.rounded(noisy) == codes).all()
 
 
-def test_networks_learn_the_values_and_their_noise():
+def test_the_networks_that_boshnas_descends_have_the_gradients_of_what_they_predict():
     rng = np.random.default_rng(0)
-    x = rng.random((200, 4))
-    y = 3 * x[:, 0] + np.where(x[:, 1] > 0.5, 0.6, 0.02) * rng.standard_normal(200)
-    networks = Networks(heteroscedastic=True, seed=1).fit(x, y)
-    mean, deviation = networks.predict(x)
-    assert np.corrcoef(mean, x[:, 0])[0, 1] > 0.95
-    assert deviation[x[:, 1] > 0.6].mean() > deviation[x[:, 1] < 0.4].mean()
-    assert (Networks(heteroscedastic=True, seed=1).fit(x, y).predict(x)[0] == mean).all()
+    x = rng.random((120, 3))
+    y = 2 * x[:, 0] - x[:, 1] + np.where(x[:, 2] > 0.5, 0.5, 0.02) * rng.standard_normal(120)
+    model = BoshnasSurrogate(seed=1)
+    model.fit(x, y)
+    inside = torch.tensor(rng.uniform(0.3, 0.7, (5, 3)), requires_grad=True)
+    mean, deviation = model.summary(inside)
+    np.testing.assert_allclose(mean.detach().numpy(), model.latent(inside.detach().numpy())[0])
+    np.testing.assert_allclose(deviation.detach().numpy(), model.latent(inside.detach().numpy())[1])
+    (gradient,) = torch.autograd.grad(mean.sum(), inside)
+    assert gradient.mean(0).numpy() == pytest.approx([2, -1, 0], abs=0.4)
+    noisy, quiet = (model.summary(torch.tensor([[0.5, 0.5, z]]))[1].item() for z in (0.8, 0.2))
+    assert noisy > 4 * quiet
+    with pytest.raises(UsageError, match="without labels"):
+        BoshnasSurrogate(Layout(((LABELS, 3),))).fit(x, y).summary(inside)
+
+
+def test_boshnas_descends_to_a_lower_optimistic_cost(problem, fake):
+    found = Boshnas(problem, 0)
+    trials = fake.advance(problem, found, 0, 40)
+    found.fit(trials, np.random.default_rng(0))
+    codes = np.random.default_rng(1).integers(0, found.encoding.counts, (24, len(found.encoding.active)))
+    assert found.value(found.improved(codes)).mean() > found.value(codes).mean() + 2 * found.value(codes).std()
+
+
+def test_a_process_that_knows_of_noise_does_not_believe_few_values():
+    x, y = data(12)
+    x, y = np.concatenate([x, x[:1]]), np.append(y, y[0] - 20.0)
+    trusting, wary = (GaussianProcess([8], noisy=told).fit(x, y) for told in (False, True))
+    assert wary.kernel.noise >= 0.2
+    clean = GaussianProcess([8]).fit(x[:-1], y[:-1]).kernel.noise
+    assert clean < 0.2 <= GaussianProcess([8], noisy=True).fit(x[:-1], y[:-1]).kernel.noise
+    assert wary.predict(x)[0].std() < trusting.predict(x)[0].std()
+
+
+def test_a_process_in_single_precision_predicts_the_same():
+    x, y = data()
+    double, single = (
+        GaussianProcess([8], precision).fit(x[:40], y[:40]).predict(x[40:]) for precision in (np.float64, np.float32)
+    )
+    np.testing.assert_allclose(single, double, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(("objectives", "count", "expected"), [(2, 40, 40), (3, 92, 91), (1, 10, 1)])
