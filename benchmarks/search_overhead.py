@@ -1,10 +1,12 @@
 """What the search itself costs per candidate: asking, telling and archiving, beside evaluations that cost nothing.
 
-    python benchmarks/search_overhead.py [--evaluations 300] [--space tiny] [--strategies random tpe ...]
+    python benchmarks/search_overhead.py [--evaluations 5000] [--space tiny] [--strategies random tpe ...]
 
 Describing a candidate is made to cost 0.5 ms of processor time, as the latency predictor's does, and counts as overhead.
 Processor time is the goal's measure (it does not count waiting for the disk or for other programs); wall time is shown too.
-Writes benchmarks/results/search_overhead.json.
+"growth" is the cost of the last tenth of the candidates over that of the first: what grows no faster than linearly in the
+archive stays below 19, which is what a cost in proportion to the archive has. Results of other strategies are kept, so that
+they may be measured one by one. Writes benchmarks/results/search_overhead.json.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import nas.search.strategy as strategies
 from nas.search.archive import Archive
 from nas.search.executors.local import LocalExecutor
 from nas.search.loop import run_search
-from nas.search.types import Budgets, Problem
+from nas.search.types import Budgets, Problem, Trial
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.presets import load_space
 
@@ -57,50 +59,63 @@ def median_latency(space_name: str) -> float:
 
 
 def overhead(name: str, space_name: str, evaluations: int, budget: float) -> dict[str, float]:
-    """Milliseconds a candidate of processor and wall time, and of the archive's part of the former."""
+    """Milliseconds of processor and wall time a candidate, the growth of the former, and candidates asked for twice."""
     problem = Problem(load_space(space_name), describe, Budgets({"latency": budget}), ("accuracy", "latency"))
     strategy = strategies.create(name, problem, 0)
     with tempfile.TemporaryDirectory() as folder, LocalExecutor(evaluate) as executor:
-        archive = Archive(Path(folder) / "study.journal", problem.space, problem.objectives, problem.budgets)
-        spent = [0.0]
-        add = archive.add
+        path = Path(folder) / "study.journal"
+        with Archive(path, problem.space, problem.objectives, problem.budgets) as archive:
+            marks: list[float] = []
 
-        def timed(trial: object) -> None:
-            start = time.process_time()
-            add(trial)  # type: ignore[arg-type]
-            spent[0] += time.process_time() - start
+            def mark(done: int, total: int, best: Trial | None) -> None:
+                marks.append(time.process_time())
 
-        archive.add = timed  # type: ignore[method-assign, assignment]
-        processor, wall = time.process_time(), time.perf_counter()
-        run_search(problem, strategy, archive, executor, evaluations=evaluations)
-        processor, wall = time.process_time() - processor, time.perf_counter() - wall
-        archive.close()
-    return {key: 1e3 * value / evaluations for key, value in (("cpu", processor), ("wall", wall), ("archive", spent[0]))}
+            wall = time.perf_counter()
+            run_search(problem, strategy, archive, executor, evaluations=evaluations, progress=mark)
+            wall = time.perf_counter() - wall
+            distinct = len({trial.architecture.digest for trial in archive.trials()})
+    tenth = max(1, evaluations // 10)
+    first, last = marks[tenth] - marks[0], marks[-1] - marks[-1 - tenth]
+    return {
+        "cpu": 1e3 * (marks[-1] - marks[0]) / evaluations,
+        "wall": 1e3 * wall / evaluations,
+        "first_tenth": 1e3 * first / tenth,
+        "last_tenth": 1e3 * last / tenth,
+        "growth": last / first,
+        "candidates": len(marks) - 1,
+        "duplicates": len(marks) - 1 - distinct,
+    }
 
 
 def main() -> None:
     """Measure, print a table, write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--evaluations", type=int, default=300)
+    parser.add_argument("--evaluations", type=int, default=5000)
     parser.add_argument("--space", default="tiny")
     parser.add_argument("--strategies", nargs="+", default=strategies.names())
     options = parser.parse_args()
     torch.set_num_threads(1)
     budget = median_latency(options.space)
-    print(f"per candidate, {options.evaluations} of them in {options.space!r}:")
-    print(f"{'strategy':<12}{'CPU ms':>9}{'wall ms':>9}{'archive CPU ms':>16}")
-    rows = {}
+    columns = ("cpu", "first_tenth", "last_tenth", "growth", "duplicates")
+    print(f"| strategy | {' | '.join(name.replace('_', ' ') for name in columns)} |\n|{'---|' * (len(columns) + 1)}")
     for name in options.strategies:
-        rows[name] = overhead(name, options.space, options.evaluations, budget)
-        print(f"{name:<12}{rows[name]['cpu']:>9.2f}{rows[name]['wall']:>9.2f}{rows[name]['archive']:>16.2f}", flush=True)
+        row = overhead(name, options.space, options.evaluations, budget)
+        print(f"| {name} | {' | '.join(f'{row[column]:.3g}' for column in columns)} |", flush=True)
+        write(options, name, row)
+
+
+def write(options: argparse.Namespace, name: str, row: Mapping[str, float]) -> None:
+    """Add a strategy to the results, unless these are of another size."""
+    known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    same = (known.get("evaluations"), known.get("space")) == (options.evaluations, options.space)
     found = {
         "evaluations": options.evaluations,
         "space": options.space,
         "genes": len(load_space(options.space).genes),
         "describe_ms": 1e3 * DESCRIBE_SECONDS,
-        "ms_per_candidate": rows,
+        "ms_per_candidate": {**(known["ms_per_candidate"] if same else {}), name: {**row, "load": os.getloadavg()[0]}},
         "versions": {"python": platform.python_version(), "optuna": optuna.__version__, "torch": torch.__version__},
-        "hardware": {"machine": platform.machine(), "cores": os.cpu_count(), "load": os.getloadavg()[0]},
+        "hardware": {"machine": platform.machine(), "cores": os.cpu_count()},
     }
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")

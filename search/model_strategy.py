@@ -6,7 +6,6 @@ costs does not grow with the archive. A plan is a function of the seed, the numb
 
 from __future__ import annotations
 
-import bisect
 import random
 from abc import abstractmethod
 from collections import Counter
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.predictors.surrogates.base import LEAST_ROWS
+from nas.search.batches import Batches
 from nas.search.encoding import Codes, Encoding
 from nas.search.feasibility import BudgetModel
 from nas.search.strategy import HistoryStrategy, Recommendation
@@ -55,7 +55,7 @@ class ModelStrategy(HistoryStrategy):
         self.startup = startup
         self.encoding = Encoding(problem.space)
         self.budget_model = BudgetModel(problem, self.encoding, seed)
-        self._starts = [0]
+        self._batches = Batches(BATCH_SHARE, self.least_batch)
         self._blocks: dict[int, list[Any]] = {}
         self._plan: tuple[tuple[int, int], list[Any]] | None = None
 
@@ -89,7 +89,7 @@ class ModelStrategy(HistoryStrategy):
         again = self._again(number) if self.problem.repeats else None
         if again is not None:
             return again
-        start, size = self._batch(number)
+        start, size = self._batches.of(number)
         for member in self._planned(start, size, taken):
             if member.digest not in taken:
                 return member
@@ -118,13 +118,6 @@ class ModelStrategy(HistoryStrategy):
             return None
         likely = self._ranked()[:REPEATED_OF]
         return next((one.architecture for one in likely if one.seen <= self.problem.repeats), None)
-
-    def _batch(self, number: int) -> tuple[int, int]:
-        """The first number of the batch that a trial belongs to, and the size of the batch."""
-        while self._starts[-1] <= number:
-            self._starts.append(self._starts[-1] + max(self.least_batch, self._starts[-1] // BATCH_SHARE))
-        following = bisect.bisect_right(self._starts, number)
-        return self._starts[following - 1], self._starts[following] - self._starts[following - 1]
 
     def _planned(self, start: int, size: int, taken: set[str]) -> list[Any]:
         """The plan of a batch; made anew where a trial of an earlier number has come in since."""

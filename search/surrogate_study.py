@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import bisect
+import copy
 import random
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, Self
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
+from nas.search.batches import Batches
 from nas.search.strategy import HistoryStrategy
-from nas.search.types import Problem, Trial
+from nas.search.types import Problem, Trial, merit
 from nas.search_spaces.architecture import Architecture
 
 STARTUP = 20
 DRAWS = 4
 TIE = 1e-6
 ROW = "row"
+STUDY = "evidence"
 
 
 class Index(CategoricalDistribution):
@@ -39,6 +45,13 @@ class Index(CategoricalDistribution):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
+
+
+class Told(FrozenTrial):
+    """A finished trial, which a storage copies as a whole and nobody changes: its many genes need no copies of their own."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return copy.copy(self)
 
 
 class Relative(BaseSampler):
@@ -65,25 +78,45 @@ class Relative(BaseSampler):
         return self.sampler.sample_independent(study, trial, param_name, param_distribution)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a sampler is asked for: `count` proposals drawn by `rng` that are not among `taken`, learning from `known`."""
+
+    rng: random.Random
+    taken: set[str]
+    known: list[Trial]
+    count: int = 1
+
+
 class OptunaStrategy(HistoryStrategy):
     """The first `startup` trials are random; then an Optuna sampler, made anew for each trial, draws a genotype.
 
     The genotype is repaired by the space, and by mutations where it is not feasible or not new. The sampler
     improves the first objective; a term too small to outweigh one image in a million lets the lower loss break ties.
+
+    A subclass whose sampler ranks what it might draw (`ranked`) may set `share`: then a sampler serves a batch of trials, one
+    in `share` of those before it, and is told of the trials before the batch alone.
     """
+
+    share: ClassVar[int | None] = None
 
     def __init__(self, problem: Problem, seed: int = 0, startup: int = STARTUP) -> None:
         super().__init__(problem, seed)
         self.startup = startup
         self._choices = {gene.name: gene.choices for gene in self.space.genes}
         self._genes = {name: Index(len(choices)) for name, choices in self._choices.items() if len(choices) > 1}
-        self._fed: list[int] = []
         self._rendered: dict[int, FrozenTrial] = {}
-        self._study = _study()
+        self._renew()
+        self._batches = Batches(self.share) if self.share else None
+        self._plan: tuple[tuple[int, int], list[Architecture]] | None = None
 
     @abstractmethod
-    def sampler(self, rng: random.Random, taken: set[str]) -> BaseSampler:
-        """A fresh sampler of this strategy's kind, for one proposal that must not be among `taken`."""
+    def sampler(self, asked: Asked) -> BaseSampler:
+        """A fresh sampler of this strategy's kind."""
+
+    def ranked(self, sampler: BaseSampler) -> list[NDArray[np.float64]]:
+        """Rows of gene indices that a sampler would draw, best first, after it has drawn; nothing here."""
+        return []
 
     def row(self, architecture: Architecture) -> NDArray[np.float64]:
         """The canonical genotype as the indices of its choices, genes without a choice left out."""
@@ -93,36 +126,65 @@ class OptunaStrategy(HistoryStrategy):
     def _propose(self, number: int, rng: random.Random, taken: set[str]) -> Architecture:
         if len(self.complete) < self.startup or not self._genes:
             return self._legal(self.space.sample, rng, taken)
-        # Where members are scattered, a draw that is not feasible cannot be mended by small steps: draw again.
-        return self._legal(lambda draws: self._draw(draws, taken), rng, taken, draws=1 if self.space.dense else DRAWS)
+        start, size = self._batches.of(number) if self._batches else (number, 1)
+        planned = iter(self._planned(start, size)[number - start :] if size > 1 else [])
 
-    def _draw(self, rng: random.Random, taken: set[str]) -> Architecture:
-        self._feed()
+        def draw(draws: random.Random) -> Architecture:
+            return next(planned, None) or self._draw(Asked(draws, taken, self.complete))[0]
+
+        # Where members are scattered, a draw that is not feasible cannot be mended by small steps: draw again.
+        return self._legal(draw, rng, taken, draws=1 if self.space.dense else DRAWS)
+
+    def _planned(self, start: int, size: int) -> list[Architecture]:
+        """The proposals of a batch; made anew where a trial of an earlier number has come in since."""
+        told = bisect.bisect_left(self.history, start, key=lambda trial: trial.number)
+        if self._plan is None or self._plan[0] != (start, told):
+            known = self.complete[: bisect.bisect_left(self.complete, start, key=lambda trial: trial.number)]
+            taken = {trial.architecture.digest for trial in self.history[:told]}
+            rng = random.Random(f"{self.seed}:{start}:plan")
+            self._plan = (start, told), self._draw(Asked(rng, taken, known, size)) if known else []
+        return self._plan[1]
+
+    def _draw(self, asked: Asked) -> list[Architecture]:
+        """At least one member that a fresh sampler proposes, feasible or not."""
+        self._feed(self.evidence(asked.known))
+        sampler = self.sampler(asked)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self._study.sampler = Relative(self.sampler(rng, taken), self._genes)
+            self._study.sampler = Relative(sampler, self._genes)
         trial = self._study.ask()
         drawn = trial.relative_params
         self._study.tell(trial, state=TrialState.FAIL)
         if not drawn:
-            return self.space.sample(rng)
-        chosen = {name: choices[drawn.get(name, 0)] for name, choices in self._choices.items()}
-        return self.space.decode(chosen)
+            return [self.space.sample(asked.rng)]
+        rows = self.ranked(sampler)[: asked.count] or [np.array([drawn.get(name, 0) for name in self._genes])]
+        return [self._decoded(row) for row in rows]
 
-    def evidence(self) -> list[Trial]:
-        """The trials that the sampler learns from, in order of number."""
-        return self.complete
+    def _decoded(self, row: NDArray[np.float64]) -> Architecture:
+        indices = dict(zip(self._genes, row.astype(int).tolist(), strict=True))
+        found: Architecture = self.space.decode({name: of[indices.get(name, 0)] for name, of in self._choices.items()})
+        return found
 
-    def _feed(self) -> None:
+    def evidence(self, known: list[Trial]) -> list[Trial]:
+        """The trials that the sampler learns from, out of those it may know; both in order of number."""
+        return known
+
+    def _renew(self) -> None:
+        """An empty study. Trials go to its storage directly: a study checks each gene of each."""
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._fed: list[int] = []
+        self._storage = optuna.storages.InMemoryStorage()
+        self._study = optuna.create_study(study_name=STUDY, direction="maximize", storage=self._storage)
+
+    def _feed(self, evidence: list[Trial]) -> None:
         """Bring the study up to the evidence; from the start where that is not merely longer than before."""
-        evidence = self.evidence()
         numbers = [trial.number for trial in evidence]
         if numbers[: len(self._fed)] != self._fed:
-            self._study, self._fed = _study(), []
+            self._renew()
         for trial in evidence[len(self._fed) :]:
             if trial.number not in self._rendered:
                 self._rendered[trial.number] = self._frozen(trial)
-            self._study.add_trial(self._rendered[trial.number])
+            self._storage.create_new_trial(self._storage.get_study_id_from_name(STUDY), self._rendered[trial.number])
         self._fed = numbers
 
     def attributes(self, trial: Trial) -> dict[str, Any]:
@@ -130,20 +192,29 @@ class OptunaStrategy(HistoryStrategy):
         return {}
 
     def _frozen(self, trial: Trial) -> FrozenTrial:
-        row = self.row(trial.architecture)
-        params = dict(zip(self._genes, row.astype(int).tolist(), strict=True))
-        value = -first_cost(self.problem, trial)
-        found = create_trial(params=params, distributions=dict(self._genes), value=value, user_attrs={ROW: row})
-        found.system_attrs = self.attributes(trial)
-        return found
+        row, now = self.row(trial.architecture), datetime.now()
+        return Told(
+            number=-1,
+            trial_id=-1,
+            state=TrialState.COMPLETE,
+            value=-first_cost(self.problem, trial),
+            datetime_start=now,
+            datetime_complete=now,
+            params=dict(zip(self._genes, row.astype(int).tolist(), strict=True)),
+            distributions=dict(self._genes),
+            user_attrs={ROW: row},
+            system_attrs=self.attributes(trial),
+            intermediate_values={},
+        )
+
+
+def best_and_latest(known: list[Trial], best: int, latest: int) -> list[Trial]:
+    """The `latest` of some trials in order of number, and the `best` of those before them, still in order."""
+    older = sorted(known[:-latest], key=merit)[:best]
+    return sorted(older, key=lambda trial: trial.number) + known[-latest:]
 
 
 def first_cost(problem: Problem, trial: Trial) -> float:
     """The first objective, less being better, and a millionth at most for the loss."""
     loss = max(0.0, trial.metrics.get("loss", 0.0))
     return problem.costs(trial)[0] + TIE * loss / (1.0 + loss)
-
-
-def _study() -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna.create_study(direction="maximize", storage=optuna.storages.InMemoryStorage())

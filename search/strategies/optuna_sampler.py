@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import random
 from difflib import get_close_matches
 from typing import Any
 
@@ -13,7 +12,7 @@ from optuna.samplers._ga import BaseGASampler
 
 from nas.errors import UsageError
 from nas.search.strategy import Factory, register_family
-from nas.search.surrogate_study import OptunaStrategy
+from nas.search.surrogate_study import Asked, OptunaStrategy
 from nas.search.types import Problem, Trial
 
 POPULATION = 40
@@ -31,10 +30,10 @@ class OptunaSampler(OptunaStrategy):
         super().__init__(problem, seed)
         self.kind = kind
 
-    def sampler(self, rng: random.Random, taken: set[str]) -> BaseSampler:
+    def sampler(self, asked: Asked) -> BaseSampler:
         """The sampler, seeded where it can be, and without random trials of its own where it lets one choose."""
         wanted = {
-            "seed": rng.getrandbits(32),
+            "seed": asked.rng.getrandbits(32),
             "n_startup_trials": 0,
             "warn_independent_sampling": False,
             "population_size": POPULATION,
