@@ -135,7 +135,7 @@ def _tables(path: Path, only: str | None, amounts: Path | None, talk: Reporter) 
     name, _, target = (only or "").partition(":")
     if name and name not in map(table_name, files):
         raise UnknownNameError("table", name, map(table_name, files))
-    found = []
+    found: list[Table] = []
     for file in (file for file in files if name in ("", table_name(file))):
         try:
             table = read_table(file, amounts)
