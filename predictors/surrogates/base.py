@@ -181,4 +181,4 @@ def split_folds(n: int, number: int, seed: int, kin: Integers | None = None) -> 
         part_of[names[place]] = int(filled.argmin())
         filled[filled.argmin()] += counts[place]
     parts = np.array([part_of[name] for name in kin])
-    return [np.flatnonzero(parts == part) for part in range(len(filled))]
+    return np.split(np.argsort(parts, kind="stable"), np.cumsum(np.bincount(parts))[:-1])

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from nas.predictors.surrogates.base import Surrogate, register_surrogate, split_folds, surrogate
-from nas.predictors.surrogates.layout import STAGES, Layout
+from nas.predictors.surrogates.layout import COUNTS, STAGES, Layout
 from nas.predictors.surrogates.scale import ScaleName
 from nas.predictors.timings import Array
 
@@ -20,6 +20,8 @@ ROUNDS, HEAD_START = 20, 5
 FOLDS, MANY, FEWER_FOLDS = 5, 400, 3
 LEVEL, REACH = 0.9, 1.6448536269514722
 """Deviations are scaled so that this share of the rows, left out, lies within so many of them."""
+NEEDS = {"count_table": COUNTS, "fine_table": STAGES}
+"""Members that say nothing where a layout lacks a group of columns."""
 
 
 class EnsembleSurrogate(Surrogate):
@@ -38,7 +40,7 @@ class EnsembleSurrogate(Surrogate):
         values = scale.backward(latent)
         number = FOLDS if len(latent) < MANY or self._kin is not None else FEWER_FOLDS
         folds = split_folds(len(latent), number, self.seed, self._kin)
-        names = [name for name in self.members[self.scale_name] if STAGES in layout.names or not name.startswith("fine_")]
+        names = [name for name in self.members[self.scale_name] if NEEDS.get(name, layout.names[0]) in layout.names]
         found = {name: surrogate(name, layout=layout, scale=self.scale_name, seed=self.seed) for name in names}
         left_out = {name: one.fit(features, values).out_of_fold(features, values, folds) for name, one in found.items()}
         self._weights = _selected({name: mean for name, (mean, _) in left_out.items()}, latent)
@@ -92,7 +94,7 @@ class Auto(EnsembleSurrogate):
     """For times tables, tables times residuals, and a process; for accuracies processes, trees and a ridge."""
 
     members: ClassVar[dict[ScaleName, tuple[str, ...]]] = {
-        "log": ("table", "table_absolute", "fine_table", "table_gp", "gp", "table_boosting"),
+        "log": ("table", "count_table", "table_absolute", "fine_table", "table_gp", "gp", "table_boosting"),
         "rank": ("ridge", "wl_gp", "boosting", "gp"),
         "linear": ("ridge", "wl_gp", "boosting", "gp"),
     }

@@ -86,3 +86,27 @@ def test_a_folder_without_tables_is_told(nas, fails, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "no tables" in fails(nas("bench", "predictors", "--tables", tmp_path / "empty"), 1)
     assert "no tables" in fails(nas("bench", "predictors", "--tables", tmp_path / "nowhere"), 1)
+
+
+def test_networks_that_nobody_knows_are_told_and_passed_over(nas, folder):
+    lines = ["model,infer_step_time,infer_batch_size,infer_img_size", "no_such_net,3.5,1,224"]
+    (folder / "speeds.csv").write_text("\n".join(lines) + "\n")
+    done = nas("bench", "predictors", "--tables", folder, "--train-sizes", 20, "--seeds", 1, "--methods", "table")
+    assert done.returncode == 0, done.stderr
+    assert "names 1 networks, such as no_such_net, of which none is known" in done.stderr
+    assert "small" in done.stdout
+
+
+def test_the_noise_floor_stands_beside_a_device_that_measured_networks_twice(nas, tmp_path):
+    rng = np.random.default_rng(0)
+    codes = np.repeat(rng.integers(0, 3, (480, 6)), 2, axis=0)
+    times = (5 + codes.sum(1)) * np.exp(0.02 * rng.standard_normal(960))
+    lines = ["l00,l01,l02,l03,l04,l05,phone"]
+    lines += [f"{','.join(map(str, row))},{time:.4f}" for row, time in zip(codes, times, strict=True)]
+    (tmp_path / "twice.csv").write_text("\n".join(lines) + "\n")
+    done = nas("bench", "predictors", "--tables", tmp_path, "--train-sizes", 50, "--seeds", 1, "--methods", "table")
+    assert done.returncode == 0, done.stderr
+    words = done.stdout.splitlines()[-1].split()
+    assert words[:4] == ["twice", "phone", "noise", "floor:"]
+    low, high = (float(word.rstrip("%,")) for word in (words[5], words[7]))
+    assert low < 1.6 < high + 0.15

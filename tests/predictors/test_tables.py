@@ -187,7 +187,7 @@ def test_all_training_sizes_are_judged_by_the_same_rows(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(
         "nas.predictors.tables.benchmark._figures",
-        lambda job, features, layout, target, train, test: seen.append((train, test)) or {},
+        lambda job, features, layout, target, train, test, kin: seen.append((train, test)) or {},
     )
     for size in (10, 50):
         Runner([table]).run(Job("cells", "phone", size, 3, "table"))

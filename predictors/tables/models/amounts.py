@@ -26,19 +26,20 @@ LIBRARY_CLASSES = (
 OTHER_CLASSES = {
     "batch_norm": {"native_batch_norm", "cudnn_batch_norm", "_native_batch_norm_legit_no_training"},
     "norm": {
-        "native_layer_norm", "native_group_norm", "linalg_vector_norm", "rms_norm", "_fused_rms_norm", "var_mean", "rsqrt",
+        "native_layer_norm", "native_group_norm", "linalg_vector_norm", "rms_norm", "_fused_rms_norm", "var", "var_mean",
+        "rsqrt",
     },
     "activation": {
         "relu", "gelu", "silu", "hardtanh", "hardsigmoid", "hardswish", "sigmoid", "leaky_relu", "elu", "mish", "softplus",
         "tanh", "exp", "clamp", "clamp_min", "selu", "celu", "prelu", "_prelu_kernel", "relu6", "log_sigmoid",
     },
     "arithmetic": {
-        "add", "sub", "mul", "div", "addcmul", "neg", "pow", "square", "rsub", "sqrt", "where", "sin", "cos", "lerp",
+        "add", "sub", "mul", "div", "addcmul", "neg", "pow", "square", "rsub", "sqrt", "where", "sin", "cos", "lerp", "maximum",
     },
     "copy": {
         "clone", "cat", "copy", "constant_pad_nd", "stack", "index", "index_select", "roll", "flip", "gather", "_to_copy",
-        "fill", "zeros", "new_zeros", "repeat", "pixel_shuffle", "pixel_unshuffle", "im2col", "col2im", "slice_scatter",
-        "reflection_pad2d",
+        "fill", "zeros", "new_zeros", "repeat", "pixel_shuffle", "pixel_unshuffle", "im2col", "col2im",
+        "slice_scatter", "reflection_pad2d",
     },
     "pool": {
         "avg_pool2d", "max_pool2d_with_indices", "mean", "sum", "amax", "_adaptive_avg_pool2d", "adaptive_max_pool2d", "max",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -78,8 +79,11 @@ def traced(timm: Any, name: str, size: int) -> Array | None:
         return None
     for settings in ({}, {"img_size": size}):
         try:
-            with torch.device("meta"):
-                model = timm.create_model(name, pretrained=False, **settings)
+            with torch.device("meta"), torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                model = timm.create_model(name, pretrained=False, **settings).eval()
+                # Branches that are one kernel at inference are measured as one, by timm's benchmark too.
+                model = timm.utils.reparameterize_model(model, inplace=True)
             found = amounts(operations(model, size))
         except (UsageError, TypeError, NotImplementedError, RuntimeError):
             continue

@@ -23,7 +23,10 @@ from nas.errors import UsageError
 Shape = tuple[int, ...]
 CONVOLUTION, ATTENTION, RESULT = "convolution", "attention", "result"
 PRODUCTS = {"mm", "addmm", "bmm", "baddbmm"}
-IDLE = {"empty", "empty_like", "new_empty", "as_strided", "detach", "_unsafe_view", "_reshape_alias", "lift_fresh"}
+IDLE = {
+    "empty", "empty_like", "new_empty", "as_strided", "detach", "_unsafe_view", "_reshape_alias", "lift_fresh", "unsafe_split",
+    "unsafe_chunk",
+}  # fmt: skip
 """Calls that touch no element."""
 IMAGE = -1
 CHANNELS = 3

@@ -81,9 +81,13 @@ def predictors(
 def summary(rows: list[dict[str, Any]], floors: Mapping[tuple[str, str], str] | None = None) -> list[str]:
     """A line for each table, target, size and method: means over seeds, with the number of them; and one for the noise floor
     of each target that has one."""
+    from nas.predictors.tables.variants import FAMILIES_HELD_OUT
+
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        key = (str(row["table"]), str(row["target"]), f"{row['train_size']:>4}", str(row["method"]))
+        # Families are not all of one size, so each seed leaves another number of rows for training.
+        size = "4/5" if str(row["table"]).endswith(FAMILIES_HELD_OUT) else row["train_size"]
+        key = (str(row["table"]), str(row["target"]), f"{size:>4}", str(row["method"]))
         groups.setdefault(key, []).append(row)
     lines = [f"{'table':<18} {'target':<22} {'rows':>4}  {'method':<15} seeds  MAPE   <5%   <10%   rho    tau    90% covers"]
     for (table, target, size, method), found in sorted(groups.items()):
@@ -131,7 +135,7 @@ def _tables(path: Path, only: str | None, amounts: Path | None, talk: Reporter) 
     name, _, target = (only or "").partition(":")
     if name and name not in map(table_name, files):
         raise UnknownNameError("table", name, map(table_name, files))
-    found = []
+    found: list[Table] = []
     for file in (file for file in files if name in ("", table_name(file))):
         try:
             table = read_table(file, amounts)
