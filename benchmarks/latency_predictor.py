@@ -106,7 +106,7 @@ def banded(predicted: Array, measured: Array) -> Assessment:
 def table_times(predictor: LatencyPredictor, architecture: Architecture) -> list[float]:
     """The uncorrected times of an architecture's nodes."""
     found = predictor.nodes_of(architecture)
-    return [item.seconds for item in predictor.times(found, [node.key for node in found])]
+    return [item.seconds for item in predictor.times(found)]
 
 
 def macs_regression(known: list[Architecture], seconds: list[float], new: list[Architecture]) -> Array:

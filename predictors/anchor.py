@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from nas.predictors.device import device
 from nas.predictors.runtime import runtime
 
 if TYPE_CHECKING:
@@ -36,10 +37,10 @@ class Anchor(nn.Module):
 
 
 def anchor(target: Target) -> Callable[[], object]:
-    """The anchor in eager mode on the target's device, in fp32 whatever the target's precision."""
+    """The anchor in eager mode and fp32 on the target's device, or on the CPU that drives a device without PyTorch."""
     from nas.predictors.target import Target
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module, example = Anchor(), torch.rand(1, 3, 64, 64)
-    return runtime("eager").prepare(module, example, Target(target.device, "eager", target.threads))
+    return runtime("eager").prepare(module, example, Target(device(target.device).torch_device, "eager", target.threads))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import platform
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
+from nas.predictors.machine import CPUINFO, clock_hz, lines
 from nas.predictors.runtime import runtime
 
-FREQUENCY = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq")
-CPUINFO = Path("/proc/cpuinfo")
+DECISIVE = ("cpu", "cores", "gpu", "system", "torch", "runtime")
+"""What times depend on so much that those of two such environments do not belong into one table."""
 
 
 def environment(runtime_name: str = "eager") -> dict[str, Any]:
@@ -20,7 +21,7 @@ def environment(runtime_name: str = "eager") -> dict[str, Any]:
     return {
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
-        "frequency_hz": _frequency(),
+        "frequency_hz": clock_hz(),
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": f"{platform.system()} {platform.machine()}",
@@ -32,26 +33,14 @@ def environment(runtime_name: str = "eager") -> dict[str, Any]:
 
 def cpu_model() -> str:
     """The processor's name, as the system gives it."""
-    for line in _lines(CPUINFO):
+    for line in lines(CPUINFO):
         name, _, value = line.partition(":")
         if name.strip().lower() in ("model name", "hardware"):
             return value.strip()
     return platform.processor() or platform.machine()
 
 
-def _frequency() -> float | None:
-    """The present frequency of the first core in Hz: from the kernel's scaling driver, else from /proc/cpuinfo."""
-    for line in _lines(FREQUENCY):
-        return float(line) * 1e3
-    for line in _lines(CPUINFO):
-        name, _, value = line.partition(":")
-        if name.strip().lower() == "cpu mhz":
-            return float(value) * 1e6
-    return None
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
+def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What of DECISIVE is not as it was recorded, each as `name was X, is Y`; what was not recorded is not compared."""
+    names = [name for name in DECISIVE if name in recorded and recorded[name] != now.get(name)]
+    return [f"{name} was {recorded[name]}, is {now.get(name)}" for name in names]

@@ -1,31 +1,34 @@
 """`LatencyPredictor`: the latency of an architecture from its node times, corrected by whole networks, with an honest interval.
 
-log T = log(sum of node times) + correction(network), where the correction is nothing, a scale and an overhead, or one of
-these plus a residual learned by ridge regression or a Gaussian process; cross-validation on the measured networks decides,
-and the simplest wins where the others are not better by more than a standard error.
+log T = log(sum of node times) + correction(network). Cross-validation on the measured networks chooses the correction (see
+`nas.predictors.corrections`), and the simplest wins where the others are not better by more than a standard error. Intervals
+are conformal, in units of an error that grows where nodes were not measured, are unlike the measured ones, or make a network
+faster or slower than all measured ones. An operator that the target never ran is refused.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nas.errors import MeasurementError, UsageError
 from nas.predictors.assessment import Assessment, assess
+from nas.predictors.corrections import MODELS, Corrected, Summary, cross_validated, simplest
 from nas.predictors.latency_table import TRAIN, LatencyTable
-from nas.predictors.node_times import NodeTimes, operator_label
-from nas.predictors.regression import GaussianProcess, Ridge, one_thread
+from nas.predictors.node_times import NodeTimes
+from nas.predictors.regression import one_thread
+from nas.predictors.summaries import Summaries
 from nas.predictors.timings import Array, Measurement
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.graph import Node, nodes
 
-FOLDS = 10
 MIN_NETWORKS = 8
+BEYOND = 0.25
+"""Relative error added for each factor of e by which a network's sum lies outside those of the measured networks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,56 +39,6 @@ class Prediction:
     std: Array
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """Architectures as the correction sees them: node-time sums (seconds), their relative errors, features (n, columns)."""
-
-    seconds: Array
-    error: Array
-    features: Array
-
-    def take(self, rows: NDArray[np.intp]) -> Summary:
-        """The architectures of some rows."""
-        return Summary(self.seconds[rows], self.error[rows], self.features[rows])
-
-
-Correction = Callable[[Summary], Array]
-
-
-def _table(known: Summary, latency: Array) -> Correction:
-    """No correction: the plain additive table."""
-    return lambda new: np.log(new.seconds)
-
-
-def _linear(known: Summary, latency: Array) -> Correction:
-    """A scale and an overhead of the whole network, least squares of the relative error, neither below zero."""
-    from scipy.optimize import nnls
-
-    design = np.stack([known.seconds / latency, 1 / latency], axis=1)
-    (scale, overhead), _ = nnls(design, np.ones(len(latency)))
-    return lambda new: np.log(np.maximum(scale * new.seconds + overhead, 1e-9))
-
-
-def _ridge(known: Summary, latency: Array) -> Correction:
-    base = _linear(known, latency)
-    rest = Ridge.fit(known.features, np.log(latency) - base(known))
-    return lambda new: base(new) + rest.predict(new.features)
-
-
-def _process(known: Summary, latency: Array) -> Correction:
-    base = _linear(known, latency)
-    rest = GaussianProcess.fit(known.features, np.log(latency) - base(known))
-    return lambda new: base(new) + rest.predict(new.features)[0]
-
-
-MODELS: dict[str, Callable[[Summary, Array], Correction]] = {
-    "table": _table,
-    "table and scale": _linear,
-    "table and ridge": _ridge,
-    "table and Gaussian process": _process,
-}
-
-
 class LatencyPredictor:
     """Predicts latencies on the target of a table. All state is the table: fitting it again gives the same predictor.
 
@@ -94,12 +47,8 @@ class LatencyPredictor:
 
     def __init__(self, table: LatencyTable, times: NodeTimes) -> None:
         self.table, self.times = table, times
-        self._labels = tuple(sorted(times.seen))
-        self._index = {label: number for number, label in enumerate(self._labels)}
-        self._norms = tuple(sorted({item.node.norm for item in table.nodes.values() if item.node.norm}))
-        self._norm_index = {norm: len(self._labels) + number for number, norm in enumerate(self._norms)}
-        self._cells: dict[str, tuple[float, float, float, int | None, int | None]] = {}
-        self.model = "table"
+        self._summaries = Summaries(table, times)
+        self.model = ""
         self.scores: dict[str, float] = {}
         self._refit()
 
@@ -112,22 +61,24 @@ class LatencyPredictor:
         return cls(table, NodeTimes.fit(table))
 
     def predict(self, architectures: Sequence[Architecture]) -> Prediction:
-        """Latencies at the architectures' own resolutions, in seconds."""
-        summary = self._summary(architectures)
-        mean = np.exp(self._correct(summary))
-        return Prediction(mean, mean * self._width(summary) * self._deviation)
+        """Latencies at the architectures' own resolutions, in seconds.
+
+        Raises MeasurementError, as do `interval` and `upper`, for an operator that no measured node of the target has.
+        """
+        found, width = self._corrected(architectures)
+        mean = np.exp(found)
+        return Prediction(mean, mean * width * self._deviation)
 
     def interval(self, architectures: Sequence[Architecture], confidence: float = 0.9) -> tuple[Array, Array]:
         """Lower and upper bounds that hold for a new architecture with about this probability (split-conformal)."""
-        summary = self._summary(architectures)
-        middle, width = self._correct(summary), self._width(summary)
+        middle, width = self._corrected(architectures)
         reach = conformal_quantile(np.abs(self._residuals), confidence) * width
         return np.exp(middle - reach), np.exp(middle + reach)
 
     def upper(self, architectures: Sequence[Architecture], confidence: float = 0.95) -> Array:
         """A latency in seconds that a new architecture stays below with about this probability."""
-        summary = self._summary(architectures)
-        return np.exp(self._correct(summary) + conformal_quantile(self._residuals, confidence) * self._width(summary))
+        middle, width = self._corrected(architectures)
+        return np.exp(middle + conformal_quantile(self._residuals, confidence) * width)
 
     def assess(self, architectures: Sequence[Architecture], measured: Sequence[float]) -> Assessment:
         """How well measured latencies (seconds) of networks that were not learned from are predicted."""
@@ -143,13 +94,17 @@ class LatencyPredictor:
     def node_seconds(self, architecture: Architecture) -> dict[str, float]:
         """The node times by node name, scaled so that they sum to the predicted latency."""
         found = self.nodes_of(architecture)
-        seconds = [item.seconds for item in self.times(found, [node.key for node in found])]
+        seconds = [item.seconds for item in self.times(found)]
         scale = float(self.predict([architecture]).mean[0]) / sum(seconds)
         return {node.name: value * scale for node, value in zip(found, seconds, strict=True)}
 
     def nodes_of(self, architecture: Architecture) -> tuple[Node, ...]:
         """The architecture's nodes, with the table's channels and classes."""
         return nodes(architecture, None, self.table.in_channels, self.table.num_classes)
+
+    def summary(self, architectures: Sequence[Architecture]) -> Summary:
+        """What corrections see of architectures: sums over nodes and the columns of `Summary`. Refuses nothing."""
+        return self._summaries(architectures)[0]
 
     def _refit(self) -> None:
         """Choose the correction by cross-validation, and calibrate the interval on the residuals of the chosen one."""
@@ -159,71 +114,42 @@ class LatencyPredictor:
                 f"the latency table of {self.table.target} has {len(known)} training networks, "
                 f"and the predictor needs {MIN_NETWORKS}; profile for longer"
             )
-        summary = self._summary([item.architecture for item in known])
+        summary = self.summary([item.architecture for item in known])
         latency = np.array([item.measurement.median for item in known])
         with one_thread():
-            residuals = {name: cross_residuals(fit, summary, latency) for name, fit in MODELS.items()}
+            tried = {name: cross_validated(fit, summary, latency) for name, fit in MODELS.items()}
+            residuals = {name: rest for name, (rest, _) in tried.items()}
+            self.model = simplest(residuals)
+            self._correct = MODELS[self.model](summary, latency)
         self.scores = {name: float(np.mean(np.abs(np.expm1(-rest)))) for name, rest in residuals.items()}
-        self.model = simplest(residuals)
-        self._correct = MODELS[self.model](summary, latency)
-        self._floor = max(float(np.median(np.abs(residuals[self.model]))), 1e-3)
-        self._residuals = residuals[self.model] / self._width(summary)
+        self._range = float(summary.seconds.min()), float(summary.seconds.max())
+        rest, deviation = tried[self.model]
+        self._floor = max(float(np.median(np.abs(rest))), 1e-3)
+        self._residuals = rest / self._width(summary, deviation)
         self._deviation = float(np.sqrt(np.mean(self._residuals**2)))
 
-    def _width(self, summary: Summary) -> Array:
-        """The scale of the relative error of each architecture: the typical one, wider where nodes were not measured."""
-        return np.hypot(self._floor, summary.error)
+    def _corrected(self, architectures: Sequence[Architecture]) -> tuple[Array, Array]:
+        """Logarithms of predicted latencies and the scale of their errors, both (n,)."""
+        summary, refused = self._summaries(architectures)
+        if refused.any():
+            raise self._refusal(architectures[int(refused.argmax())])
+        with one_thread():
+            found: Corrected = self._correct(summary)
+        return found.mean, self._width(summary, found.deviation)
 
-    def _summary(self, architectures: Sequence[Architecture]) -> Summary:
-        """Sums over nodes; features are shares of the time by operator and norm, log time, log nodes, share measured."""
-        columns = len(self._labels) + len(self._norms)
-        shares = np.zeros((len(architectures), columns + 3))
-        seconds, error = np.zeros(len(architectures)), np.zeros(len(architectures))
-        for row, architecture in enumerate(architectures):
-            cells = self._cells_of(architecture)
-            total = squared = measured = 0.0
-            for time, spread, known, label, norm in cells:
-                total += time
-                squared += (time * spread) ** 2
-                measured += time * known
-                if label is not None:
-                    shares[row, label] += time
-                if norm is not None:
-                    shares[row, norm] += time
-            seconds[row], error[row] = total, math.sqrt(squared) / total
-            shares[row, :columns] /= total
-            shares[row, columns:] = math.log(total), math.log(len(cells)), measured / total
-        return Summary(seconds, error, shares)
+    def _width(self, summary: Summary, deviation: Array) -> Array:
+        """The scale of each relative error: the typical one or the correction's, the nodes', and that of leaving the range."""
+        low, high = self._range
+        outside = np.maximum(0, np.maximum(np.log(summary.seconds / high), np.log(low / summary.seconds)))
+        return np.sqrt(np.where(deviation > 0, deviation, self._floor) ** 2 + summary.error**2 + (BEYOND * outside) ** 2)
 
-    def _cells_of(self, architecture: Architecture) -> list[tuple[float, float, float, int | None, int | None]]:
-        """What the summary needs of each node: seconds, relative error, measured or not, columns of operator and norm."""
-        found = self.nodes_of(architecture)
-        keys = [node.key for node in found]
-        if any(key not in self._cells for key in keys):
-            for node, key, item in zip(found, keys, self.times(found, keys), strict=True):
-                label, norm = self._index.get(operator_label(node)), self._norm_index.get(node.norm)
-                self._cells[key] = (item.seconds, item.error, float(item.measured), label, norm)
-        return [self._cells[key] for key in keys]
-
-
-def cross_residuals(fit: Callable[[Summary, Array], Correction], summary: Summary, latency: Array) -> Array:
-    """log(measured / predicted) of every network by a model that was fitted without its fold."""
-    rest = np.empty(len(latency))
-    folds = np.arange(len(latency)) % min(FOLDS, len(latency))
-    for fold in np.unique(folds):
-        train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        rest[test] = np.log(latency[test]) - fit(summary.take(train), latency[train])(summary.take(test))
-    return rest
-
-
-def simplest(residuals: dict[str, Array]) -> str:
-    """The first model whose squared residuals exceed the best one's by no more than a standard error of the difference."""
-    best = min(residuals, key=lambda name: float(np.mean(residuals[name] ** 2)))
-    for name, rest in residuals.items():
-        excess = rest**2 - residuals[best] ** 2
-        if excess.mean() <= excess.std() / math.sqrt(len(excess)):
-            return name
-    return best
+    def _refusal(self, architecture: Architecture) -> MeasurementError:
+        """The error that names the operators of an architecture that no measured node has."""
+        strangers = {node.operator for node in self.nodes_of(architecture) if self._summaries.unknown(node)}
+        return MeasurementError(
+            f"the latency table of {self.table.target} holds no time of {', '.join(sorted(strangers))}, so the latency of "
+            f"{architecture.digest} is not known; profile a space that has it, or leave it out of this one"
+        )
 
 
 def conformal_quantile(scores: Array, confidence: float) -> float:

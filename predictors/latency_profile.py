@@ -6,30 +6,42 @@ import itertools
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from nas.errors import FileError
-from nas.predictors.environment import environment
-from nas.predictors.latency_table import HELD_OUT, TRAIN, LatencyTable
-from nas.predictors.measure import Effort, anchor_seconds, measure_runs, prepare, threads
+from nas.errors import FileError, MeasurementError, SpaceError
+from nas.predictors.acquisition import informative, view_of
+from nas.predictors.coverage import covering_batches
+from nas.predictors.environment import differences, environment
+from nas.predictors.inheritance import Ancestors
+from nas.predictors.latency_table import HELD_OUT, NETWORK, TRAIN, LatencyTable
+from nas.predictors.measure import Effort, anchor_seconds
+from nas.predictors.network_profile import DeviceLostError, NetworkProfile
 from nas.predictors.node_timing import in_place, time_in_place, time_repeated
+from nas.predictors.profile_cost import NETWORK_SECONDS, default_seconds, node_seconds, profile_estimate
 from nas.predictors.runtime import runtime
+from nas.predictors.samples import Record, SampleFile, samples_path, unrecorded
 from nas.predictors.target import Target
+from nas.predictors.timings import SLOWED
 from nas.search_spaces.architecture import Architecture
-from nas.search_spaces.backbone import build
+from nas.search_spaces.exclusion import operators_in, without
 from nas.search_spaces.graph import Node, nodes
 from nas.search_spaces.space import SearchSpace
 
+__all__ = ["default_seconds", "frequent_nodes", "networks_of", "node_batches", "profile", "profile_estimate"]
+
 T = TypeVar("T")
 Progress = Callable[[int, int, str], None]
-NODE_SHARE = 0.5
 SAVE_SECONDS = 3.0
+COOLING_SECONDS = 5.0
+MIN_SECONDS = 0.05
+MEASURED = 0.8
 MAX_CENSUS = 2000
 FREQUENCIES = 400
 GROUP = 4
+DRAWS = 50
 
 
 def profile(
@@ -43,89 +55,169 @@ def profile(
     train: int = 40,
     held_out: int = 20,
     seconds: float | None = None,
+    active: bool = False,
+    known: Sequence[LatencyTable] = (),
     progress: Progress = lambda done, total, label: None,
 ) -> LatencyTable:
     """Measure the space on the target into the table at `table_path`, and return it.
 
-    Half of `seconds` (default: `default_seconds`) goes to node times of the space's random members; the rest to `train` and
-    `held_out` random networks, all of which are measured even where that takes longer. What the file holds already is not
-    measured again, and the file is rewritten every few seconds. Everything but the clock follows from `seed`.
-    Raises FileError where the file is of another target or question, MeasurementError where the target cannot be measured.
+    Half of `seconds` (default: as `default_seconds` says) goes to node times of the space's random members, the rest to
+    `train` and `held_out` random networks, all of which are measured even where that takes longer. What the file holds
+    already is not measured again: a killed profile goes on, larger numbers extend it, and `seconds` is for what is missing.
+    The file is rewritten every few seconds, and every raw sample is appended to `samples_path(table_path)`. Operators that
+    the target refuses are named in `LatencyTable.refused`, and networks without them are drawn instead. Everything but the
+    clock follows from `seed`, and from what is measured already where training networks are chosen (`active`) rather than
+    drawn. Given tables of other targets that are `known`, no node is timed: node times are inherited from them (see
+    `nas.predictors.inheritance`), and 20 chosen networks are enough. Raises FileError where the file is of another target,
+    question, machine or library, or `known` do not fit it, and MeasurementError where the target cannot be measured or is
+    lost on the way.
     """
     target.require()
-    budget = default_seconds(target, train + held_out) if seconds is None else seconds
-    table = _open(space, target, table_path, in_channels, num_classes, seed)
-    # By digest, so that training and held-out networks meet the same moods of the machine.
-    wanted = sorted(networks_of(space, seed, train, held_out), key=lambda pair: pair[0].digest)
-    total = len(wanted)
-    started, before = time.perf_counter(), table.spent
-
-    saved = started
-
-    def save(every: float = 0.0) -> float:
-        nonlocal saved
-        table.spent = before + time.perf_counter() - started
-        if time.perf_counter() - saved >= every:
-            table.save(table_path)
-            saved = time.perf_counter()
-        return table.spent
-
-    for batch in node_batches(space, table):
-        if save(SAVE_SECONDS) >= NODE_SHARE * budget:
-            break
-        for node, taken in batch():
-            table.add_node(node, taken)
-        table.census += 1
-        progress(0, total, f"{len(table.nodes)} node times")
-    left = [(architecture, role) for architecture, role in wanted if architecture.digest not in table.networks]
-    for group in _groups(left):
-        effort = Effort(max((budget - save()) / max(len(left), 1) * 0.8, 0.05), rounds=3)
-        _measure_networks(group, table, effort)
-        left = left[len(group) :]
-        progress(total - len(left), total, "whole networks")
-    save()
+    table = open_table(space, target, table_path, in_channels, num_classes, seed)
+    ancestors = Ancestors(known) if known else None
+    if ancestors is not None:
+        ancestors.require(table)
+    session = _Session(space, table, table_path, train, held_out, active, ancestors)
+    missing = len(session.left())
+    ahead = max(node_seconds(seconds) - table.spent, 0.0)
+    budget = ahead + default_seconds(target, missing) - node_seconds(None) if seconds is None else seconds
+    least = NETWORK_SECONDS * MEASURED if seconds is None else MIN_SECONDS
+    try:
+        if ancestors is None:
+            session.time_nodes(node_seconds(seconds), progress)
+        session.measure_networks(budget, least, progress)
+        if ancestors is not None:
+            ancestors.bequeath(table)
+    finally:
+        session.save()
     return table
 
 
-def profile_estimate(space: SearchSpace, target: Target, *, train: int = 40, held_out: int = 20) -> float:
-    """About how many seconds `profile` takes with its default budget: preparing and timing every network, and the nodes."""
-    with threads(target.threads):
-        start = time.perf_counter()
-        run = prepare(build(space.sample(random.Random(0))), target, space.sample(random.Random(0)).resolution)
-        prepared = time.perf_counter() - start
-        run()
-        once = time.perf_counter()
-        run()
-        once = time.perf_counter() - once
-    slowest = (train + held_out) * (prepared + once * 40)
-    return max(default_seconds(target, train + held_out), NODE_SHARE * default_seconds(target, train + held_out) + slowest)
+class _Session:
+    """One sitting of a profile: what it measures goes into the table, and with it into its file."""
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        table: LatencyTable,
+        path: Path,
+        train: int,
+        held_out: int,
+        active: bool = False,
+        ancestors: Ancestors | None = None,
+    ) -> None:
+        self.space, self.table, self.path = space, table, path
+        self.train, self.held_out = train, held_out
+        self.active, self.ancestors = active, ancestors
+        self.samples = SampleFile(samples_path(path), table.target, runtime(table.target.runtime).version())
+        self.started = self.saved = time.perf_counter()
+        self.before = table.spent
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since this sitting began."""
+        return time.perf_counter() - self.started
+
+    def save(self, every: float = 0.0) -> None:
+        """Write samples and table, unless the last time is less than `every` seconds ago."""
+        self.table.spent = self.before + self.elapsed
+        if time.perf_counter() - self.saved >= every:
+            self.samples.flush()
+            self.table.save(self.path)
+            self.saved = time.perf_counter()
+
+    def time_nodes(self, seconds: float, progress: Progress) -> None:
+        """Take node times until the table has cost so many seconds, then of the operators that are missing still."""
+        for batch in node_batches(self.space, self.table, self.samples.add):
+            self.save(SAVE_SECONDS)
+            if self.table.spent >= seconds:
+                break
+            self._add(batch(), progress)
+            self.table.census += 1
+        for batch in covering_batches(self.space, self.table, self.samples.add):
+            self._add(batch(), progress)
+
+    def _add(self, times: Sequence[tuple[Node, float]], progress: Progress) -> None:
+        for node, taken in times:
+            self.table.add_node(node, taken)
+        progress(0, self.train + self.held_out, f"{len(self.table.nodes)} node times")
+
+    def measure_networks(self, budget: float, least: float, progress: Progress) -> None:
+        """Measure the missing networks, each for its share of what is left of the budget, and at least so many seconds."""
+        networks = NetworkProfile(self.space, self.table, self.samples.add)
+        total, cooling = self.train + self.held_out, COOLING_SECONDS
+        left = self.left()
+        while left:
+            self.save()
+            effort = Effort(max((budget - self.elapsed) / len(left) * MEASURED, least), rounds=3, cooling=cooling)
+            refused = len(self.table.refused)
+            try:
+                networks.measure(left[:GROUP], effort)
+            except DeviceLostError as error:
+                raise MeasurementError(
+                    f"{self.table.target} stopped answering after {len(self.table.networks)} of {total} networks: {error}; "
+                    f"what was measured is kept in {self.path}: the same command goes on once the device is back"
+                ) from error
+            if any(self.table.networks[item.digest].measurement.slowed > SLOWED for item in networks.last):
+                cooling = 0.0  # it did not recover in the time it was given
+            left = left[GROUP:] if len(self.table.refused) == refused else self.left()
+            progress(total - len(left), total, "whole networks")
+
+    def left(self) -> list[tuple[Architecture, str]]:
+        """The networks to measure, by digest: so training and held-out networks meet the same moods of the machine."""
+        table = self.table
+        if table.excluded:
+            try:
+                without(self.space, table.excluded)
+            except SpaceError as error:
+                raise MeasurementError(f"{table.target} refuses too much: {error}") from error
+        wanted = self._chosen(list(networks_of(self.space, table.seed, self.train, self.held_out, table.refused)))
+        missing = [pair for pair in wanted if pair[0].digest not in table.networks]
+        return sorted(missing, key=lambda pair: pair[0].digest)
+
+    def _chosen(self, drawn: list[tuple[Architecture, str]]) -> list[tuple[Architecture, str]]:
+        """The networks that were drawn, or in place of the training ones those that tell more beside what is measured."""
+        table = self.table
+        if self.ancestors is None and not (self.active and table.nodes):
+            return drawn
+        held_out = [pair for pair in drawn if pair[1] == HELD_OUT]
+        unwanted = {label.removeprefix(NETWORK) for label in table.refused} | {item.digest for item, _ in held_out}
+        measured = [item.architecture for item in table.of_role(TRAIN)]
+        view = view_of(table) if self.ancestors is None else self.ancestors.view()
+        more = informative(self.space, view, measured, max(self.train - len(measured), 0), table.seed, unwanted)
+        return [(architecture, TRAIN) for architecture in measured + more] + held_out
 
 
-def default_seconds(target: Target, networks: int) -> float:
-    """The time budget of a profile: 45 s of measuring, and what the runtime needs to prepare the networks and as many nodes."""
-    return 45.0 + 2 * networks * runtime(target.runtime).preparation
+def networks_of(
+    space: SearchSpace, seed: int, train: int, held_out: int, refused: Collection[str] = ()
+) -> Iterator[tuple[Architecture, str]]:
+    """Distinct random architectures, each drawn from a stream of its own, with their roles; fewer in a tiny space.
 
-
-def networks_of(space: SearchSpace, seed: int, train: int, held_out: int) -> Iterator[tuple[Architecture, str]]:
-    """Distinct random architectures, each drawn from a stream of its own, with their roles; fewer in a tiny space."""
+    More of a role begin with the fewer. None has an operator that is `refused` (as in `LatencyTable.refused`): others are
+    drawn in their place.
+    """
     seen: set[str] = set()
     for role, number in ((TRAIN, train), (HELD_OUT, held_out)):
-        drawn = (space.sample(random.Random(f"{seed}:{role}:{index}")) for index in range(20 * number))
+        drawn = (space.sample(random.Random(f"{seed}:{role}:{index}")) for index in range(DRAWS * number))
         fresh = (item for item in drawn if item.digest not in seen and not seen.add(item.digest))  # type: ignore[func-returns-value]
+        if refused:
+            fresh = (item for item in fresh if operators_in(item).isdisjoint(refused) and NETWORK + item.digest not in refused)
         yield from ((architecture, role) for architecture in itertools.islice(fresh, number))
 
 
-def node_batches(space: SearchSpace, table: LatencyTable) -> Iterator[Callable[[], list[tuple[Node, float]]]]:
+def node_batches(
+    space: SearchSpace, table: LatencyTable, record: Record = unrecorded
+) -> Iterator[Callable[[], list[tuple[Node, float]]]]:
     """What is left of the census, as calls that time some nodes each.
 
     In place: whole random networks, without end worth naming. Repeated: distinct nodes in order of their frequency.
     """
     if in_place(table.target):
         for index in range(table.census, MAX_CENSUS):
-            yield partial(time_in_place, _drawn(space, table, index), table)
+            yield partial(time_in_place, _drawn(space, table, index), table, record)
     else:
         for group in list(_groups(frequent_nodes(space, table)))[table.census :]:
-            yield partial(time_repeated, group, table)
+            yield partial(time_repeated, group, table, record)
 
 
 def frequent_nodes(space: SearchSpace, table: LatencyTable) -> list[Node]:
@@ -143,29 +235,28 @@ def _drawn(space: SearchSpace, table: LatencyTable, index: int) -> Architecture:
     return space.sample(random.Random(f"{table.seed}:census:{index}"))
 
 
-def _open(
+def open_table(
     space: SearchSpace, target: Target, path: Path, in_channels: int, num_classes: int, seed: int
 ) -> LatencyTable:  # fmt: skip
+    """The table of a file, or a new one. Raises FileError where it is of another target, question, machine or library."""
+    now = environment(target.runtime)
     if path.exists():
         table = LatencyTable.load(path, target)
         for name, wanted in (("space", space.name), ("in_channels", in_channels), ("num_classes", num_classes), ("seed", seed)):
             if getattr(table, name) != wanted:
                 raise FileError(f"latency table {path} has {name} {getattr(table, name)}, not {wanted}; name another file")
+        changed = differences(table.environment, now)
+        if changed:
+            raise FileError(f"latency table {path} was measured elsewhere: {'; '.join(changed)}; name another file with --out")
+        python = table.environment.get("python", now["python"])
+        if python != now["python"]:
+            table.breaks.append(f"python was {python}, is {now['python']}")
+            table.environment["python"] = now["python"]
     else:
         table = LatencyTable(target, space.name, in_channels, num_classes, seed)
-    table.environment = table.environment or environment(target.runtime)
+    table.environment = table.environment or now
     table.anchor = table.anchor or anchor_seconds(target)
     return table
-
-
-def _measure_networks(group: Sequence[tuple[Architecture, str]], table: LatencyTable, effort: Effort) -> None:
-    built = [build(architecture, table.num_classes, table.in_channels) for architecture, _ in group]
-    sides = [architecture.resolution for architecture, _ in group]
-    with threads(table.target.threads):
-        runs = [prepare(model, table.target, side, table.in_channels) for model, side in zip(built, sides, strict=True)]
-    found = measure_runs(runs, table.target, sides, effort=effort, seed=table.seed, reference=table.anchor)
-    for (architecture, role), measurement in zip(group, found, strict=True):
-        table.add(architecture, measurement, role)
 
 
 def _groups(items: Sequence[T]) -> Iterator[Sequence[T]]:

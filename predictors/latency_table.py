@@ -10,13 +10,14 @@ from typing import Any, Self
 from nas.errors import FileError, MeasurementError, SpaceError, UsageError
 from nas.files import read_json, write_json
 from nas.predictors.target import Target
-from nas.predictors.timings import MAX_SPREAD, Measurement
+from nas.predictors.timings import MAX_SPREAD, Measurement, noise_reasons
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.graph import Node
 
 FORMAT = "nas-latency-table"
 VERSION = 1
 TRAIN, HELD_OUT = "train", "held-out"
+NETWORK = "network:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,9 @@ class LatencyTable:
     """Node times by key and network times by digest, of one target and one input and output size.
 
     `anchor` is the anchor's time (seconds) that all times are normalised to, `spent` the seconds of profiling so far,
-    `census` the networks or nodes whose node times have been taken.
+    `census` the networks or nodes whose node times have been taken. `refused` holds what the runtime cannot run: operators as
+    `kind:name` and single networks as `network:digest`, each with the `reason` and the `share` of the space that has it.
+    `breaks` lists changes of the machine between sessions that were too small to refuse (`environment.differences`).
     """
 
     target: Target
@@ -73,6 +76,8 @@ class LatencyTable:
     environment: dict[str, Any] = field(default_factory=dict)
     nodes: dict[str, NodeTime] = field(default_factory=dict)
     networks: dict[str, NetworkTime] = field(default_factory=dict)
+    refused: dict[str, dict[str, Any]] = field(default_factory=dict)
+    breaks: list[str] = field(default_factory=list)
 
     def add(self, architecture: Architecture, measurement: Measurement, role: str = TRAIN) -> None:
         """Record a network. Raises UsageError where it was measured on another target."""
@@ -86,18 +91,24 @@ class LatencyTable:
         samples = (seconds,) if known is None else (*known.samples, seconds)
         self.nodes[node.key] = NodeTime(node, samples)
 
+    @property
+    def excluded(self) -> frozenset[str]:
+        """The operators, as `kind:name`, that the target does not run."""
+        return frozenset(label for label in self.refused if not label.startswith(NETWORK))
+
     def of_role(self, role: str) -> Iterator[NetworkTime]:
         """The measured networks of one role, in the order of their digests: the same in every process."""
         return (self.networks[digest] for digest in sorted(self.networks) if self.networks[digest].role == role)
 
     def require_quiet(self, max_spread: float = MAX_SPREAD) -> None:
         """Raise MeasurementError where the runs of the median network spread by more than `max_spread`."""
-        spreads = sorted(item.measurement.spread for item in self.networks.values())
-        found = spreads[len(spreads) // 2] if spreads else 0.0
-        if found > max_spread:
+        found = sorted((item.measurement for item in self.networks.values()), key=lambda item: item.spread)
+        middle = found[len(found) // 2] if found else None
+        if middle is not None and middle.spread > max_spread:
+            reasons = ", ".join(noise_reasons(middle)) or "why cannot be told"
             raise MeasurementError(
-                f"the measurements on {self.target} spread by {found:.0%} of their median (limit {max_spread:.0%}): something "
-                "else uses the machine; stop it, delete the table and profile again, or accept the noise explicitly"
+                f"the measurements on {self.target} spread by {middle.spread:.0%} of their median (limit {max_spread:.0%}): "
+                f"{reasons}; let the machine rest, delete the table and profile again, or accept the noise explicitly"
             )
 
     def save(self, path: Path) -> None:
@@ -136,7 +147,7 @@ class LatencyTable:
 
     @classmethod
     def _read(cls, data: dict[str, Any]) -> Self:
-        table = cls(Target.parse(data["target"]), **{name: data[name] for name in _PLAIN})
+        table = cls(Target.parse(data["target"]), **{name: data[name] for name in _PLAIN if name not in _LATER or name in data})
         table.nodes = {key: NodeTime.from_mapping(item) for key, item in data["nodes"].items()}
         for digest, item in data["networks"].items():
             measurement = Measurement.from_mapping(item["measurement"])
@@ -145,3 +156,5 @@ class LatencyTable:
 
 
 _PLAIN = tuple(item.name for item in fields(LatencyTable) if item.name not in ("target", "nodes", "networks"))
+_LATER = ("refused", "breaks")
+"""Fields that the first tables of this version do not have."""

@@ -11,42 +11,66 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from nas.errors import MeasurementError, UsageError
+from nas.errors import MeasurementError, NasError, UsageError
 from nas.predictors.anchor import anchor
+from nas.predictors.machine import MachineState, interruptions, machine_state, pinned
 from nas.predictors.runtime import runtime
 from nas.predictors.target import Target
-from nas.predictors.timings import MAX_SPREAD, Measurement, drift_factors, steady, summarise
+from nas.predictors.timings import (
+    MAX_SPREAD,
+    SLOWED,
+    Measurement,
+    Visit,
+    drift_factors,
+    noise_reasons,
+    steady,
+    summarise_visits,
+)
+from nas.predictors.tracing import first_cause
 
 Run = Callable[[], object]
+Watch = Callable[[int | None, Sequence[Visit]], None]
+"""Is given the visits of every run, by its position, and of the anchor (None): the raw samples."""
 CLOCK_SHARE = 1e-3
 VISIT_SECONDS = 0.006
 WARMUP_BLOCKS = 20
+COOLING_STEP = 1.0
+
+
+class RunFailedError(MeasurementError):
+    """A prepared network, the `position`-th of those measured, stopped running: a full memory, a device that is gone."""
+
+    def __init__(self, message: str, position: int | None) -> None:
+        super().__init__(message)
+        self.position = position
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
     """How long to measure: at most `seconds` a network, at least `rounds` visits of it there and back, and no longer than
-    until half the 95 % interval is at most `precision` of the median."""
+    until half the 95 % interval is at most `precision` of the median. Where the machine is slower than the reference, it is
+    given at most `cooling` seconds to recover first."""
 
     seconds: float = 2.0
     rounds: int = 4
     precision: float = 0.01
+    cooling: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (self.seconds > 0 and self.rounds >= 1 and self.precision >= 0):
+        if not (self.seconds > 0 and self.rounds >= 1 and self.precision >= 0 and self.cooling >= 0):
             raise UsageError(f"{self}: give a time above zero, at least one round and a precision of 0 or more")
 
 
 @dataclass(slots=True)
 class _Series:
-    """The visits of one workload: seconds of single runs, and during which round each visit was."""
+    """The visits of one workload; `position` among those measured, None for the anchor."""
 
     run: Run
+    position: int | None = None
     repeats: int = 1
-    visits: list[list[float]] = field(default_factory=list)
-    rounds: list[int] = field(default_factory=list)
+    visits: list[Visit] = field(default_factory=list)
     done: bool = False
 
 
@@ -71,9 +95,10 @@ def measure(
     effort = Effort(budget_seconds, precision=precision)
     found = measure_many([model], target, resolution, in_channels=in_channels, effort=effort, seed=seed)[0]
     if found.spread > max_spread and not accept_noise:
+        reasons = ", ".join(noise_reasons(found)) or "why cannot be told"
         raise MeasurementError(
-            f"the runs on {target} spread by {found.spread:.0%} of their median (limit {max_spread:.0%}): something else "
-            "uses the machine; stop it and measure again, or accept the noise explicitly"
+            f"the runs on {target} spread by {found.spread:.0%} of their median (limit {max_spread:.0%}): {reasons}; "
+            "let the machine rest and measure again, or accept the noise explicitly"
         )
     return found
 
@@ -101,10 +126,33 @@ def measure_many(
 
 
 def prepare(model: nn.Module | Path, target: Target, resolution: int, in_channels: int = 3) -> Run:
-    """A function that runs the network once on the target, on one fixed batch of noise."""
+    """A function that runs the network once on the target, on one fixed batch of noise. Raises MeasurementError."""
+    return checked(model, noise(target, resolution, in_channels), target)
+
+
+def noise(target: Target, resolution: int, in_channels: int) -> Tensor:
+    """The batch that networks are timed on: always the same noise, (batch, in_channels, resolution, resolution)."""
     generator = torch.Generator().manual_seed(0)
-    example = torch.randn(target.batch, in_channels, resolution, resolution, generator=generator)
-    return runtime(target.runtime).prepare(model, example, target)
+    return torch.randn(target.batch, in_channels, resolution, resolution, generator=generator)
+
+
+def checked(model: nn.Module | Path, example: Tensor, target: Target) -> Run:
+    """`Runtime.prepare`, with MeasurementError for whatever the library behind the runtime raises."""
+    try:
+        return runtime(target.runtime).prepare(model, example, target)
+    except NasError:
+        raise
+    except Exception as error:
+        raise MeasurementError(f"runtime {target.runtime!r} cannot run the network: {first_cause(error)}") from error
+
+
+def run_once(model: nn.Module | Path, example: Tensor, target: Target) -> None:
+    """Prepare a network and run it. Raises MeasurementError where either fails, whatever the library behind it raises."""
+    run = checked(model, example, target)
+    try:
+        run()
+    except Exception as error:
+        raise MeasurementError(f"runtime {target.runtime!r} cannot run the network: {first_cause(error)}") from error
 
 
 def measure_runs(
@@ -115,39 +163,67 @@ def measure_runs(
     effort: Effort,
     seed: int = 0,
     reference: float | None = None,
+    watch: Watch | None = None,
 ) -> list[Measurement]:
-    """The times of prepared runs, visited in the order anchor, A, B, ..., B, A in every round.
+    """The times of prepared runs, visited in the order anchor, A, B, ..., B, A in every round, on the same cores.
 
-    `reference` is the anchor's time (seconds) at which the machine counts as undisturbed; by default its median now.
+    `reference` is the anchor's time (seconds) at which the machine counts as undisturbed; by default its median now. `watch`
+    is given all visits, also where one of the runs fails. Raises RunFailedError then.
     """
     if not runs:
         return []
-    with threads(target.threads), quiet():
-        series = [_warm(run) for run in runs]
-        beside = _warm(anchor(target))
-        anchors: list[float] = []
-        deadline = time.perf_counter() + effort.seconds * len(runs)
-        while not all(item.done for item in series):
-            anchors.append(_visit(beside, len(anchors)))
-            active = [item for item in series if not item.done]
-            for item in active + active[::-1]:
-                _visit(item, len(anchors) - 1)
-            late = time.perf_counter() > deadline
-            for item in active:
-                item.done = late or (len(anchors) >= effort.rounds and _precise(item, anchors, effort, reference))
-    factors = drift_factors(anchors, reference=reference)
+    series = [_Series(run, position) for position, run in enumerate(runs)]
+    beside = _Series(anchor(target))
+    try:
+        with threads(target.threads), pinned(target.threads) as cpus, quiet():
+            _visit_all(series, beside, effort, reference, cpus)
+    finally:
+        if watch is not None:
+            for item in (beside, *series):
+                watch(item.position, item.visits)
+    factors = _factors(beside, reference)
     return [
-        summarise(item.visits, [factors[i] for i in item.rounds], str(target), side, seed)
-        for item, side in zip(series, resolutions, strict=True)
+        summarise_visits(item.visits, factors, str(target), side, seed) for item, side in zip(series, resolutions, strict=True)
     ]
+
+
+def _visit_all(series: list[_Series], beside: _Series, effort: Effort, reference: float | None, cpus: tuple[int, ...]) -> None:
+    """Warm everything up, then go through it round by round until every interval is narrow enough or the time is over."""
+    state = machine_state(cpus)
+    for item in (*series, beside):
+        _warm(item, state)
+    if reference is not None:
+        _cool_down(beside, reference, effort.cooling)
+    deadline = time.perf_counter() + effort.seconds * len(series)
+    rounds = 0
+    while not all(item.done for item in series):
+        state = machine_state(cpus)
+        _visit(beside, rounds, state)
+        active = [item for item in series if not item.done]
+        for item in active + active[::-1]:
+            _visit(item, rounds, state)
+        rounds += 1
+        late = time.perf_counter() > deadline
+        for item in active:
+            item.done = late or (rounds >= effort.rounds and _precise(item, beside, effort, reference))
+
+
+def _cool_down(beside: _Series, reference: float, limit: float) -> None:
+    """Wait, at most `limit` seconds, while the anchor is slower than SLOWED times the reference."""
+    end = time.monotonic() + limit
+    while time.monotonic() < end and _visit(beside, 0, MachineState()) > SLOWED * reference:
+        time.sleep(min(COOLING_STEP, limit))
+    beside.visits.clear()
 
 
 def anchor_seconds(target: Target, rounds: int = 20) -> float:
     """The anchor's median time on the target now, in seconds."""
     target.require()
-    with threads(target.threads), quiet():
-        beside = _warm(anchor(target))
-        return sorted(_visit(beside, i) for i in range(rounds))[rounds // 2]
+    beside = _Series(anchor(target))
+    with threads(target.threads), pinned(target.threads) as cpus, quiet():
+        state = machine_state(cpus)
+        _warm(beside, state)
+        return sorted(_visit(beside, i, state) for i in range(rounds))[rounds // 2]
 
 
 @contextlib.contextmanager
@@ -174,37 +250,41 @@ def quiet() -> Iterator[None]:
             gc.enable()
 
 
-def _warm(run: Run) -> _Series:
+def _warm(item: _Series, state: MachineState) -> None:
     """Run until successive block medians agree, and settle how many runs one reading of the clock covers."""
-    item = _Series(run)
     middles: list[float] = []
     while len(middles) < WARMUP_BLOCKS and not steady(middles):
-        middles.append(_visit(item, 0))
+        middles.append(_visit(item, 0, state))
     item.repeats = max(1, math.ceil(_clock_overhead() / CLOCK_SHARE / min(middles)))
     item.visits.clear()
-    item.rounds.clear()
-    return item
 
 
-def _visit(item: _Series, number: int) -> float:
+def _visit(item: _Series, number: int, state: MachineState) -> float:
     """Time runs for about VISIT_SECONDS, at least three readings, and remember them; their median."""
     found: list[float] = []
-    clock, run = time.perf_counter, item.run
-    run()  # whatever ran before has emptied the caches: this one is not counted
+    clock, run, at, before = time.perf_counter, item.run, time.time(), interruptions()
     end = clock() + VISIT_SECONDS
-    while len(found) < 3 or clock() < end:
-        start = clock()
-        for _ in range(item.repeats):
-            run()
-        found.append((clock() - start) / item.repeats)
-    item.visits.append(found)
-    item.rounds.append(number)
+    try:
+        while len(found) < 3 or clock() < end:
+            start = clock()
+            for _ in range(item.repeats):
+                run()
+            found.append((clock() - start) / item.repeats)
+    except Exception as error:  # whatever the library behind the runtime raises
+        raise RunFailedError(f"a network stopped running: {first_cause(error)}", item.position) from error
+    after = interruptions()
+    times = None if before is None or after is None else after - before
+    item.visits.append(Visit(at, number, tuple(found), times, state))
     return sorted(found)[len(found) // 2]
 
 
-def _precise(item: _Series, anchors: list[float], effort: Effort, reference: float | None) -> bool:
-    factors = drift_factors(anchors, reference=reference)
-    return summarise(item.visits, [factors[i] for i in item.rounds], "", 1).precision <= effort.precision
+def _factors(beside: _Series, reference: float | None) -> list[float]:
+    """By round, how much slower than the reference the machine was."""
+    return drift_factors([sorted(visit.seconds)[len(visit.seconds) // 2] for visit in beside.visits], reference=reference)
+
+
+def _precise(item: _Series, beside: _Series, effort: Effort, reference: float | None) -> bool:
+    return summarise_visits(item.visits, _factors(beside, reference), "", 1).precision <= effort.precision
 
 
 _OVERHEAD: list[float] = []

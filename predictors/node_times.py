@@ -4,29 +4,52 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 
 from nas.errors import MeasurementError
 from nas.predictors.latency_table import LatencyTable, NodeTime
-from nas.predictors.regression import GaussianProcess, one_thread
+from nas.predictors.regression import one_thread
+from nas.predictors.surrogates.kernels import Kernel
+from nas.predictors.surrogates.layout import Layout
+from nas.predictors.surrogates.process import Process
 from nas.predictors.timings import Array
-from nas.search_spaces.graph import Node
+from nas.search_spaces.graph import BRANCH, Node
+from nas.search_spaces.registry import Kind
 
 DEFAULT_NOISE = 0.05
 LEARNED = 700
-UNSEEN = 0.5  # relative error added for an operator that was never measured
+UNSEEN = 0.5
+"""Relative error added for a kind of node that was never measured."""
+OUTSIDE = 1.0
+"""Relative error added for each factor of e by which a side or a width lies outside the measured ones."""
+UNUSUAL = 1.5
+"""How many times the usual deviation of the process a node's may be before it counts as unlike all that was measured."""
+SIZES, SETTINGS, LABELS = "sizes", "settings", "labels"
+LENGTHS = 3
+_ALL = (SIZES, SETTINGS, LABELS)
+KERNELS = (
+    Kernel("linear", _ALL),
+    Kernel("smooth", _ALL, 1.0),
+    Kernel("rough", _ALL, 1.0),
+    Kernel("smooth", (SIZES, SETTINGS), 1.0),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Seconds of a node, their relative standard error, and whether the node itself was measured."""
+    """Seconds of a node, their relative standard error, and whether the node itself was measured.
+
+    `strange` is the part of the error by which the node is unlike all that were measured; nodes of one network that are
+    strange are so for the same reason, and their errors have one sign.
+    """
 
     seconds: float
     error: float
     measured: bool
+    strange: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +71,11 @@ class NodeFeatures:
         settings = {name for node in items for name, value in node.settings if not isinstance(value, str)}
         return cls(tuple(sorted(labels)), tuple(sorted(settings)))
 
+    @property
+    def layout(self) -> Layout:
+        """The groups of the columns."""
+        return Layout(((SIZES, 5), (SETTINGS, len(self.settings)), (LABELS, 3 * len(self.labels))))
+
     def __call__(self, items: Iterable[Node]) -> Array:
         """One row a node."""
         return np.array([self._row(node) for node in items], float)
@@ -55,17 +83,22 @@ class NodeFeatures:
     def _row(self, node: Node) -> list[float]:
         labels, settings = _labels(node), dict(node.settings)
         side, width, out_width = math.log(node.in_shape[0]), math.log(node.in_shape[2]), math.log(node.out_shape[2])
-        row = [side, width, out_width, 2 * side + width, 2 * side + width + out_width]
+        row = [side, width, out_width, 2 * side + width, 2 * side + width + out_width]  # the first LENGTHS are plain sizes
         row += [math.log1p(float(settings[name])) if name in settings else 0.0 for name in self.settings]
         for label in self.labels:
-            present = float(label in labels)
-            row += [present, present * (side - 2), present * (width - 4)]
+            row += [1.0, side - 2, width - 4] if label in labels else [0.0, 0.0, 0.0]
         return row
 
 
 def operator_label(node: Node) -> str:
     """Kind and operator: what a node does."""
     return f"{node.kind}:{node.operator}"
+
+
+def registered(node: Node) -> str:
+    """The registered operator that a node runs, alone or on a branch, as `kind:name`; "" for what no registry knows."""
+    kind = Kind.TOKEN_MIXER if node.kind == BRANCH else node.kind
+    return f"{kind}:{node.operator}" if kind in set(Kind) else ""
 
 
 def _labels(node: Node) -> set[str]:
@@ -75,17 +108,21 @@ def _labels(node: Node) -> set[str]:
 
 @dataclass
 class NodeTimes:
-    """Estimates by node key, remembered; a function of the table's nodes alone.
+    """Estimates of nodes; a function of the table's nodes alone.
 
-    `noise` is the standard deviation of the logarithm of one sample around its node's mean.
+    `seen` are the labels that were measured, `operators` the registered operators among them. `noise` is the standard
+    deviation of the logarithm of one sample around its node's mean, `usual` the process's where it knows the nodes, `lengths`
+    the smallest and largest logarithms of sides and widths that were measured.
     """
 
     table: LatencyTable
     seen: frozenset[str]
+    operators: frozenset[str]
     noise: float
+    usual: float
     features: NodeFeatures
-    process: GaussianProcess
-    estimates: dict[str, Estimate] = field(default_factory=dict)
+    process: Process
+    lengths: tuple[Array, Array]
 
     @classmethod
     def fit(cls, table: LatencyTable) -> Self:
@@ -95,30 +132,42 @@ class NodeTimes:
         items = [table.nodes[key] for key in sorted(table.nodes)]
         features = NodeFeatures.of(item.node for item in items)
         learned = _spread_out(items)
-        x = features(item.node for item in learned)
-        process = GaussianProcess.fit(x, np.array([_log_mean(item) for item in learned]))
-        return cls(table, frozenset(operator_label(item.node) for item in items), sample_noise(items), features, process)
+        x, y = features(item.node for item in learned), np.array([_log_mean(item) for item in learned])
+        with one_thread():
+            process = Process.fit(KERNELS, features.layout, x, y, np.ones(len(y)))
+            usual = float(np.median(process.predict(features.layout, x, np.ones(len(y)))[1]))
+        seen = frozenset(operator_label(item.node) for item in items)
+        lengths = x[:, :LENGTHS].min(0), x[:, :LENGTHS].max(0)
+        return cls(table, seen, operators_of(items), sample_noise(items), usual, features, process, lengths)
 
-    def __call__(self, items: Sequence[Node], keys: Sequence[str]) -> list[Estimate]:
-        """The estimates of nodes with these keys."""
-        missing = {key: node for key, node in zip(keys, items, strict=True) if key not in self.estimates}
-        if missing:
-            x = self.features(missing.values())
-            with one_thread():
-                means, errors = self.process.predict(x)
-            for (key, node), mean, error in zip(missing.items(), means, errors, strict=True):
-                self.estimates[key] = self._weigh(key, node, float(mean), float(error))
-        return [self.estimates[key] for key in keys]
+    def __call__(self, items: Sequence[Node]) -> list[Estimate]:
+        """The estimates of nodes."""
+        x = self.features(items)
+        with one_thread():
+            means, errors = self.process.predict(self.features.layout, x, np.ones(len(x)))
+        low, high = self.lengths
+        outside = (np.maximum(low - x[:, :LENGTHS], 0) + np.maximum(x[:, :LENGTHS] - high, 0)).sum(1)
+        found = zip(items, means, errors, outside, strict=True)
+        return [self._weigh(node, float(mean), float(error), float(far)) for node, mean, error, far in found]
 
-    def _weigh(self, key: str, node: Node, mean: float, error: float) -> Estimate:
-        """The mean of the process and of the samples, weighted by their inverse variances."""
-        known = self.table.nodes.get(key)
+    def _weigh(self, node: Node, mean: float, error: float, outside: float) -> Estimate:
+        """The mean of the process and of the samples, weighted by their inverse variances.
+
+        `outside` is by how many factors of e the node's sides and widths exceed the measured ones.
+        """
+        known = self.table.nodes.get(node.key)
         if known is None:
-            return Estimate(math.exp(mean), math.hypot(error, 0.0 if operator_label(node) in self.seen else UNSEEN), False)
+            strange = max(0.0, error - UNUSUAL * self.usual) + (0.0 if operator_label(node) in self.seen else UNSEEN)
+            return Estimate(math.exp(mean), error, False, strange + OUTSIDE * outside)
         variance = self.noise**2 / len(known.samples)
         weight = error**2 / (error**2 + variance)
         middle = weight * _log_mean(known) + (1 - weight) * mean
         return Estimate(math.exp(middle), math.sqrt(weight * variance), True)
+
+
+def operators_of(items: Iterable[NodeTime]) -> frozenset[str]:
+    """The registered operators that were measured."""
+    return frozenset(registered(item.node) for item in items)
 
 
 def sample_noise(items: Iterable[NodeTime]) -> float:

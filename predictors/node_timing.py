@@ -17,11 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from nas.predictors.anchor import anchor
+from nas.predictors.device import device
 from nas.predictors.latency_table import LatencyTable
+from nas.predictors.machine import interruptions, machine_state, pinned
 from nas.predictors.measure import Effort, Run, measure_runs, quiet, threads
 from nas.predictors.runtime import runtime
+from nas.predictors.samples import Record, unrecorded
 from nas.predictors.target import Target
-from nas.predictors.timings import Measurement
+from nas.predictors.timings import Measurement, Visit
 from nas.search_spaces import graph
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import Backbone, build, module_of
@@ -35,37 +38,55 @@ WARM_PASSES, PASSES = 3, 9
 
 def in_place(target: Target) -> bool:
     """Whether nodes are timed inside networks on this target: a GPU would have to be stopped after every node."""
-    return target.device == "cpu"
+    return device(target.device).torch_device == "cpu"
 
 
-def time_in_place(architecture: Architecture, table: LatencyTable) -> list[tuple[Node, float]]:
-    """Every node of an architecture with its seconds, the median of some passes, normalised by the anchor beside them."""
+def time_in_place(architecture: Architecture, table: LatencyTable, record: Record = unrecorded) -> list[tuple[Node, float]]:
+    """Every node of an architecture with its seconds, the median of some passes, normalised by the anchor beside them.
+
+    `record` is given the raw seconds of every node's passes.
+    """
     target = table.target
     model = build(architecture, table.num_classes, table.in_channels)
     found = nodes(architecture, None, table.in_channels, table.num_classes)
     example = torch.randn(target.batch, table.in_channels, architecture.resolution, architecture.resolution)
-    with threads(target.threads), quiet():
+    with threads(target.threads), pinned(target.threads) as cpus, quiet():
         beside = anchor(target)
         passes, anchors = [], []
+        at, before, state = time.time(), interruptions(), machine_state(cpus)
         for run in _passes(copy.deepcopy(model).eval().to(dtype=target.dtype), example.to(target.dtype)):
             start = time.perf_counter()
             beside()
             anchors.append(time.perf_counter() - start)
             passes.append(run)
+        after = interruptions()
+    times = None if before is None or after is None else after - before
+    record("anchor", "", Visit(at, table.census, tuple(anchors[WARM_PASSES:]), times, state))
+    for node, *seconds in zip(found, *passes[WARM_PASSES:], strict=True):
+        record("node", node.key, Visit(at, table.census, tuple(seconds), times, state))
     factor = float(np.median(anchors[WARM_PASSES:])) / (table.anchor or float(np.median(anchors[WARM_PASSES:])))
     middles = np.median(np.array(passes[WARM_PASSES:]), axis=0) / factor
     return [(node, float(seconds)) for node, seconds in zip(found, middles, strict=True)]
 
 
-def time_repeated(group: Sequence[Node], table: LatencyTable) -> list[tuple[Node, float]]:
-    """Nodes with their seconds, each from a short and a long repetition, all interleaved."""
+def time_repeated(group: Sequence[Node], table: LatencyTable, record: Record = unrecorded) -> list[tuple[Node, float]]:
+    """Nodes with their seconds, each from a short and a long repetition, all interleaved.
+
+    `record` is given the raw seconds of the repetitions, named `KEY x1` and `KEY x5`.
+    """
     runs: list[Run] = []
     made = runtime(table.target.runtime)
     for node in group:
         example = node_example(node, table.target.batch)
         runs += [made.prepare(Repeated(node, copies), example, table.target) for copies in (SHORT, LONG)]
     sides = [node.in_shape[0] for node in group for _ in (SHORT, LONG)]
-    found = measure_runs(runs, table.target, sides, effort=REPEATED, seed=table.seed, reference=table.anchor)
+    names = [f"{node.key} x{copies}" for node in group for copies in (SHORT, LONG)]
+
+    def watch(position: int | None, visits: Sequence[Visit]) -> None:
+        for visit in visits:
+            record("anchor" if position is None else "node", "" if position is None else names[position], visit)
+
+    found = measure_runs(runs, table.target, sides, effort=REPEATED, seed=table.seed, reference=table.anchor, watch=watch)
     return [(node, difference(*found[2 * i : 2 * i + 2])) for i, node in enumerate(group)]
 
 

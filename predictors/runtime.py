@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 class Runtime(Protocol):
     """How one runtime prepares and runs a network.
 
-    `supports` maps a device to the precisions it runs there. `preparation` is about how many seconds `prepare` takes for a
-    small network, from which the time of a profile is estimated.
+    `supports` maps a device to the precisions it runs there. Both may be words of its own (`{"npu": ("int8",)}`);
+    `nas.predictors.device` says what is assumed of a new device, and `prepare` is given fp32 for a new precision.
+    `preparation` is about how many seconds `prepare` takes for a small network, from which the time of a profile is
+    estimated.
     """
 
     name: ClassVar[str]

@@ -8,10 +8,10 @@ from typing import Self
 import torch
 
 from nas.errors import MeasurementError, UsageError
-from nas.predictors.runtime import runtime
+from nas.predictors.device import device
+from nas.predictors.runtime import names, runtime
 
-DEVICES = ("cpu", "cuda")
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 REMEDY = "write it as 'cpu:onnxruntime,threads=1,batch=1,precision=fp32'; all but the device may be left out"
 
 
@@ -19,6 +19,7 @@ REMEDY = "write it as 'cpu:onnxruntime,threads=1,batch=1,precision=fp32'; all bu
 class Target:
     """Device, runtime, CPU threads of one operation, images in a batch, and precision.
 
+    Devices and precisions are those that the runtimes announce (`Runtime.supports`), those of other packages included.
     Raises UsageError where a value is impossible and UnknownNameError for an unknown runtime.
     """
 
@@ -29,16 +30,14 @@ class Target:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        if self.device not in DEVICES:
-            raise UsageError(f"device {self.device!r} of a target is not one of {', '.join(DEVICES)}; {REMEDY}")
-        if self.precision not in PRECISIONS:
-            raise UsageError(f"precision {self.precision!r} of a target is not one of {', '.join(PRECISIONS)}; {REMEDY}")
+        known = runtime(self.runtime)
+        for what, value, legal in (("device", self.device, devices()), ("precision", self.precision, precisions())):
+            if value not in legal:
+                raise UsageError(f"{what} {value!r} of a target is not one of {', '.join(legal)}; {REMEDY}")
         if self.threads < 1 or self.batch < 1:
             raise UsageError(f"threads={self.threads} and batch={self.batch} of a target must be at least 1; {REMEDY}")
-        known = runtime(self.runtime)
-        legal = known.supports.get(self.device, ())
-        if self.precision not in legal:
-            able = "; ".join(f"{device} in {' or '.join(kinds)}" for device, kinds in known.supports.items())
+        if self.precision not in known.supports.get(self.device, ()):
+            able = "; ".join(f"{place} in {' or '.join(kinds)}" for place, kinds in known.supports.items())
             raise UsageError(f"runtime {self.runtime!r} does not run {self.precision} on {self.device}; it runs {able}")
 
     @classmethod
@@ -48,7 +47,7 @@ class Target:
         Raises UsageError or UnknownNameError, each one line with the remedy.
         """
         place, *options = [part.strip() for part in text.strip().split(",")]
-        device, _, name = place.partition(":")
+        where, _, name = place.partition(":")
         values: dict[str, str] = {}
         for option in options:
             key, equals, value = (part.strip() for part in option.partition("="))
@@ -58,7 +57,7 @@ class Target:
                 raise UsageError(f"{key} is given twice in target {text!r}; {REMEDY}")
             values[key] = value
         return cls(
-            device or "cpu",
+            where or "cpu",
             name or "eager",
             _integer("threads", values.get("threads", "1"), text),
             _integer("batch", values.get("batch", "1"), text),
@@ -70,13 +69,25 @@ class Target:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision as a torch type."""
-        return PRECISIONS[self.precision]
+        """The torch type that the runtime is given: of the precision, or fp32 where the runtime makes it itself (int8)."""
+        return DTYPES.get(self.precision, torch.float32)
 
     def require(self) -> None:
         """Raise MeasurementError where this machine lacks the device."""
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise MeasurementError(f"target {self} needs a CUDA device, and torch {torch.__version__} finds none; use cpu")
+        try:
+            device(self.device).require()
+        except MeasurementError as error:
+            raise MeasurementError(f"target {self} cannot be measured: {error}") from error
+
+
+def devices() -> list[str]:
+    """The devices that some runtime runs on, sorted."""
+    return sorted({place for name in names() for place in runtime(name).supports})
+
+
+def precisions() -> list[str]:
+    """The precisions that some runtime runs on some device, sorted."""
+    return sorted({kind for name in names() for kinds in runtime(name).supports.values() for kind in kinds})
 
 
 def _integer(key: str, value: str, text: str) -> int:

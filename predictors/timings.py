@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas.errors import MeasurementError
+from nas.predictors.machine import MachineState
 
 Array = NDArray[np.float64]
 CONFIDENCE = 0.95
 RESAMPLES = 1000
 MAX_SPREAD = 0.25  # torch.utils.benchmark speaks of "significant environmental influence" from this IQR / median on
+MIN_UNDISTURBED = 4
+SLOWED = 1.15
+DRIFTED = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One visit of a workload: when it began (seconds since 1970), in which round, the seconds of its single runs, how often
+    other work interrupted them (None: not counted here), and the machine at the time."""
+
+    at: float
+    round: int
+    seconds: tuple[float, ...]
+    interruptions: int | None
+    state: MachineState
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +41,9 @@ class Measurement:
     `median` is the median of visit medians with drift divided out, `low` and `high` its 95 % bootstrap interval over
     visits, `p90` and `p99` quantiles of single runs, `n` their number, `spread` interquartile range / median of the runs,
     `drift` the range of the anchor workload during the measurement / its median. `target` and `resolution` say of what.
+
+    The machine meanwhile: `disturbed` is the share of visits that other work interrupted, `slowed` how many times slower the
+    anchor ran than at the reference, `load` the load average, and `throttled` whether heat slowed a core down.
     """
 
     median: float
@@ -36,6 +56,10 @@ class Measurement:
     drift: float
     target: str
     resolution: int
+    disturbed: float = 0.0
+    slowed: float = 1.0
+    load: float | None = None
+    throttled: bool = False
 
     @property
     def precision(self) -> float:
@@ -50,18 +74,26 @@ class Measurement:
     def from_mapping(cls, data: Any) -> Self:
         """The measurement that `to_mapping` wrote. Raises MeasurementError for anything else."""
         names = {field.name for field in fields(cls)}
-        if not isinstance(data, dict) or data.keys() != names:
+        needed = {field.name for field in fields(cls) if field.default is MISSING}
+        if not isinstance(data, dict) or not needed <= data.keys() <= names:
             found = sorted(data) if isinstance(data, dict) else type(data).__name__
             raise MeasurementError(f"not a measurement: it has the fields {sorted(names)}, got {found}")
         return cls(**data)
 
 
 def summarise(
-    visits: Sequence[Sequence[float]], factors: Sequence[float], target: str, resolution: int, seed: int = 0
+    visits: Sequence[Sequence[float]],
+    factors: Sequence[float],
+    target: str,
+    resolution: int,
+    seed: int = 0,
+    disturbed: Sequence[bool] | None = None,
 ) -> Measurement:
     """The measurement of runs in `visits` (seconds a run), each visit divided by its drift factor.
 
-    Raises MeasurementError without visits or with a time that is not above zero.
+    No run is left out for being slow. Visits that other work interrupted (`disturbed`) do not count for the median and its
+    interval where MIN_UNDISTURBED others do; `p90`, `p99` and `spread` are of all runs. Raises MeasurementError without visits
+    or with a time that is not above zero.
     """
     if not visits or len(visits) != len(factors) or any(len(visit) == 0 for visit in visits):
         raise MeasurementError(f"a measurement needs runs in every visit, got {len(visits)} visits; give it more time")
@@ -70,12 +102,61 @@ def summarise(
     if not (np.isfinite(runs).all() and runs.min() > 0):
         raise MeasurementError("the clock returned times that are not above zero; measure a larger network or batch")
     middles = np.array([np.median(visit) for visit in corrected])
+    flags = np.zeros(len(visits), bool) if disturbed is None else np.asarray(disturbed, bool)
+    if (~flags).sum() >= MIN_UNDISTURBED:
+        middles = middles[~flags]
     low, high = median_interval(middles, seed)
     p90, p99 = np.quantile(runs, (0.9, 0.99))
     drift = float(np.ptp(factors) / np.median(factors))
     return Measurement(
-        float(np.median(middles)), low, high, float(p90), float(p99), len(runs), spread(runs), drift, target, resolution
+        float(np.median(middles)),
+        low,
+        high,
+        float(p90),
+        float(p99),
+        len(runs),
+        spread(runs),
+        drift,
+        target,
+        resolution,
+        disturbed=float(flags.mean()),
+        slowed=float(np.median(factors)),
     )
+
+
+def summarise_visits(
+    visits: Sequence[Visit], factors: Sequence[float], target: str, resolution: int, seed: int = 0
+) -> Measurement:
+    """`summarise` of recorded visits, with what is known of the machine; `factors` are by round."""
+    found = summarise(
+        [visit.seconds for visit in visits],
+        [factors[visit.round] for visit in visits],
+        target,
+        resolution,
+        seed,
+        [bool(visit.interruptions) for visit in visits],
+    )
+    loads = [visit.state.load for visit in visits if visit.state.load is not None]
+    throttles = [visit.state.throttles for visit in visits if visit.state.throttles is not None]
+    load = float(np.median(loads)) if loads else None
+    return replace(found, load=load, throttled=bool(throttles) and throttles[-1] > throttles[0])
+
+
+def noise_reasons(found: Measurement, cores: int | None = None) -> list[str]:
+    """What disturbed a measurement, as far as it can be told: other work, heat, a slower clock, drift; for people."""
+    cores = cores or os.cpu_count() or 1
+    reasons = []
+    if found.load is not None and found.load > cores:
+        reasons.append(f"other work uses the machine (load average {found.load:.1f} on {cores} cores)")
+    if found.disturbed > 0.5:
+        reasons.append(f"other work interrupted {found.disturbed:.0%} of the visits")
+    if found.throttled:
+        reasons.append("a core was throttled by heat meanwhile")
+    if found.slowed > SLOWED:
+        reasons.append(f"the machine ran {found.slowed:.2f} times slower than at the reference (clock, heat or other work)")
+    if found.drift > DRIFTED:
+        reasons.append(f"its speed drifted by {found.drift:.0%} meanwhile")
+    return reasons
 
 
 def median_interval(values: Array, seed: int = 0, confidence: float = CONFIDENCE) -> tuple[float, float]:

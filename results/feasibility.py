@@ -1,4 +1,4 @@
-"""The answer before anything is trained: how fast is the fastest member of the space on the target?"""
+"""The answer before anything is trained: between which times do the members of the space run on the target?"""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nas.errors import FileError, InfeasibleError
+from nas.predictors.cost import cost
+from nas.predictors.coverage import operators_of_space
+from nas.predictors.environment import differences, environment
 from nas.predictors.latency_predictor import MIN_NETWORKS
 from nas.predictors.latency_table import TRAIN, LatencyTable
 from nas.predictors.measure import Effort, measure_many
+from nas.predictors.node_times import operators_of
 from nas.predictors.target import Target
 from nas.predictors.timings import Measurement
 from nas.progress import Step
@@ -22,9 +26,13 @@ from nas.search_spaces.variation import corner
 _SECONDS_EACH = 0.15
 
 
+_SLOWEST = 2
+"""How many of the largest members are measured: a large one may take a second a run."""
+
+
 @dataclass(frozen=True)
 class Fastest:
-    """The fastest small member found, and its latency."""
+    """A member at one end of the space, the fastest or the slowest that was found, and its latency."""
 
     architecture: Architecture
     measurement: Measurement
@@ -55,6 +63,37 @@ def fastest(space: SearchSpace, target: Target, in_channels: int, num_classes: i
     return best
 
 
+def slowest(space: SearchSpace, target: Target, in_channels: int, num_classes: int, progress: Step) -> Fastest:
+    """Measure the members of most MACs that a greedy ascent over kinds finds, all sizes at their dearest; the slower one.
+
+    Members that the target cannot take are left out by name later, so this raises MeasurementError where none of them runs.
+    """
+    genes = corner(space, -1, None)
+    tried: dict[Architecture, int] = {}
+    for names in _kinds(space):
+        trials = dict.fromkeys(choice for gene in names for choice in gene.choices)
+        options = [{**genes, **{gene.name: choice for gene in names if choice in gene.choices}} for choice in trials]
+        macs = [cost(space.decode(option), in_channels=in_channels, num_classes=num_classes).macs for option in options]
+        tried.update(zip((space.decode(option) for option in options), macs, strict=True))
+        genes = options[macs.index(max(macs))]
+    members = sorted(tried, key=lambda member: (-tried[member], member.digest))[:_SLOWEST]
+    progress(0, 1, "slowest large networks")
+    models = [build(member, num_classes, in_channels) for member in members]
+    sides = [member.resolution for member in members]
+    found = measure_many(models, target, sides, in_channels=in_channels, effort=Effort(_SECONDS_EACH, rounds=1))
+    progress(1, 1, "done")
+    return max((Fastest(*pair) for pair in zip(members, found, strict=True)), key=lambda item: item.measurement.median)
+
+
+def span_remark(quick: Fastest, slow: Fastest, limit: float | None, space: SearchSpace, target: Target) -> str:
+    """One line on between which times the space runs, and whether a latency budget (seconds) leaves anything out."""
+    ends = f"{format_time(quick.measurement.median)} to {format_time(slow.measurement.median)}"
+    told = f"the members of {space.name!r} take about {ends} on {target}: the fastest and the slowest found"
+    if limit is not None and slow.measurement.high <= limit:
+        told += f"; all found are under {format_time(limit)}, so the budget leaves nothing out"
+    return told
+
+
 def require_latency(found: Fastest, limit: float | None, space: SearchSpace, target: Target) -> None:
     """Raise InfeasibleError where even the fastest member is over the latency budget (seconds)."""
     if limit is not None and found.measurement.low > limit:
@@ -64,8 +103,14 @@ def require_latency(found: Fastest, limit: float | None, space: SearchSpace, tar
         )
 
 
-def require_table(path: Path, target: Target, num_classes: int, in_channels: int) -> None:
-    """Raise FileError where a latency table is not of this target, these classes and channels, or holds too few networks."""
+def require_table(
+    path: Path, target: Target, num_classes: int, in_channels: int, space: SearchSpace | None = None
+) -> list[str]:
+    """Raise FileError where a latency table does not fit; the rest that a reader should know of it, one line each.
+
+    It must be of this target, this machine and these library versions, of the data's classes and channels, with networks
+    enough, and hold times of all operators of `space`.
+    """
     table = LatencyTable.load(path, target)
     if (table.num_classes, table.in_channels) != (num_classes, in_channels):
         raise FileError(
@@ -77,6 +122,21 @@ def require_table(path: Path, target: Target, num_classes: int, in_channels: int
         raise FileError(
             f"latency table {path} has {known} networks, the predictor needs {MIN_NETWORKS}; go on by `nas profile`"
         )
+    changed = differences(table.environment, environment(target.runtime))
+    if changed:
+        raise FileError(f"latency table {path} was measured elsewhere: {'; '.join(changed)}; profile this machine anew")
+    return [] if space is None else _space_remarks(path, table, space)
+
+
+def _space_remarks(path: Path, table: LatencyTable, space: SearchSpace) -> list[str]:
+    """What to say of a table that is of another space. Raises FileError where it lacks operators of this one."""
+    strangers = operators_of_space(space) - operators_of(table.nodes.values()) - table.excluded
+    if strangers:
+        names = ", ".join(sorted(label.partition(":")[2] for label in strangers))
+        raise FileError(f"latency table {path} of space {table.space!r} has no times of {names}; profile space {space.name!r}")
+    if table.space != space.name:
+        return [f"latency table {path} is of space {table.space!r}, not {space.name!r}: expect wider intervals"]
+    return []
 
 
 def _kinds(space: SearchSpace) -> list[list[Gene]]:

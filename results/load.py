@@ -18,6 +18,7 @@ from nas.search_spaces.backbone import Backbone, build
 
 ARCHITECTURE, WEIGHTS, PYTHON = "architecture.json", "weights.safetensors", "backbone.py"
 ONNX, TORCH, RECIPE = "backbone.onnx", "backbone.pt2", "recipe.yaml"
+INT8 = "backbone.int8.onnx"
 REMEDY = "export the network again"
 
 

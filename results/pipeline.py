@@ -15,12 +15,12 @@ from nas.predictors.latency_predictor import LatencyPredictor
 from nas.predictors.latency_profile import profile
 from nas.predictors.target import Target
 from nas.progress import Reporter
-from nas.quantities import format_time
 from nas.results.config import SearchConfig
 from nas.results.estimate import estimate
-from nas.results.feasibility import fastest, require_latency
+from nas.results.feasibility import fastest, require_latency, slowest, span_remark
 from nas.results.metrics import LATENCY, memory
 from nas.results.origins import Origins
+from nas.results.quantised import Int8Accuracy
 from nas.results.selection import MEASURED_A_ROUND, Selection, Winner, nothing_verified
 from nas.results.summary import Outcome, write_results
 from nas.results.supernet_run import SupernetRun, threads
@@ -36,6 +36,8 @@ from nas.search.seeded import Seeded
 from nas.search.strategy import create
 from nas.search.types import Budgets, Problem, Trial, format_metric
 from nas.search_spaces.architecture import Architecture
+from nas.search_spaces.exclusion import without
+from nas.search_spaces.space import SearchSpace
 from nas.supernet.checkpoint import read_progress
 from nas.supernet.training import TrainingHistory, trained_epochs
 
@@ -114,7 +116,8 @@ class SearchRun(SupernetRun):
         if trial is None or len(last) < len(self.targets):
             raise FileError(f"run {self.folder.path} lacks the winner's trial or measurement: a file of it was removed")
         scores = summary["accuracy_validation"], summary["accuracy_test"]
-        return write_results(self, Winner(trial, self.folder.winner(), last, *scores))
+        int8 = Int8Accuracy.from_mapping(summary.get("int8"))
+        return write_results(self, Winner(trial, self.folder.winner(), last, *scores, int8))
 
     def start(self, workers: int = 1) -> None:
         """See `SupernetRun.start`. Raises UnknownNameError for an unknown strategy."""
@@ -124,7 +127,8 @@ class SearchRun(SupernetRun):
     def require_files(self) -> None:
         """Raise FileError where a given latency table or the storage cannot be used."""
         for one in self.targets.values():
-            one.require_given(*self.outputs)
+            for remark in one.require_given(*self.outputs, self.space):
+                self.reporter.note(remark)
         self.origins.require()
         if self.config.storage is not None or self.folder.journal.exists():
             self.archive().close()
@@ -137,11 +141,14 @@ class SearchRun(SupernetRun):
             classes, channels = self.outputs
             limits = {name: limit for name, limit in self.budgets.limits.items() if not name.startswith(LATENCY)}
             create("random", Problem(self.space, self.known, Budgets(limits)), self.config.seed).ask(0)
+            told = []
             for one in self.targets.values():
                 found = fastest(self.space, one.target, channels, classes, step)
                 require_latency(found, one.limit, self.space, one.target)
-                took = format_time(found.measurement.median)
-                self.reporter.note(f"the fastest member of {self.space.name!r} found takes {took} on {one.target}")
+                slow = slowest(self.space, one.target, channels, classes, step)
+                told.append(span_remark(found, slow, one.limit, self.space, one.target))
+        for remark in told:
+            self.reporter.note(remark)
 
     def profile(self) -> None:
         """Measure the targets, or take the tables of earlier profiles."""
@@ -149,6 +156,8 @@ class SearchRun(SupernetRun):
             if not one.take_given():
                 self._profile(one)
         self.load_predictors()
+        if self.excluded:
+            self.reporter.note(f"searching without what a target refuses: {', '.join(sorted(self.excluded))}")
         for one in self.targets.values():
             found = one.assessment()
             if found is not None:
@@ -192,7 +201,17 @@ class SearchRun(SupernetRun):
     @property
     def problem(self) -> Problem:
         """The search problem as the predictors see it now."""
-        return Problem(self.space, self.describe, self.budgets, self.config.objectives)
+        return Problem(self.runnable_space, self.describe, self.budgets, self.config.objectives)
+
+    @property
+    def runnable_space(self) -> SearchSpace:
+        """The space without the operators that a target refuses. Raises SpaceError where nothing is left."""
+        return without(self.space, self.excluded)
+
+    @property
+    def excluded(self) -> frozenset[str]:
+        """The operators that a target refuses, each as `kind:name`."""
+        return frozenset().union(*(one.predictor.table.excluded for one in self.targets.values()))
 
     def describe(self, architecture: Architecture) -> Mapping[str, float]:
         """Predicted latencies (s) and their upper bounds; sizes where they have a budget or are an objective."""

@@ -162,13 +162,23 @@ def _verification_section(data: ReportData) -> str:
             format_time(row.measured),
             f"{format_time(row.low)} to {format_time(row.high)}",
             format_time(row.p90),
+            format_time(row.p99),
             f"{row.predicted / row.measured - 1:+.1%}" if row.measured > 0 else "unknown",
             "accepted" if row.accepted else "refused",
             *([row.target] if data.targets else []),
         )
         for row in data.verification
     ]
-    head = ("network", "#predicted", "#measured median", "#its interval", "#90th percentile", "#prediction error", "verdict")
+    head = (
+        "network",
+        "#predicted",
+        "#measured median",
+        "#its interval",
+        "#90th percentile",
+        "#99th",
+        "#prediction error",
+        "verdict",
+    )
     return _table((*head, "target") if data.targets else head, rows)
 
 

@@ -51,6 +51,7 @@ class VerificationRow:
     low: float
     high: float
     p90: float
+    p99: float
     accepted: bool
     target: str = ""
 

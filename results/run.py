@@ -9,17 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from torch import Tensor
+
 from nas.errors import FileError
 from nas.files import read_json
 from nas.predictors.target import Target
 from nas.results.config import SearchConfig
-from nas.results.export import FORMATS, Exported, export
+from nas.results.export import DEFAULT_FORMATS, Exported, export
 from nas.results.front import FrontRow, read_front
 from nas.results.load import load_backbone
 from nas.results.metrics import LATENCY
+from nas.results.quantised import calibration_images
 from nas.search.archive import Archive
 from nas.search.types import Budgets
 from nas.search_spaces.backbone import Backbone
+from nas.supernet.data import load_data
 
 
 @dataclass(frozen=True)
@@ -129,8 +133,11 @@ class Run:
             raise FileError(f"run {self.path} has no winner yet; `nas search --resume {self.path}` goes on with it")
         return self.winner_path
 
-    def export(self, directory: str | Path, formats: Collection[str] = tuple(FORMATS)) -> Exported:
-        """Write the winner to a folder in the given formats, each checked against the network."""
+    def export(self, directory: str | Path, formats: Collection[str] = DEFAULT_FORMATS) -> Exported:
+        """Write the winner to a folder in the given formats, each checked against the network.
+
+        The format `int8` is calibrated on the run's training images, which are read again.
+        """
         summary = self.summary()
         return export(
             self.winner(),
@@ -139,7 +146,13 @@ class Run:
             in_channels=summary["in_channels"],
             recipe={"from": str(self.path), "summary": json.loads(json.dumps(summary))},
             formats=formats,
+            calibration=self._calibration() if "int8" in formats else None,
         )
+
+    def _calibration(self) -> Tensor:
+        config, side = self.config(), self.winner().architecture.resolution
+        data = load_data(config.data, max(config.search_space().resolutions), config.train_images, config.validation_images)
+        return calibration_images(data, side)
 
     def archive(self) -> Archive:
         """All candidates, for reading."""

@@ -58,7 +58,10 @@ class Outcome:
     predictor: Mapping[str, float]
     durations: Mapping[str, float]
     run: str
+    latency_p90: float = 0.0
+    latency_p99: float = 0.0
     verified: bool = True
+    int8: Mapping[str, Any] | None = None
 
     def to_mapping(self) -> dict[str, Any]:
         """Plain values, fit for JSON."""
@@ -70,15 +73,17 @@ class Outcome:
         if "memory" in (*self.budgets, *self.objectives):
             sizes += f", {format_bytes(self.memory)} of memory"
         interval = f"{format_time(self.latency_low)} to {format_time(self.latency_high)}"
+        tail = f"p90 {format_time(self.latency_p90)}, p99 {format_time(self.latency_p99)}"
         error = f"{self.predictor['mape']:.1%}, Spearman {self.predictor['spearman']:.3f}" if self.predictor else "not assessed"
         taken = f", {self.taken_over} taken over" if self.taken_over else ""
         return [
             ("found", f"{self.digest}: {sizes}"),
-            ("latency", f"{format_time(self.latency)}, 95 % interval {interval}, measured as exported"),
+            ("latency", f"{format_time(self.latency)}, 95 % interval {interval}, {tail}, measured as exported"),
             ("predicted", f"{format_time(self.latency_predicted)}; mean error on held-out networks {error}"),
             *(("latency", _on_target(one)) for one in self.targets.values()),
             ("budget", budgets_told(self.budgets, self.target)),
             ("accuracy", f"{self.accuracy_test:.2%} on test images, {self.accuracy_validation:.2%} on validation images"),
+            *([("int8", self._int8_told(self.int8))] if self.int8 is not None else []),
             (
                 "searched",
                 f"{self.evaluations - self.taken_over} candidates in {format_duration(sum(self.durations.values()))}{taken}",
@@ -86,6 +91,11 @@ class Outcome:
             *([("screened", str(Saving.from_mapping(self.screening)))] if self.screening else []),
             ("files", f"{self.run}/winner (PyTorch, ONNX, torch.export), {self.run}/report.html, {self.run}/front.csv"),
         ]
+
+    @staticmethod
+    def _int8_told(found: Mapping[str, Any]) -> str:
+        accuracies = f"{found['test']:.2%} on test images, {found['validation']:.2%} on validation images"
+        return f"{accuracies}, of the int8 file; {found['operators']}"
 
 
 def write_results(run: SearchRun, winner: Winner) -> Outcome:
@@ -105,6 +115,8 @@ def _outcome(run: SearchRun, winner: Winner) -> Outcome:
         latency=found.median,
         latency_low=found.low,
         latency_high=found.high,
+        latency_p90=found.p90,
+        latency_p99=found.p99,
         latency_predicted=trial.metrics["latency"],
         budgets=dict(run.budgets.limits),
         target=str(run.target),
@@ -124,6 +136,7 @@ def _outcome(run: SearchRun, winner: Winner) -> Outcome:
         predictor=_assessment(run.targets[LATENCY]),
         durations=read_json(run.folder.phases, "phase times"),
         run=str(run.folder.path),
+        int8=None if winner.int8 is None else asdict(winner.int8),
     )
 
 
@@ -233,7 +246,7 @@ def _target_row(one: Mapping[str, Any]) -> TargetRow:
 def _row(verdict: Verdict) -> VerificationRow:
     found = verdict.measurement
     digest = verdict.architecture.digest
-    times = verdict.predicted, found.median, found.low, found.high, found.p90
+    times = verdict.predicted, found.median, found.low, found.high, found.p90, found.p99
     return VerificationRow(digest, *times, verdict.accepted, found.target)
 
 

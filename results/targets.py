@@ -14,6 +14,7 @@ from nas.predictors.timings import Measurement
 from nas.results.feasibility import require_table
 from nas.results.verification import Verdict
 from nas.search_spaces.architecture import Architecture
+from nas.search_spaces.space import SearchSpace
 
 CONFIDENCE = 0.95
 
@@ -29,10 +30,11 @@ class RunTarget:
         self.given = None if given is None else Path(given)
         self.predictor: LatencyPredictor
 
-    def require_given(self, num_classes: int, in_channels: int) -> None:
-        """Raise FileError where the table that was given, and not taken over yet, cannot be used."""
-        if self.given is not None and not self.path.exists():
-            require_table(self.given, self.target, num_classes, in_channels)
+    def require_given(self, num_classes: int, in_channels: int, space: SearchSpace) -> list[str]:
+        """What to say of the table that was given and is not taken over yet. Raises FileError where it cannot be used."""
+        if self.given is None or self.path.exists():
+            return []
+        return require_table(self.given, self.target, num_classes, in_channels, space)
 
     def take_given(self) -> bool:
         """Take over the table that was given, if there is one."""

@@ -365,7 +365,7 @@ class _Walk:
         operator(Kind.NORM, norm.name).check(dict(norm.settings), width, _side(self.built))
 
     def _check(self, kind: Kind, op: Op, width: int) -> None:
-        operator(kind, op.name).check(dict(op.settings), width, _side(self.built))
+        _check(kind, op.name, op.settings, tuple(type(value) for _, value in op.settings), width, _side(self.built))
 
     def _shrink(self, kind: Kind, op: Op, where: str) -> tuple[int, int]:
         """The map after a stem or downsample, the one it was built for being brought along."""
@@ -377,6 +377,15 @@ class _Walk:
         if min(*after, *self.built) < 1:
             raise SpaceError(f"{where} leaves nothing of a map of {height}x{width}")
         return after
+
+
+@lru_cache(maxsize=65536)
+def _check(kind: Kind, name: str, settings: Settings, types: tuple[type, ...], width: int, size: int) -> None:
+    """Raise SpaceError where a setting is illegal; what is legal is remembered, since the rules take most of a walk's time.
+
+    `types` are those of the values: 1 and True are equal, and only one of them is legal.
+    """
+    operator(kind, name).check(dict(settings), width, size)
 
 
 def _side(shape: tuple[int, int]) -> int:

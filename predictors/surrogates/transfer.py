@@ -47,22 +47,22 @@ class TransferSurrogate(Surrogate):
         return np.exp(np.clip(known - self._centre, -5, 5))
 
 
-def spread(known: Array, number: int) -> Array:
+def spread(known: Array, number: int, taken: int = 0, directions: int = DIRECTIONS) -> Array:
     """Which `number` of the rows (n, targets) to measure: those that, one after another, lie farthest out of what the ones
     before say about the main directions of the known targets (greedy D-optimal design).
 
-    Raises UsageError for more rows than there are.
+    The first `taken` rows count as measured already and are not chosen. Raises UsageError for more rows than there are.
     """
-    if number > len(known):
-        raise UsageError(f"cannot choose {number} of {len(known)} networks; ask for fewer, or offer more")
+    if number > len(known) - taken:
+        raise UsageError(f"cannot choose {number} of {len(known) - taken} networks; ask for fewer, or offer more")
     left, size, _ = np.linalg.svd(known - known.mean(0), full_matrices=False)
-    kept = left[:, : min(DIRECTIONS, int((size > 1e-9).sum()))] * np.sqrt(len(known))
+    kept = left[:, : min(directions, int((size > 1e-9).sum()))] * np.sqrt(len(known))
     design = np.concatenate([np.ones((len(known), 1)), kept], 1)
-    information = np.eye(design.shape[1])
-    chosen: list[int] = []
+    information = np.eye(design.shape[1]) + design[:taken].T @ design[:taken]
+    chosen = list(range(taken))
     for _ in range(number):
         reach = np.einsum("ij,ij->i", design @ np.linalg.inv(information), design)
         reach[chosen] = -1
         chosen.append(int(reach.argmax()))
         information += np.outer(design[chosen[-1]], design[chosen[-1]])
-    return np.array(chosen)
+    return np.array(chosen[taken:])

@@ -3,6 +3,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.errors import MeasurementError, UnknownNameError, UsageError
+from nas.predictors import device
+from nas.predictors import runtime as registry
+from nas.predictors.anchor import anchor
+from nas.predictors.device import Device, register_device
+from nas.predictors.runtime import register, runtime
 from nas.predictors.target import Target
 
 SOUND = st.one_of(
@@ -50,5 +55,53 @@ def test_what_cannot_be_read_or_run_is_refused_in_one_line(text):
 
 def test_a_missing_gpu_is_named(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(MeasurementError, match="needs a CUDA device"):
+    with pytest.raises(MeasurementError, match="a CUDA device is needed"):
         Target("cuda").require()
+
+
+@pytest.fixture
+def chip(monkeypatch):
+    """A runtime with a device and a precision of its own, as another package would bring it."""
+    runtime("eager")
+    monkeypatch.setattr("nas.predictors.runtime._REGISTRY", dict(registry._REGISTRY))
+    monkeypatch.setattr("nas.predictors.device._REGISTRY", dict(device._REGISTRY))
+
+    @register
+    class Chip:
+        name = "chip"
+        supports = {"npu": ("int4", "fp32")}  # noqa: RUF012
+        preparation = 0.0
+
+        def prepare(self, model, example, target):
+            return lambda: None
+
+        def version(self):
+            return "1"
+
+
+@pytest.mark.usefixtures("chip")
+def test_a_runtime_may_bring_its_own_device_and_precision():
+    target = Target.parse("npu:chip,precision=int4")
+    assert Target.parse(str(target)) == target
+    target.require()
+    with pytest.raises(UsageError, match="it runs npu in int4 or fp32"):
+        Target.parse("npu:chip,precision=bf16")
+    with pytest.raises(UsageError, match="does not run fp32 on npu"):
+        Target.parse("npu:eager")
+
+
+@pytest.mark.usefixtures("chip")
+def test_a_device_says_itself_that_it_is_missing_and_cannot_be_announced_twice():
+    def missing():
+        raise MeasurementError("no chip is plugged in; plug one in")
+
+    register_device(Device("npu", missing))
+    with pytest.raises(MeasurementError, match=r"npu:chip.*no chip is plugged in"):
+        Target("npu", "chip").require()
+    with pytest.raises(UsageError, match="twice"):
+        register_device(Device("npu"))
+
+
+@pytest.mark.usefixtures("chip")
+def test_a_device_without_pytorch_has_its_anchor_on_the_cpu():
+    assert anchor(Target("npu", "chip"))().device.type == "cpu"

@@ -16,7 +16,7 @@ def export(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     out: Annotated[Path, typer.Option(help="Folder to write to.")],
     formats: Annotated[
-        str, typer.Option(help="Any of json, safetensors, python, onnx, torch.")
+        str, typer.Option(help="Any of json, safetensors, python, onnx, torch, int8.")
     ] = "json,safetensors,python,onnx,torch",
     as_json: Json = False,
 ) -> None:

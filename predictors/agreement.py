@@ -1,0 +1,99 @@
+"""Do two profiles of the same target agree? The check that what was measured today would be measured again tomorrow."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from nas.errors import UsageError
+from nas.predictors.environment import differences
+from nas.predictors.latency_table import LatencyTable
+
+MIN_NETWORKS = 5
+MAX_SHIFT = 0.03
+MAX_DEVIATION = 0.10
+MIN_SPEARMAN = 0.98
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Two profiles compared over the `networks` that both measured.
+
+    `ratio` is the median of second / first, `deviation` the 90th percentile of how far single ratios are from it, relative
+    to it, `spearman` the rank correlation, and `anchor` the second anchor's time / the first's: how the machine itself
+    changed. `node_ratio` is the median ratio of the `nodes` that both timed. `reasons` say why they do not agree.
+    """
+
+    networks: int
+    ratio: float
+    deviation: float
+    spearman: float
+    anchor: float
+    nodes: int
+    node_ratio: float | None
+    reasons: tuple[str, ...]
+
+    @property
+    def agree(self) -> bool:
+        """The medians within MAX_SHIFT, single networks within MAX_DEVIATION, and the order the same to MIN_SPEARMAN."""
+        return not self.reasons
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The fields and the verdict by name, fit for JSON."""
+        return {**asdict(self), "agree": self.agree}
+
+    def lines(self) -> list[str]:
+        """The comparison and its verdict, for people."""
+        told = [
+            f"{self.networks} networks in both: median ratio {self.ratio:.3f}, nine of ten within {self.deviation:.1%} of it, "
+            f"Spearman {self.spearman:.3f}",
+            f"the anchor's ratio is {self.anchor:.3f}"
+            + ("" if self.node_ratio is None else f", and that of {self.nodes} node times {self.node_ratio:.3f}"),
+        ]
+        return [*told, "they agree" if self.agree else f"they do not agree: {'; '.join(self.reasons)}"]
+
+
+def compare(first: LatencyTable, second: LatencyTable) -> Agreement:
+    """Compare two tables of one target. Raises UsageError for other targets, or with fewer than MIN_NETWORKS in both."""
+    if first.target != second.target:
+        raise UsageError(f"the tables are of {first.target} and of {second.target}; only profiles of one target can agree")
+    digests = sorted(first.networks.keys() & second.networks.keys())
+    if len(digests) < MIN_NETWORKS:
+        raise UsageError(
+            f"the tables have {len(digests)} networks in common, a comparison needs {MIN_NETWORKS}; "
+            "profile the same space with the same --seed"
+        )
+    pairs = [[table.networks[digest].measurement.median for digest in digests] for table in (first, second)]
+    ratios = np.divide(pairs[1], pairs[0])
+    middle = float(np.median(ratios))
+    keys = sorted(first.nodes.keys() & second.nodes.keys())
+    samples = [[float(np.median(table.nodes[key].samples)) for key in keys] for table in (first, second)]
+    found = Agreement(
+        networks=len(digests),
+        ratio=middle,
+        deviation=float(np.quantile(np.abs(ratios / middle - 1), 0.9)),
+        spearman=float(spearmanr(pairs[0], pairs[1]).statistic),
+        anchor=(second.anchor or 1.0) / (first.anchor or 1.0),
+        nodes=len(keys),
+        node_ratio=float(np.median(np.divide(samples[1], samples[0]))) if keys else None,
+        reasons=(),
+    )
+    return Agreement(**{**asdict(found), "reasons": _reasons(found, first, second)})
+
+
+def _reasons(found: Agreement, first: LatencyTable, second: LatencyTable) -> tuple[str, ...]:
+    reasons = []
+    if abs(found.ratio - 1) > MAX_SHIFT:
+        shift = f"the second is {found.ratio:.3f} times the first (limit {MAX_SHIFT:.0%})"
+        same = abs(found.ratio / found.anchor - 1) <= MAX_SHIFT
+        reasons.append(f"{shift}{', as the anchor is: the machine changed, not the networks' if same else ''}")
+    if found.deviation > MAX_DEVIATION:
+        reasons.append(f"single networks differ by {found.deviation:.1%} from the median ratio (limit {MAX_DEVIATION:.0%})")
+    if found.spearman < MIN_SPEARMAN:
+        reasons.append(f"the order of the networks differs, Spearman {found.spearman:.3f} (limit {MIN_SPEARMAN})")
+    if reasons:
+        reasons += [f"environment: {text}" for text in differences(first.environment, second.environment)]
+    return tuple(reasons)

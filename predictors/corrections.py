@@ -1,0 +1,123 @@
+"""Corrections: what whole networks say beyond the sum of their node times. Cross-validation chooses among them.
+
+A runtime runs each operator faster or slower than it was timed in place, fuses some neighbours and copies maps between
+others. All of these are shares of the whole, so they are looked for in the seconds by operator and by norm, in the bytes
+that pass between groups of operators, and in the size of the network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.predictors.surrogates.kernels import Kernel
+from nas.predictors.surrogates.layout import Layout
+from nas.predictors.surrogates.process import Process
+from nas.predictors.surrogates.table import Prices
+from nas.predictors.timings import Array
+
+FOLDS = 10
+OPERATORS, NORMS, EDGES, SIZE, WORK = "operators", "norms", "edges", "size", "work"
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Architectures as a correction sees them: sums of node times (seconds) and their relative errors, both (n,), and
+    columns (n, ...) in the groups of `layout`."""
+
+    seconds: Array
+    error: Array
+    columns: Array
+    layout: Layout
+
+    def take(self, rows: NDArray[np.intp]) -> Summary:
+        """The architectures of some rows."""
+        return Summary(self.seconds[rows], self.error[rows], self.columns[rows], self.layout)
+
+
+class Corrected(NamedTuple):
+    """Logarithms of latencies (seconds), and what the correction itself knows of their deviation, both (n,)."""
+
+    mean: Array
+    deviation: Array
+
+
+Correction = Callable[[Summary], Corrected]
+Fit = Callable[[Summary, Array], Correction]
+
+
+def scale(known: Summary, latency: Array) -> Correction:
+    """A scale and an overhead of the whole network, neither below zero, by the least relative error, outliers counting less."""
+    unit = float(np.median(known.seconds))
+    prices = Prices.fit(known.seconds[:, None] / unit, latency / unit, relative=True)
+    return lambda new: Corrected(np.log(prices(new.seconds[:, None] / unit) * unit), np.zeros(len(new.seconds)))
+
+
+def work(known: Summary, latency: Array) -> Correction:
+    """As `scale`, with prices also for numbers read, for their products with the channels put out, and for nodes.
+
+    Where the times of nodes in place are mostly what eager mode takes to start them, another runtime's are not.
+    """
+
+    def amounts(items: Summary) -> Array:
+        return np.concatenate([items.seconds[:, None], items.layout.pick(items.columns, WORK)], 1)
+
+    units, unit = amounts(known).mean(0), float(np.median(latency))
+    prices = Prices.fit(amounts(known) / units, latency / unit, relative=True)
+    return lambda new: Corrected(np.log(prices(amounts(new) / units) * unit), np.zeros(len(new.seconds)))
+
+
+def process(*kernels: Kernel, first: Fit = scale) -> Fit:
+    """Another correction, times a Gaussian process on the log ratio; see `Process` and `Kernel`."""
+
+    def fit(known: Summary, latency: Array) -> Correction:
+        base = first(known, latency)
+        start = base(known).mean
+        found = Process.fit(kernels, known.layout, known.columns, np.log(latency) - start, np.exp(start))
+
+        def correct(new: Summary) -> Corrected:
+            middle = base(new).mean
+            mean, deviation = found.predict(new.layout, new.columns, np.exp(middle))
+            return Corrected(middle + mean, deviation)
+
+        return correct
+
+    return fit
+
+
+MODELS: dict[str, Fit] = {
+    "table and scale": scale,
+    "table, work and scale": work,
+    "table and operators": process(Kernel("share", (OPERATORS,))),
+    "table, operators and edges": process(Kernel("share", (OPERATORS,)), Kernel("share", (EDGES,)), Kernel("linear", (SIZE,))),
+    "table and process": process(
+        Kernel("share", (OPERATORS,)), Kernel("share", (NORMS,)), Kernel("linear", (SIZE,)), Kernel("smooth", (SIZE,), 2.0)
+    ),
+    "work and process": process(Kernel("share", (OPERATORS,)), Kernel("share", (EDGES,)), first=work),
+}
+
+
+def cross_validated(fit: Fit, summary: Summary, latency: Array) -> tuple[Array, Array]:
+    """log(measured / predicted) of every network by a model that was fitted without its fold, and its deviation, both (n,)."""
+    rest, deviation = np.empty(len(latency)), np.empty(len(latency))
+    folds = np.arange(len(latency)) % min(FOLDS, len(latency))
+    for fold in np.unique(folds):
+        train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        found = fit(summary.take(train), latency[train])(summary.take(test))
+        rest[test], deviation[test] = np.log(latency[test]) - found.mean, found.deviation
+    return rest, deviation
+
+
+def simplest(residuals: dict[str, Array]) -> str:
+    """The first model whose mean absolute residual is within a standard error of the difference from the best one's."""
+    best = min(residuals, key=lambda name: float(np.mean(np.abs(residuals[name]))))
+    for name, rest in residuals.items():
+        excess = np.abs(rest) - np.abs(residuals[best])
+        if excess.mean() <= excess.std() / math.sqrt(len(excess)):
+            return name
+    return best

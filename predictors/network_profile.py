@@ -1,0 +1,113 @@
+"""Measuring whole networks into a table: what the runtime refuses is named and left out, a device that is gone ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from nas.errors import MeasurementError
+from nas.predictors.latency_table import NETWORK, LatencyTable
+from nas.predictors.measure import Effort, Run, RunFailedError, measure_runs, noise, prepare, run_once, threads
+from nas.predictors.refusal import refusals
+from nas.predictors.samples import Record
+from nas.predictors.timings import Visit
+from nas.search_spaces.architecture import Architecture
+from nas.search_spaces.backbone import build
+from nas.search_spaces.exclusion import operators_in
+from nas.search_spaces.space import SearchSpace
+
+Wanted = tuple[Architecture, str]
+MAX_UNEXPLAINED = 3
+
+
+class DeviceLostError(MeasurementError):
+    """The target runs nothing any more, not even what it ran before."""
+
+
+@dataclass
+class NetworkProfile:
+    """Measures groups of networks of a space into a table; `record` is given the raw samples, `last` is what was measured."""
+
+    space: SearchSpace
+    table: LatencyTable
+    record: Record
+    last: list[Architecture] = field(default_factory=list)
+
+    def measure(self, group: Sequence[Wanted], effort: Effort) -> None:
+        """Measure the networks of a group that the target runs, and record in the table what it refuses.
+
+        Raises DeviceLostError where the target stopped running networks, MeasurementError where it refuses nearly all.
+        """
+        runs: list[tuple[Wanted, Run]] = []
+        self.last = []
+        for wanted in group:
+            try:
+                runs.append((wanted, self._prepare(wanted[0])))
+            except MeasurementError as error:
+                self._refuse(wanted[0], error, [item[0] for item, _ in runs])
+        while runs:
+            try:
+                self._measure(runs, effort)
+            except RunFailedError as error:
+                failed = runs.pop(error.position)[0][0] if error.position is not None else None
+                if failed is None:
+                    raise DeviceLostError(str(error)) from error
+                self._refuse(failed, error, [item[0] for item, _ in runs])
+            else:
+                self.last = [architecture for (architecture, _), _ in runs]
+                return
+
+    def _prepare(self, architecture: Architecture) -> Run:
+        table = self.table
+        model = build(architecture, table.num_classes, table.in_channels)
+        with threads(table.target.threads):
+            return prepare(model, table.target, architecture.resolution, table.in_channels)
+
+    def _measure(self, runs: Sequence[tuple[Wanted, Run]], effort: Effort) -> None:
+        table = self.table
+
+        def watch(position: int | None, visits: Sequence[Visit]) -> None:
+            for visit in visits:
+                if position is None:
+                    self.record("anchor", "", visit)
+                else:
+                    self.record("network", runs[position][0][0].digest, visit)
+
+        sides = [architecture.resolution for (architecture, _), _ in runs]
+        found = measure_runs(
+            [run for _, run in runs],
+            table.target,
+            sides,
+            effort=effort,
+            seed=table.seed,
+            reference=table.anchor,
+            watch=watch,
+        )
+        for ((architecture, role), _), measurement in zip(runs, found, strict=True):
+            table.add(architecture, measurement, role)
+
+    def _refuse(self, architecture: Architecture, error: MeasurementError, others: Sequence[Architecture]) -> None:
+        """Record what is to blame for a network that does not run. Raises where nothing runs."""
+        table = self.table
+        known = [*others, *(item.architecture for item in table.networks.values())]
+        if known and not self._runs(known[0]):
+            raise DeviceLostError(str(error)) from error
+        for found in refusals(architecture, self.space, table.target, table.in_channels, table.num_classes):
+            table.refused[found.label] = {"reason": found.reason, "share": found.share}
+        if operators_in(architecture).isdisjoint(table.excluded):
+            table.refused[f"{NETWORK}{architecture.digest}"] = {"reason": str(error), "share": 0.0}
+        unexplained = [label for label in table.refused if label.startswith(NETWORK)]
+        if len(unexplained) >= MAX_UNEXPLAINED and len(unexplained) > len(table.networks):
+            for label in unexplained:
+                del table.refused[label]
+            raise MeasurementError(f"{table.target} runs next to no network of space {table.space!r}: {error}") from error
+
+    def _runs(self, architecture: Architecture) -> bool:
+        """Whether a network that was prepared or measured before still runs."""
+        table = self.table
+        model = build(architecture, table.num_classes, table.in_channels)
+        try:
+            run_once(model, noise(table.target, architecture.resolution, table.in_channels), table.target)
+        except MeasurementError:
+            return False
+        return True

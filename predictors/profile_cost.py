@@ -1,0 +1,95 @@
+"""What a profile costs, told before it begins, and the time it takes where nobody says how long it may."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+
+from nas.predictors.latency_table import LatencyTable
+from nas.predictors.measure import prepare, threads
+from nas.predictors.runtime import runtime
+from nas.predictors.target import Target
+from nas.quantities import format_duration
+from nas.search_spaces.backbone import build
+from nas.search_spaces.space import SearchSpace
+
+NODE_SHARE = 0.5
+NODE_SECONDS = 22.5
+NETWORK_SECONDS = 0.375
+RUNS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileCost:
+    """About how many seconds the parts of a profile take, and how many networks it measures."""
+
+    nodes: float
+    preparing: float
+    measuring: float
+    networks: int
+
+    @property
+    def total(self) -> float:
+        """All of it, in seconds."""
+        return self.nodes + self.preparing + self.measuring
+
+    def __str__(self) -> str:
+        parts = (
+            f"{format_duration(self.nodes)} for node times",
+            f"{format_duration(self.preparing)} to prepare {self.networks} networks",
+            f"{format_duration(self.measuring)} to measure them",
+        )
+        return f"about {format_duration(self.total)}: {', '.join(parts)}"
+
+
+def profile_cost(
+    space: SearchSpace,
+    target: Target,
+    *,
+    train: int = 40,
+    held_out: int = 20,
+    seconds: float | None = None,
+    table: LatencyTable | None = None,
+) -> ProfileCost:
+    """The cost of `profile` with these numbers; of what is missing, where a table is given.
+
+    One network is prepared and run, to know how long that takes here. Raises MeasurementError where that fails.
+    """
+    known, spent = (0, 0.0) if table is None else (len(table.networks), table.spent)
+    networks = max(train + held_out - known, 0)
+    nodes = max(node_seconds(seconds) - spent, 0.0)
+    if networks == 0:
+        return ProfileCost(nodes, 0.0, 0.0, 0)
+    prepared, once = _one_network(space, target)
+    budgeted = default_seconds(target, networks) - NODE_SECONDS if seconds is None else max(seconds - nodes, 0.0)
+    measuring = max(budgeted - networks * prepared, networks * max(once * RUNS, NETWORK_SECONDS if seconds is None else 0.0))
+    return ProfileCost(nodes, networks * prepared, measuring, networks)
+
+
+def profile_estimate(space: SearchSpace, target: Target, *, train: int = 40, held_out: int = 20) -> float:
+    """About how many seconds `profile` takes with its default budget, for a new table."""
+    return max(profile_cost(space, target, train=train, held_out=held_out).total, default_seconds(target, train + held_out))
+
+
+def default_seconds(target: Target, networks: int) -> float:
+    """The time budget of a profile: node times, and preparing and measuring the networks."""
+    return NODE_SECONDS + networks * (NETWORK_SECONDS + 1.25 * runtime(target.runtime).preparation)
+
+
+def node_seconds(seconds: float | None) -> float:
+    """What a profile may spend on node times, of a budget or without one."""
+    return NODE_SECONDS if seconds is None else NODE_SHARE * seconds
+
+
+def _one_network(space: SearchSpace, target: Target) -> tuple[float, float]:
+    """The seconds to prepare a random network, and of one run of it."""
+    member = space.sample(random.Random(0))
+    with threads(target.threads):
+        start = time.perf_counter()
+        run = prepare(build(member), target, member.resolution)
+        prepared = time.perf_counter() - start
+        run()
+        start = time.perf_counter()
+        run()
+        return prepared, time.perf_counter() - start
