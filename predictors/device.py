@@ -33,7 +33,7 @@ class Device:
 
 def _require_cuda() -> None:
     if not torch.cuda.is_available():
-        raise MeasurementError(f"a CUDA device is needed, and torch {torch.__version__} finds none; use cpu")
+        raise MeasurementError(f"it needs a CUDA device, and torch {torch.__version__} finds none; use cpu")
 
 
 _REGISTRY = {"cpu": Device("cpu"), "cuda": Device("cuda", _require_cuda, "cuda")}

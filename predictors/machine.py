@@ -87,12 +87,21 @@ def pinned(threads: int) -> Iterator[tuple[int, ...]]:
         return
     before = os.sched_getaffinity(0)
     chosen = _choose(before, threads)
+    held = bool(chosen) and _hold(chosen)
     try:
-        if chosen:
-            os.sched_setaffinity(0, chosen)
-        yield tuple(sorted(chosen))
+        yield tuple(sorted(chosen)) if held else ()
     finally:
-        os.sched_setaffinity(0, before)
+        if held:
+            _hold(before)
+
+
+def _hold(cores: set[int]) -> bool:
+    """Hold the calling thread to cores; False where the system forbids it."""
+    try:
+        os.sched_setaffinity(0, cores)
+    except OSError:
+        return False
+    return True
 
 
 def lines(path: Path) -> list[str]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 from nas.errors import MeasurementError
 from nas.predictors.latency_table import NETWORK, LatencyTable
-from nas.predictors.measure import Effort, Run, RunFailedError, measure_runs, noise, prepare, run_once, threads
+from nas.predictors.measure import Effort, Run, measure_runs, noise, prepare, run_once, threads
 from nas.predictors.refusal import refusals
 from nas.predictors.samples import Record
 from nas.predictors.timings import Visit
+from nas.predictors.visits import RunFailedError
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import build
 from nas.search_spaces.exclusion import operators_in
@@ -41,10 +42,12 @@ class NetworkProfile:
         runs: list[tuple[Wanted, Run]] = []
         self.last = []
         for wanted in group:
+            if not operators_in(wanted[0]).isdisjoint(self.table.excluded):
+                continue
             try:
                 runs.append((wanted, self._prepare(wanted[0])))
             except MeasurementError as error:
-                self._refuse(wanted[0], error, [item[0] for item, _ in runs])
+                self._refuse(wanted[0], error)
         while runs:
             try:
                 self._measure(runs, effort)
@@ -52,7 +55,7 @@ class NetworkProfile:
                 failed = runs.pop(error.position)[0][0] if error.position is not None else None
                 if failed is None:
                     raise DeviceLostError(str(error)) from error
-                self._refuse(failed, error, [item[0] for item, _ in runs])
+                self._refuse(failed, error)
             else:
                 self.last = [architecture for (architecture, _), _ in runs]
                 return
@@ -86,13 +89,17 @@ class NetworkProfile:
         for ((architecture, role), _), measurement in zip(runs, found, strict=True):
             table.add(architecture, measurement, role)
 
-    def _refuse(self, architecture: Architecture, error: MeasurementError, others: Sequence[Architecture]) -> None:
+    def _refuse(self, architecture: Architecture, error: MeasurementError) -> None:
         """Record what is to blame for a network that does not run. Raises where nothing runs."""
         table = self.table
-        known = [*others, *(item.architecture for item in table.networks.values())]
-        if known and not self._runs(known[0]):
+        known = next(iter(table.networks.values()), None)
+        if known is not None and not self._runs(known.architecture):
             raise DeviceLostError(str(error)) from error
-        for found in refusals(architecture, self.space, table.target, table.in_channels, table.num_classes):
+        try:
+            blamed = refusals(architecture, self.space, table.target, table.in_channels, table.num_classes)
+        except MeasurementError as nothing:
+            raise DeviceLostError(str(nothing)) from error
+        for found in blamed:
             table.refused[found.label] = {"reason": found.reason, "share": found.share}
         if operators_in(architecture).isdisjoint(table.excluded):
             table.refused[f"{NETWORK}{architecture.digest}"] = {"reason": str(error), "share": 0.0}
@@ -103,7 +110,7 @@ class NetworkProfile:
             raise MeasurementError(f"{table.target} runs next to no network of space {table.space!r}: {error}") from error
 
     def _runs(self, architecture: Architecture) -> bool:
-        """Whether a network that was prepared or measured before still runs."""
+        """Whether a network that was measured before still runs."""
         table = self.table
         model = build(architecture, table.num_classes, table.in_channels)
         try:

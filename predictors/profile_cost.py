@@ -6,6 +6,7 @@ import random
 import time
 from dataclasses import dataclass
 
+from nas.errors import MeasurementError
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.measure import prepare, threads
 from nas.predictors.runtime import runtime
@@ -18,6 +19,7 @@ NODE_SHARE = 0.5
 NODE_SECONDS = 22.5
 NETWORK_SECONDS = 0.375
 RUNS = 40
+TRIALS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def profile_cost(
 ) -> ProfileCost:
     """The cost of `profile` with these numbers; of what is missing, where a table is given.
 
-    One network is prepared and run, to know how long that takes here. Raises MeasurementError where that fails.
+    One network is prepared and run, to know how long that takes here. Raises MeasurementError where TRIALS of them fail.
     """
     known, spent = (0, 0.0) if table is None else (len(table.networks), table.spent)
     networks = max(train + held_out - known, 0)
@@ -83,13 +85,19 @@ def node_seconds(seconds: float | None) -> float:
 
 
 def _one_network(space: SearchSpace, target: Target) -> tuple[float, float]:
-    """The seconds to prepare a random network, and of one run of it."""
-    member = space.sample(random.Random(0))
-    with threads(target.threads):
-        start = time.perf_counter()
-        run = prepare(build(member), target, member.resolution)
-        prepared = time.perf_counter() - start
-        run()
-        start = time.perf_counter()
-        run()
-        return prepared, time.perf_counter() - start
+    """The seconds to prepare a random network that the target does not refuse, and of one run of it."""
+    for index in range(TRIALS):
+        member = space.sample(random.Random(index))
+        try:
+            with threads(target.threads):
+                start = time.perf_counter()
+                run = prepare(build(member), target, member.resolution)
+                prepared = time.perf_counter() - start
+                run()
+                start = time.perf_counter()
+                run()
+                return prepared, time.perf_counter() - start
+        except MeasurementError:
+            if index == TRIALS - 1:
+                raise
+    raise AssertionError("unreachable: the last trial returns or raises")

@@ -11,7 +11,7 @@ from nas.predictors.coverage import operators_of_space
 from nas.predictors.environment import differences, environment
 from nas.predictors.latency_predictor import MIN_NETWORKS
 from nas.predictors.latency_table import TRAIN, LatencyTable
-from nas.predictors.measure import Effort, measure_many
+from nas.predictors.measure import Effort, measure_runnable
 from nas.predictors.node_times import operators_of
 from nas.predictors.target import Target
 from nas.predictors.timings import Measurement
@@ -42,6 +42,7 @@ def fastest(space: SearchSpace, target: Target, in_channels: int, num_classes: i
     """Measure small members, one kind of operator after another: mixers first, then what surrounds them.
 
     A greedy descent over kinds with all sizes at their cheapest; it measures some twenty networks, not all combinations.
+    What the target refuses is passed over. Raises MeasurementError where it refuses all.
     """
     genes = corner(space, 0, None)
     best: Fastest | None = None
@@ -53,10 +54,10 @@ def fastest(space: SearchSpace, target: Target, in_channels: int, num_classes: i
         members = dict.fromkeys(space.decode(option) for option in options)
         models = [build(member, num_classes, in_channels) for member in members]
         sides = [member.resolution for member in members]
-        found = measure_many(models, target, sides, in_channels=in_channels, effort=Effort(_SECONDS_EACH, rounds=3))
+        found = measure_runnable(models, target, sides, in_channels=in_channels, effort=Effort(_SECONDS_EACH, rounds=3))
         for option in options:
             measured = dict(zip(members, found, strict=True))[space.decode(option)]
-            if best is None or measured.median < best.measurement.median:
+            if measured is not None and (best is None or measured.median < best.measurement.median):
                 best, genes = Fastest(space.decode(option), measured), option
     progress(len(kinds), len(kinds), "done")
     assert best is not None, "a space has at least one kind of mixer"
@@ -80,9 +81,10 @@ def slowest(space: SearchSpace, target: Target, in_channels: int, num_classes: i
     progress(0, 1, "slowest large networks")
     models = [build(member, num_classes, in_channels) for member in members]
     sides = [member.resolution for member in members]
-    found = measure_many(models, target, sides, in_channels=in_channels, effort=Effort(_SECONDS_EACH, rounds=1))
+    found = measure_runnable(models, target, sides, in_channels=in_channels, effort=Effort(_SECONDS_EACH, rounds=1))
     progress(1, 1, "done")
-    return max((Fastest(*pair) for pair in zip(members, found, strict=True)), key=lambda item: item.measurement.median)
+    known = [Fastest(member, measured) for member, measured in zip(members, found, strict=True) if measured is not None]
+    return max(known, key=lambda item: item.measurement.median)
 
 
 def span_remark(quick: Fastest, slow: Fastest, limit: float | None, space: SearchSpace, target: Target) -> str:

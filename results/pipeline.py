@@ -13,6 +13,7 @@ from nas.errors import FileError, InfeasibleError, NasError
 from nas.files import write_json
 from nas.predictors.latency_predictor import LatencyPredictor
 from nas.predictors.latency_profile import profile
+from nas.predictors.remarks import remarks
 from nas.predictors.target import Target
 from nas.progress import Reporter
 from nas.results.config import SearchConfig
@@ -156,9 +157,9 @@ class SearchRun(SupernetRun):
             if not one.take_given():
                 self._profile(one)
         self.load_predictors()
-        if self.excluded:
-            self.reporter.note(f"searching without what a target refuses: {', '.join(sorted(self.excluded))}")
         for one in self.targets.values():
+            for text in remarks(one.predictor.table):
+                self.reporter.note(text)
             found = one.assessment()
             if found is not None:
                 where = "" if len(self.targets) == 1 else f" of {one.target}"
@@ -206,12 +207,7 @@ class SearchRun(SupernetRun):
     @property
     def runnable_space(self) -> SearchSpace:
         """The space without the operators that a target refuses. Raises SpaceError where nothing is left."""
-        return without(self.space, self.excluded)
-
-    @property
-    def excluded(self) -> frozenset[str]:
-        """The operators that a target refuses, each as `kind:name`."""
-        return frozenset().union(*(one.predictor.table.excluded for one in self.targets.values()))
+        return without(self.space, frozenset().union(*(one.predictor.table.excluded for one in self.targets.values())))
 
     def describe(self, architecture: Architecture) -> Mapping[str, float]:
         """Predicted latencies (s) and their upper bounds; sizes where they have a budget or are an objective."""

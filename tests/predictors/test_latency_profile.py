@@ -4,16 +4,26 @@ import pytest
 import torch
 
 from nas.errors import FileError
+from nas.predictors import latency_profile
 from nas.predictors.latency_predictor import LatencyPredictor
 from nas.predictors.latency_profile import default_seconds, networks_of, profile, profile_estimate
 from nas.predictors.latency_table import HELD_OUT, TRAIN, LatencyTable
 from nas.predictors.node_timing import Repeated, difference, node_example, time_in_place, time_repeated
+from nas.predictors.profile_cost import profile_cost
+from nas.predictors.remarks import remarks
+from nas.predictors.samples import read_samples, samples_path
 from nas.predictors.target import Target
 from nas.predictors.timings import Measurement
 from nas.search_spaces.graph import nodes
 from nas.search_spaces.presets import load_space
 
 SPACE = load_space("tiny")
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """Nobody waits for a busy machine here."""
+    monkeypatch.setattr(latency_profile, "COOLING_SECONDS", 0.0)
 
 
 class KilledError(Exception):
@@ -56,6 +66,38 @@ def test_a_finished_profile_measures_nothing_again(tmp_path):
     first = profile(SPACE, Target(), path, num_classes=10, train=2, held_out=1, seconds=0.5)
     second = profile(SPACE, Target(), path, num_classes=10, train=2, held_out=1, seconds=0.5)
     assert (second.nodes, second.networks) == (first.nodes, first.networks)
+
+
+def test_larger_numbers_extend_a_table_and_every_measurement_has_its_samples(tmp_path):
+    path = tmp_path / "table.json"
+    options = {"num_classes": 10, "seconds": 0.4}
+    first = profile(SPACE, Target(), path, train=2, held_out=1, **options)
+    second = profile(SPACE, Target(), path, train=3, held_out=2, **options)
+    assert {digest: second.networks[digest] for digest in first.networks} == first.networks
+    assert (len(list(second.of_role(TRAIN))), len(list(second.of_role(HELD_OUT)))) == (3, 2)
+    assert second.networks.keys() == {item.digest for item, _ in networks_of(SPACE, 0, 3, 2)}
+    lines = list(read_samples(samples_path(path)))
+    by_what = {what: {line["id"] for line in lines if line["what"] == what} for what in ("network", "node", "anchor")}
+    assert by_what["network"] == second.networks.keys()
+    assert by_what["node"] == second.nodes.keys()
+    for digest, item in second.networks.items():
+        runs = [seconds for line in lines if line["id"] == digest for seconds in line["seconds"]]
+        assert len(runs) == item.measurement.n
+    assert {line["version"] for line in lines} == {second.environment["runtime"]}
+
+
+def test_a_table_of_another_machine_or_library_is_refused_and_a_small_change_recorded(tmp_path):
+    path = tmp_path / "table.json"
+    options = {"num_classes": 10, "train": 1, "held_out": 1, "seconds": 0.1}
+    whole = profile(SPACE, Target(), path, **options)
+    for name in ("cpu", "torch", "runtime", "gpu"):
+        LatencyTable(**{**vars(whole), "environment": whole.environment | {name: "another"}}).save(path)
+        with pytest.raises(FileError, match=f"measured elsewhere: {name} was another, is .*; go on there"):
+            profile(SPACE, Target(), path, **options)
+    LatencyTable(**{**vars(whole), "environment": whole.environment | {"python": "3.0"}}).save(path)
+    table = profile(SPACE, Target(), path, **options)
+    assert table.breaks == [f"python was 3.0, is {whole.environment['python']}"]
+    assert any("changed between sessions: python was 3.0" in text for text in remarks(table))
 
 
 def test_the_table_of_another_target_or_question_is_refused(tmp_path):
@@ -104,3 +146,15 @@ def test_the_estimate_is_at_least_the_default_and_grows_with_the_networks():
     many = profile_estimate(SPACE, Target(), train=4000, held_out=2)
     assert default_seconds(Target(), 6) <= few < many
     assert torch.get_num_threads() == before
+
+
+def test_the_cost_is_told_in_parts_and_only_for_what_is_missing(tmp_path):
+    whole = profile_cost(SPACE, Target(), train=30, held_out=10)
+    assert whole.total == whole.nodes + whole.preparing + whole.measuring
+    assert str(whole).count("for node times") == 1
+    assert "to prepare 40 networks" in str(whole)
+    table = profile(SPACE, Target(), tmp_path / "t.json", num_classes=10, train=2, held_out=1, seconds=0.2)
+    rest = profile_cost(SPACE, Target(), train=30, held_out=10, table=table)
+    assert rest.networks == 37
+    assert rest.nodes < whole.nodes
+    assert profile_cost(SPACE, Target(), train=2, held_out=1, seconds=0.2, table=table).total == 0

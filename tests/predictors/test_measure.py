@@ -7,9 +7,11 @@ from torch import nn
 
 from nas.errors import MeasurementError, UsageError
 from nas.predictors import measure as measuring
+from nas.predictors import visits
 from nas.predictors.environment import environment
 from nas.predictors.measure import Effort, measure, measure_many, measure_runs, threads
 from nas.predictors.target import Target
+from nas.predictors.visits import RunFailedError
 
 TARGET = Target()
 
@@ -36,7 +38,7 @@ class Clock:
 def simulate(monkeypatch):
     def start(clock):
         monkeypatch.setattr("time.perf_counter", clock)
-        monkeypatch.setattr(measuring, "_OVERHEAD", [5e-8])
+        monkeypatch.setattr(visits, "_OVERHEAD", [5e-8])
         monkeypatch.setattr(measuring, "anchor", lambda target: clock.work(1e-3))
         return clock
 
@@ -77,7 +79,7 @@ def test_noise_is_refused_unless_accepted(simulate, monkeypatch):
     clock = simulate(Clock())
     rng = random.Random(0)
     monkeypatch.setattr(measuring, "prepare", lambda *rest: clock.work(3e-3, 0.6, rng))
-    with pytest.raises(MeasurementError, match=r"spread by \d+% .* accept the noise"):
+    with pytest.raises(MeasurementError, match=r"spread by \d+% .*: .*; let the machine rest .* accept the noise"):
         measure(nn.Identity(), TARGET, 32)
     assert measure(nn.Identity(), TARGET, 32, accept_noise=True).spread > 0.25
 
@@ -96,6 +98,51 @@ def test_threads_and_garbage_collection_are_as_before_even_after_a_failure(simul
         measure_runs([fail], Target(threads=before + 1), [32], effort=Effort())
     assert gc.isenabled()
     assert torch.get_num_threads() == before
+
+
+def test_every_visit_is_handed_on_with_its_round_and_the_machine(simulate):
+    clock, seen = simulate(Clock()), {}
+    works = [clock.work(3e-3), clock.work(1e-3)]
+    measure_runs(works, TARGET, [32, 32], effort=Effort(rounds=2), watch=lambda at, visits: seen.update({at: visits}))
+    assert seen.keys() == {None, 0, 1}
+    assert len(seen[0]) == len(seen[1]) == 2 * len(seen[None])
+    assert [visit.round for visit in seen[1]] == [0, 0, 1, 1]
+    assert all(seconds == pytest.approx(3e-3, rel=1e-3) for visit in seen[0] for seconds in visit.seconds)
+    assert {visit.state for visit in seen[None]} == {visit.state for visit in seen[0]}
+
+
+def test_a_run_that_fails_is_named_by_its_place_and_what_was_measured_before_is_handed_on(simulate):
+    clock, seen, left = simulate(Clock()), {}, [30]
+    work = clock.work(3e-3)
+
+    def fail():
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError("cable out\nmore")
+        work()
+
+    effort = Effort(seconds=9.0, precision=0.0)
+    with pytest.raises(RunFailedError, match=r"cable out$") as caught:
+        measure_runs([work, fail], TARGET, [32, 32], effort=effort, watch=lambda at, visits: seen.update({at: visits}))
+    assert caught.value.position == 1
+    assert seen[0]
+    assert seen[1]
+
+
+def test_a_machine_that_is_slower_than_the_reference_is_waited_for_a_bounded_time(simulate, monkeypatch):
+    waited = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    clock = simulate(Clock(lambda now: 2.0 if len(waited) < 3 else 1.0))
+    effort = Effort(cooling=5.0)
+    found = measure_runs([clock.work(3e-3)], TARGET, [32], effort=effort, reference=1e-3)[0]
+    assert len(waited) == 3
+    assert found.slowed == pytest.approx(1.0, rel=1e-2)
+    waited.clear()
+    slow = simulate(Clock(lambda now: 2.0))
+    found = measure_runs([slow.work(3e-3)], TARGET, [32], effort=Effort(cooling=0.0), reference=1e-3)[0]
+    assert not waited
+    assert found.slowed == pytest.approx(2.0, rel=1e-2)
+    assert found.median == pytest.approx(3e-3, rel=1e-2)
 
 
 def test_threads_are_restored():

@@ -1,10 +1,23 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.errors import MeasurementError
-from nas.predictors.timings import Measurement, drift_factors, median_interval, spread, steady, summarise
+from nas.predictors.machine import MachineState
+from nas.predictors.timings import (
+    Measurement,
+    Visit,
+    drift_factors,
+    median_interval,
+    noise_reasons,
+    spread,
+    steady,
+    summarise,
+    summarise_visits,
+)
 
 
 def visits(seed=0, number=40, median=2e-3, noise=0.02, drift=None):
@@ -83,3 +96,43 @@ def test_mapping_round_trip_and_refusal():
 def test_nothing_and_nonsense_are_refused(bad):
     with pytest.raises(MeasurementError):
         summarise(bad, [1.0] * len(bad), "t", 32)
+
+
+def test_interrupted_visits_do_not_count_for_the_median_where_enough_others_do():
+    taken = [[1e-3] * 3] * 4 + [[5e-3] * 3] * 6
+    flags = [False] * 4 + [True] * 6
+    found = summarise(taken, [1.0] * 10, "", 1, disturbed=flags)
+    assert (found.median, found.high, found.disturbed) == (1e-3, 1e-3, 0.6)
+    assert found.p90 == 5e-3
+    assert found.n == 30
+    few = summarise(taken[1:], [1.0] * 9, "", 1, disturbed=flags[1:])
+    assert few.median == 5e-3
+
+
+def test_recorded_visits_bring_load_and_throttling_with_them():
+    states = [MachineState(load=3.0, throttles=4), MachineState(load=5.0, throttles=6)]
+    taken = [Visit(0.0, number, (1e-3, 1e-3), 0, state) for number, state in enumerate(states)]
+    found = summarise_visits(taken, [1.0, 2.0], "", 1)
+    assert (found.load, found.throttled, found.slowed) == (4.0, True, 1.5)
+    assert not summarise_visits(taken[:1], [1.0, 2.0], "", 1).throttled
+
+
+def test_noise_has_its_reasons():
+    quiet = summarise([[1e-3]] * 5, [1.0] * 5, "", 1)
+    assert noise_reasons(quiet, cores=2) == []
+    loud = replace(quiet, load=5.0, disturbed=0.9, throttled=True, slowed=1.4, drift=0.5)
+    reasons = noise_reasons(loud, cores=2)
+    for part in ("load average 5.0 on 2 cores", "interrupted 90%", "throttled by heat", "1.40 times slower", "drifted by 50%"):
+        assert any(part in reason for reason in reasons)
+    assert len(reasons) == 5
+
+
+def test_measurements_of_older_files_are_read_without_what_they_do_not_have():
+    found = summarise([[1e-3]] * 5, [1.0] * 5, "", 1)
+    data = found.to_mapping()
+    for name in ("disturbed", "slowed", "load", "throttled"):
+        del data[name]
+    assert Measurement.from_mapping(data) == found
+    del data["median"]
+    with pytest.raises(MeasurementError):
+        Measurement.from_mapping(data)
