@@ -85,7 +85,7 @@ class Origins:
         problem = self.run.problem
         with self.run.archive() as archive:
             for trial in trials:
-                if not archive.count(trial.architecture.digest):
+                if not archive.count(trial.architecture.digest) and self.run.runnable_space.contains(trial.architecture):
                     measured = {name: value for name, value in trial.metrics.items() if not name.startswith(LATENCY)}
                     metrics = {**measured, **problem.cheap(trial.architecture)}
                     archive.add(replace(trial, number=len(archive), metrics=metrics, repeat=0))
@@ -93,11 +93,11 @@ class Origins:
 
     def _best(self, trials: list[tuple[SearchSpace, Trial]]) -> list[Architecture]:
         """The best by their own run's accuracy, as members of this run's space, each once."""
-        ranked = sorted(trials, key=lambda item: merit(item[1]))
+        ranked, problem = sorted(trials, key=lambda item: merit(item[1])), self.run.problem
         found: dict[str, Architecture] = {}
         for space, trial in ranked:
-            member = _translated(space, self.run.space, trial.architecture)
-            if len(found) < SEEDS and self.run.problem.violation(member) == 0.0:
+            member = _translated(space, self.run.runnable_space, trial.architecture)
+            if len(found) < SEEDS and problem.violation(member) == 0.0:
                 found.setdefault(member.digest, member)
         return list(found.values())
 

@@ -142,11 +142,14 @@ class SearchRun(SupernetRun):
             classes, channels = self.outputs
             limits = {name: limit for name, limit in self.budgets.limits.items() if not name.startswith(LATENCY)}
             create("random", Problem(self.space, self.known, Budgets(limits)), self.config.seed).ask(0)
+            told = []
             for one in self.targets.values():
-                quick = fastest(self.space, one.target, channels, classes, step)
-                require_latency(quick, one.limit, self.space, one.target)
+                found = fastest(self.space, one.target, channels, classes, step)
+                require_latency(found, one.limit, self.space, one.target)
                 slow = slowest(self.space, one.target, channels, classes, step)
-                self.reporter.note(span_remark(quick, slow, one.limit, self.space, one.target))
+                told.append(span_remark(found, slow, one.limit, self.space, one.target))
+        for remark in told:
+            self.reporter.note(remark)
 
     def profile(self) -> None:
         """Measure the targets, or take the tables of earlier profiles.

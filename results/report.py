@@ -94,8 +94,8 @@ def _headline(data: ReportData) -> str:
             ("parameters", metrics.params and format_count(metrics.params)),
             ("MACs", metrics.macs and format_count(metrics.macs)),
         ]
-    shown = "".join(f'<div class="card"><b>{value}</b><span>{escape(name)}</span></div>' for name, value in cards if value)
     cards += [(f"latency on {row.target}", format_time(row.measured)) for row in data.targets]
+    shown = "".join(f'<div class="card"><b>{value}</b><span>{escape(name)}</span></div>' for name, value in cards if value)
     target = f'<p class="soft">for <code>{escape(data.target)}</code></p>' if data.target else ""
     files = "".join(f"<li>{escape(name)}: <code>{escape(place)}</code></li>" for name, place in data.files.items())
     return (

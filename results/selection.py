@@ -12,7 +12,7 @@ from nas.errors import InfeasibleError
 from nas.predictors.timings import Measurement
 from nas.progress import Step
 from nas.quantities import format_time
-from nas.results.export import DEFAULT_FORMATS, export
+from nas.results.export import DEFAULT_FORMATS, Exported, export
 from nas.results.quantised import Int8Accuracy, calibration_images, int8_accuracy
 from nas.results.targets import RunTarget
 from nas.results.verification import delivered, measure_exported, measure_network, write_verdicts
@@ -113,31 +113,39 @@ class Selection:
         network, validation = self._trained(architecture)
         self.step(1, 2, "exporting and measuring the winner")
         shutil.rmtree(run.folder.winner_path, ignore_errors=True)
-        classes, channels = run.outputs
         recipe = {
             "data": run.config.data,
             "supernet": vars(run.config.training),
             "fine_tuning": vars(run.config.finetuning),
             "versions": dict(run.config.versions),
         }
-        side, quantised = architecture.resolution, any(delivered(one.target) == "int8" for one in run.targets.values())
-        exported = export(
+        exported = self._export(network, recipe)
+        measurements = self._measure_exported(architecture)
+        if measurements is not None:
+            test = score(network, run.data, run.data.test, architecture.resolution).accuracy
+            return Winner(trial, network, measurements, validation, test, self._int8(exported, architecture.resolution))
+        shutil.rmtree(run.folder.winner_path, ignore_errors=True)
+        return None
+
+    def _export(self, network: Backbone, recipe: Mapping[str, object]) -> Exported:
+        """Write the winner in all formats, and in int8 where a target runs that."""
+        run, (classes, channels) = self.run, self.run.outputs
+        quantised = any(delivered(one.target) == "int8" for one in run.targets.values())
+        return export(
             network,
             run.folder.winner_path,
             num_classes=classes,
             in_channels=channels,
             recipe=recipe,
             formats=(*DEFAULT_FORMATS, "int8") if quantised else DEFAULT_FORMATS,
-            calibration=calibration_images(run.data, side) if quantised else None,
+            calibration=calibration_images(run.data, network.architecture.resolution) if quantised else None,
         )
-        measurements = self._measure_exported(architecture)
-        if measurements is not None:
-            test = score(network, run.data, run.data.test, side).accuracy
-            any_batch = exported.dynamic_batch["onnx"]
-            int8 = int8_accuracy(run.folder.winner_path, run.data, side, any_batch=any_batch) if quantised else None
-            return Winner(trial, network, measurements, validation, test, int8)
-        shutil.rmtree(run.folder.winner_path, ignore_errors=True)
-        return None
+
+    def _int8(self, exported: Exported, side: int) -> Int8Accuracy | None:
+        """The accuracy of the int8 file, if there is one."""
+        if "int8" not in exported.files:
+            return None
+        return int8_accuracy(exported.directory, self.run.data, side, any_batch=exported.dynamic_batch["onnx"])
 
     def _measure_exported(self, architecture: Architecture) -> dict[str, Measurement] | None:
         """The exported winner on every target; None as soon as it is over a budget."""

@@ -83,7 +83,7 @@ class Outcome:
             *(("latency", _on_target(one)) for one in self.targets.values()),
             ("budget", budgets_told(self.budgets, self.target)),
             ("accuracy", f"{self.accuracy_test:.2%} on test images, {self.accuracy_validation:.2%} on validation images"),
-            *([("int8", _of_int8(self.int8))] if self.int8 else []),
+            *([("int8", self._int8_told(self.int8))] if self.int8 is not None else []),
             (
                 "searched",
                 f"{self.evaluations - self.taken_over} candidates in {format_duration(sum(self.durations.values()))}{taken}",
@@ -91,6 +91,11 @@ class Outcome:
             *([("screened", str(Saving.from_mapping(self.screening)))] if self.screening else []),
             ("files", f"{self.run}/winner (PyTorch, ONNX, torch.export), {self.run}/report.html, {self.run}/front.csv"),
         ]
+
+    @staticmethod
+    def _int8_told(found: Mapping[str, Any]) -> str:
+        accuracies = f"{found['test']:.2%} on test images, {found['validation']:.2%} on validation images"
+        return f"{accuracies}, of the int8 file; {found['operators']}"
 
 
 def write_results(run: SearchRun, winner: Winner) -> Outcome:
@@ -140,11 +145,6 @@ def _on(one: RunTarget, winner: Winner) -> dict[str, Any]:
     found = winner.measurements[one.metric]
     predicted = {"predicted": winner.trial.metrics[one.metric], "predictor": _assessment(one)}
     return {"target": str(one.target), "budget": one.limit, **predicted, **found.to_mapping()}
-
-
-def _of_int8(one: Mapping[str, Any]) -> str:
-    told = f"{one['test']:.2%} on test images, {one['validation']:.2%} on validation images"
-    return f"{told}, of the int8 file; {one['operators']}"
 
 
 def _on_target(one: Mapping[str, Any]) -> str:

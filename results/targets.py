@@ -31,7 +31,7 @@ class RunTarget:
         self.predictor: LatencyPredictor
 
     def require_given(self, num_classes: int, in_channels: int, space: SearchSpace) -> list[str]:
-        """What to know of the table that was given, and not taken over yet. Raises FileError where it cannot be used."""
+        """What to say of the table that was given and is not taken over yet. Raises FileError where it cannot be used."""
         if self.given is None or self.path.exists():
             return []
         return require_table(self.given, self.target, num_classes, in_channels, space)

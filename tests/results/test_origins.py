@@ -65,7 +65,7 @@ def search_of(run, latency=0.002, budgets=None):
     space = config.search_space()
     problem = Problem(space, lambda member: {"latency": latency, "latency_upper": latency}, Budgets(budgets or {}))
     return SimpleNamespace(
-        folder=run, config=config, space=space, problem=problem, reporter=Silent(),
+        folder=run, config=config, space=space, runnable_space=space, problem=problem, reporter=Silent(),
         archive=lambda: Archive(run.journal, space, config.objectives),
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nas.results.report import render, write_report
-from nas.results.report_data import CandidatePoint, ReportData, TrainingPoint, VerificationRow, WinnerMetrics
+from nas.results.report_data import CandidatePoint, ReportData, TargetRow, TrainingPoint, VerificationRow, WinnerMetrics
 from nas.search_spaces.architecture import Architecture
 
 VOID = {"meta", "br", "use", "path", "image", "hr", "link", "input"}
@@ -84,13 +84,39 @@ def test_every_number_of_the_run_is_there(data: ReportData) -> None:
         "mean absolute error 4.1%",
         "inside the 90 % interval 90.0%",
         "Spearman rank correlation 0.987",
-        "4.95 ms -3.6% accepted",
+        "4.95 ms 5.1 ms -3.6% accepted",
         "seed 17",
         "train 30 min 10 s",
         "(winner)",
     ):
         assert wanted in text, wanted
     assert "Left out" not in text
+
+
+def test_further_targets_objectives_and_what_screening_spared_are_there(data: ReportData) -> None:
+    other = "cpu:eager,threads=1,batch=2,precision=fp32"
+    candidates = tuple(replace(c, others={"memory": 1e6 + c.number}, full=c.number % 2 == 1) for c in data.candidates)
+    found = replace(
+        data,
+        objectives=("accuracy", "latency", "memory"),
+        budgets={"latency": 0.005, f"latency@{other}": 0.009, "memory": 2.0**20},
+        targets=(TargetRow(other, {"mape": 0.0123}, 0.0061, 0.0072, 0.0071, 0.0074),),
+        screening="20 of 40 candidates scored on all 1000 validation images",
+        candidates=candidates,
+    )
+    html = render(found)
+    text = text_of(html)
+    for wanted in (
+        f"latency@{other} 9 ms, memory 1 MiB",
+        f"7.2 ms latency on {other}",
+        "mean absolute error 1.2%",
+        "20 of 40 candidates",
+    ):
+        assert wanted in text, wanted
+    assert html.count("<svg") == 6
+    rows = re.findall(r"<tr><td>([0-9a-f]{16})(?: \(winner\))?</td><td class=\"n\">(\d+)</td>", html)
+    assert rows
+    assert all(int(number) % 2 for _, number in rows), "only what was scored in full is on the front"
 
 
 def test_all_plots_are_inside_the_file(data: ReportData) -> None:
