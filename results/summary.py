@@ -39,6 +39,8 @@ class Outcome:
     latency: float
     latency_low: float
     latency_high: float
+    latency_p90: float
+    latency_p99: float
     latency_predicted: float
     budgets: Mapping[str, float]
     target: str
@@ -58,8 +60,6 @@ class Outcome:
     predictor: Mapping[str, float]
     durations: Mapping[str, float]
     run: str
-    latency_p90: float = 0.0
-    latency_p99: float = 0.0
     verified: bool = True
     int8: Mapping[str, Any] | None = None
 
