@@ -206,7 +206,9 @@ def open_table(
                 raise FileError(f"latency table {path} has {name} {getattr(table, name)}, not {wanted}; name another file")
         changed = differences(table.environment, now)
         if changed:
-            raise FileError(f"latency table {path} was measured elsewhere: {'; '.join(changed)}; name another file with --out")
+            raise FileError(
+                f"latency table {path} was measured elsewhere: {'; '.join(changed)}; go on there, or name another --out"
+            )
         python = table.environment.get("python", now["python"])
         if python != now["python"]:
             table.breaks.append(f"python was {python}, is {now['python']}")

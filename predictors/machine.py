@@ -27,7 +27,7 @@ class MachineState:
     """The machine at one moment.
 
     `clock_hz` is the frequency of the first core that is measured on, `governor` how it is chosen, `load` the load average
-    of the last minute, `throttles` how often cores were slowed by heat since the start, `celsius` the hottest sensor, and
+    of the last minute, `throttles` how often these cores were slowed by heat since the start, `celsius` the hottest sensor, and
     `cpus` the cores that the measurement is held to; empty where it may run on all.
     """
 
@@ -46,13 +46,15 @@ class MachineState:
 def machine_state(cpus: tuple[int, ...] = ()) -> MachineState:
     """The machine now, for a measurement on these cores."""
     core = cpus[0] if cpus else 0
-    counts = [_number(path) for path in sorted(CPUS.glob("cpu[0-9]*/thermal_throttle/core_throttle_count"))]
+    # Only the cores that are measured on: hundreds of files would disturb what is measured.
+    counts = [_number(CPUS / f"cpu{index}/thermal_throttle/core_throttle_count") for index in cpus or (core,)]
+    known = [int(count) for count in counts if count is not None]
     heats = [_number(path) for path in sorted(THERMAL.glob("thermal_zone*/temp"))]
     return MachineState(
         clock_hz=clock_hz(core),
         governor=next(iter(lines(CPUS / f"cpu{core}/cpufreq/scaling_governor")), None),
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        throttles=sum(int(count) for count in counts if count is not None) if counts else None,
+        throttles=sum(known) if known else None,
         celsius=max((heat for heat in heats if heat is not None), default=0.0) / 1e3 or None,
         cpus=cpus,
     )
@@ -87,12 +89,21 @@ def pinned(threads: int) -> Iterator[tuple[int, ...]]:
         return
     before = os.sched_getaffinity(0)
     chosen = _choose(before, threads)
+    held = bool(chosen) and _hold(chosen)
     try:
-        if chosen:
-            os.sched_setaffinity(0, chosen)
-        yield tuple(sorted(chosen))
+        yield tuple(sorted(chosen)) if held else ()
     finally:
-        os.sched_setaffinity(0, before)
+        if held:
+            _hold(before)
+
+
+def _hold(cores: set[int]) -> bool:
+    """Hold the calling thread to cores; False where the system forbids it."""
+    try:
+        os.sched_setaffinity(0, cores)
+    except OSError:
+        return False
+    return True
 
 
 def lines(path: Path) -> list[str]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from nas.errors import MeasurementError, NasError, UsageError
 from nas.predictors.anchor import anchor
-from nas.predictors.machine import MachineState, interruptions, machine_state, pinned
+from nas.predictors.machine import MachineState, machine_state, pinned
 from nas.predictors.remote.place import place
 from nas.predictors.runtime import runtime
 from nas.predictors.target import Target
@@ -26,26 +25,15 @@ from nas.predictors.timings import (
     Visit,
     drift_factors,
     noise_reasons,
-    steady,
     summarise_visits,
 )
 from nas.predictors.tracing import first_cause
+from nas.predictors.visits import Series, visit, warm
 
 Run = Callable[[], object]
 Watch = Callable[[int | None, Sequence[Visit]], None]
 """Is given the visits of every run, by its position, and of the anchor (None): the raw samples."""
-CLOCK_SHARE = 1e-3
-VISIT_SECONDS = 0.006
-WARMUP_BLOCKS = 20
 COOLING_STEP = 1.0
-
-
-class RunFailedError(MeasurementError):
-    """A prepared network, the `position`-th of those measured, stopped running: a full memory, a device that is gone."""
-
-    def __init__(self, message: str, position: int | None) -> None:
-        super().__init__(message)
-        self.position = position
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +50,6 @@ class Effort:
     def __post_init__(self) -> None:
         if not (self.seconds > 0 and self.rounds >= 1 and self.precision >= 0 and self.cooling >= 0):
             raise UsageError(f"{self}: give a time above zero, at least one round and a precision of 0 or more")
-
-
-@dataclass(slots=True)
-class _Series:
-    """The visits of one workload; `position` among those measured, None for the anchor."""
-
-    run: Run
-    position: int | None = None
-    repeats: int = 1
-    visits: list[Visit] = field(default_factory=list)
-    done: bool = False
 
 
 def measure(
@@ -204,8 +181,8 @@ def measure_runs(
         return place(target.place).measure_runs(
             runs, target, resolutions, effort=effort, seed=seed, reference=reference, watch=watch
         )
-    series = [_Series(run, position) for position, run in enumerate(runs)]
-    beside = _Series(anchor(target))
+    series = [Series(run, position) for position, run in enumerate(runs)]
+    beside = Series(anchor(target))
     try:
         with threads(target.threads), pinned(target.threads) as cpus, quiet():
             _visit_all(series, beside, effort, reference, cpus)
@@ -219,31 +196,31 @@ def measure_runs(
     ]
 
 
-def _visit_all(series: list[_Series], beside: _Series, effort: Effort, reference: float | None, cpus: tuple[int, ...]) -> None:
+def _visit_all(series: list[Series], beside: Series, effort: Effort, reference: float | None, cpus: tuple[int, ...]) -> None:
     """Warm everything up, then go through it round by round until every interval is narrow enough or the time is over."""
     state = machine_state(cpus)
     for item in (*series, beside):
-        _warm(item, state)
+        warm(item, state)
     if reference is not None:
         _cool_down(beside, reference, effort.cooling)
     deadline = time.perf_counter() + effort.seconds * len(series)
     rounds = 0
     while not all(item.done for item in series):
         state = machine_state(cpus)
-        _visit(beside, rounds, state)
+        visit(beside, rounds, state)
         active = [item for item in series if not item.done]
         for item in active + active[::-1]:
-            _visit(item, rounds, state)
+            visit(item, rounds, state)
         rounds += 1
         late = time.perf_counter() > deadline
         for item in active:
             item.done = late or (rounds >= effort.rounds and _precise(item, beside, effort, reference))
 
 
-def _cool_down(beside: _Series, reference: float, limit: float) -> None:
+def _cool_down(beside: Series, reference: float, limit: float) -> None:
     """Wait, at most `limit` seconds, while the anchor is slower than SLOWED times the reference."""
     end = time.monotonic() + limit
-    while time.monotonic() < end and _visit(beside, 0, MachineState()) > SLOWED * reference:
+    while time.monotonic() < end and visit(beside, 0, MachineState()) > SLOWED * reference:
         time.sleep(min(COOLING_STEP, limit))
     beside.visits.clear()
 
@@ -253,11 +230,11 @@ def anchor_seconds(target: Target, rounds: int = 20) -> float:
     target.require()
     if target.place:
         return place(target.place).anchor_seconds(target, rounds)
-    beside = _Series(anchor(target))
+    beside = Series(anchor(target))
     with threads(target.threads), pinned(target.threads) as cpus, quiet():
         state = machine_state(cpus)
-        _warm(beside, state)
-        return sorted(_visit(beside, i, state) for i in range(rounds))[rounds // 2]
+        warm(beside, state)
+        return sorted(visit(beside, i, state) for i in range(rounds))[rounds // 2]
 
 
 @contextlib.contextmanager
@@ -284,51 +261,10 @@ def quiet() -> Iterator[None]:
             gc.enable()
 
 
-def _warm(item: _Series, state: MachineState) -> None:
-    """Run until successive block medians agree, and settle how many runs one reading of the clock covers."""
-    middles: list[float] = []
-    while len(middles) < WARMUP_BLOCKS and not steady(middles):
-        middles.append(_visit(item, 0, state))
-    item.repeats = max(1, math.ceil(_clock_overhead() / CLOCK_SHARE / min(middles)))
-    item.visits.clear()
-
-
-def _visit(item: _Series, number: int, state: MachineState) -> float:
-    """Time runs for about VISIT_SECONDS, at least three readings, and remember them; their median."""
-    found: list[float] = []
-    clock, run, at, before = time.perf_counter, item.run, time.time(), interruptions()
-    end = clock() + VISIT_SECONDS
-    try:
-        while len(found) < 3 or clock() < end:
-            start = clock()
-            for _ in range(item.repeats):
-                run()
-            found.append((clock() - start) / item.repeats)
-    except Exception as error:  # whatever the library behind the runtime raises
-        raise RunFailedError(f"a network stopped running: {first_cause(error)}", item.position) from error
-    after = interruptions()
-    times = None if before is None or after is None else after - before
-    item.visits.append(Visit(at, number, tuple(found), times, state))
-    return sorted(found)[len(found) // 2]
-
-
-def _factors(beside: _Series, reference: float | None) -> list[float]:
+def _factors(beside: Series, reference: float | None) -> list[float]:
     """By round, how much slower than the reference the machine was."""
     return drift_factors([sorted(visit.seconds)[len(visit.seconds) // 2] for visit in beside.visits], reference=reference)
 
 
-def _precise(item: _Series, beside: _Series, effort: Effort, reference: float | None) -> bool:
+def _precise(item: Series, beside: Series, effort: Effort, reference: float | None) -> bool:
     return summarise_visits(item.visits, _factors(beside, reference), "", 1).precision <= effort.precision
-
-
-_OVERHEAD: list[float] = []
-
-
-def _clock_overhead() -> float:
-    """Seconds that one reading of the clock takes; measured once."""
-    if not _OVERHEAD:
-        start = time.perf_counter()
-        for _ in range(1000):
-            time.perf_counter()
-        _OVERHEAD.append((time.perf_counter() - start) / 1000)
-    return _OVERHEAD[0]

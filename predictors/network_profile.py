@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 from nas.errors import MeasurementError
 from nas.predictors.latency_table import NETWORK, LatencyTable
-from nas.predictors.measure import Effort, Run, RunFailedError, measure_runs, noise, prepare, run_once, threads
+from nas.predictors.measure import Effort, Run, measure_runs, noise, prepare, run_once, threads
 from nas.predictors.refusal import refusals
 from nas.predictors.samples import Record
 from nas.predictors.timings import Visit
+from nas.predictors.visits import RunFailedError
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import build
 from nas.search_spaces.exclusion import operators_in

@@ -173,7 +173,10 @@ class SearchRun:
         self.reporter.note(f"the fastest member of {self.space.name!r} found takes {took} on {self.target}")
 
     def profile(self) -> None:
-        """Measure the target, or take the table of an earlier profile."""
+        """Measure the target, or take the table of an earlier profile.
+
+        Raises MeasurementError for a table of noise, unless noise is accepted.
+        """
         given = self.config.latency_table
         if given is not None and not self.folder.latency_table.exists():
             LatencyTable.load(Path(given), self.target).save(self.folder.latency_table)
@@ -183,6 +186,8 @@ class SearchRun:
         self.load_predictor()
         for text in remarks(self.predictor.table):
             self.reporter.note(text)
+        if not self.config.accept_noise:
+            self.predictor.table.require_quiet()
         held = list(self.predictor.table.of_role(HELD_OUT))
         if held:
             found = self.predictor.assess([item.architecture for item in held], [item.measurement.median for item in held])

@@ -111,7 +111,7 @@ class AgentPlace(ABC):
 
     def _run(self, job: Job, target: Target) -> tuple[Timed, dict[str, Any]]:
         """The samples of a job and the device's environment."""
-        from nas.predictors.measure import RunFailedError
+        from nas.predictors.visits import RunFailedError
 
         header, body = self.link().run(job)
         if header.get("state") != "done":

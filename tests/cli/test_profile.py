@@ -126,6 +126,20 @@ def test_a_search_for_int8_delivers_measures_and_scores_the_int8_file(nas, mini,
     assert (tmp_path / "again" / "backbone.int8.onnx").exists()
 
 
+def test_a_search_on_a_table_of_noise_stops_before_training_and_says_why(nas, mini, mine):
+    data = json.loads(mine.read_text())
+    for item in data["networks"].values():
+        item["measurement"] |= {"spread": 0.9, "load": 64.0}
+    mine.write_text(json.dumps(data))
+    found = nas("search", "--space", mini, "--latency-table", mine, "--out", "run", "--threads", 1)
+    assert found.returncode == 1
+    line = found.stderr.splitlines()[-1]
+    assert "spread by 90% of their median (limit 25%): other work uses the machine (load average 64.0" in line
+    assert "accept the noise explicitly" in line
+    assert "Supernet" not in found.stderr
+
+
+@pytest.mark.slow
 def test_a_search_does_without_what_the_target_refuses_and_says_so(nas, mini, mine, tmp_path):
     data = json.loads(mine.read_text())
     data["refused"] = {"token_mixer:depthwise_conv": {"reason": "no kernel", "share": 0.5}}

@@ -32,9 +32,10 @@ def system(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("system")
 def test_the_state_is_read_from_the_system():
-    found = machine_state((1,))
-    assert (found.clock_hz, found.governor, found.throttles, found.celsius) == (1.5e9, "powersave", 6, 66.5)
-    assert found.cpus == (1,)
+    found = machine_state((1, 2))
+    assert (found.clock_hz, found.governor, found.throttles, found.celsius) == (1.5e9, "powersave", 3, 66.5)
+    assert found.cpus == (1, 2)
+    assert machine_state().throttles == 0
     assert {"clock_hz", "governor", "throttles", "celsius", "cpus"} <= found.to_mapping().keys()
 
 
@@ -69,6 +70,17 @@ def test_a_measurement_is_held_to_its_cores_and_let_go_after_a_failure():
         assert os.sched_getaffinity(0) == (set(cpus) or before)
         raise RuntimeError
     assert os.sched_getaffinity(0) == before
+
+
+@linux
+def test_a_system_that_forbids_it_is_measured_on_all_cores(monkeypatch):
+    def forbid(process, cores):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setaffinity", forbid)
+    monkeypatch.setattr(machine, "_choose", lambda allowed, threads: {0})
+    with pinned(1) as cpus:
+        assert cpus == ()
 
 
 def test_interruptions_are_counted_where_the_system_counts_them():

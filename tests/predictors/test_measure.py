@@ -7,9 +7,11 @@ from torch import nn
 
 from nas.errors import MeasurementError, UsageError
 from nas.predictors import measure as measuring
+from nas.predictors import visits
 from nas.predictors.environment import environment
-from nas.predictors.measure import Effort, RunFailedError, measure, measure_many, measure_runs, threads
+from nas.predictors.measure import Effort, measure, measure_many, measure_runs, threads
 from nas.predictors.target import Target
+from nas.predictors.visits import RunFailedError
 
 TARGET = Target()
 
@@ -36,7 +38,7 @@ class Clock:
 def simulate(monkeypatch):
     def start(clock):
         monkeypatch.setattr("time.perf_counter", clock)
-        monkeypatch.setattr(measuring, "_OVERHEAD", [5e-8])
+        monkeypatch.setattr(visits, "_OVERHEAD", [5e-8])
         monkeypatch.setattr(measuring, "anchor", lambda target: clock.work(1e-3))
         return clock
 

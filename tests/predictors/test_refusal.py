@@ -132,6 +132,7 @@ def test_a_refused_operator_changes_no_other_draw():
     kept = [member for member in whole if operators_in(member).isdisjoint(refused)]
     assert set(kept) <= set(rest)
     assert len(rest) == 15
+    assert all(operators_in(member).isdisjoint(refused) for member in rest)
 
 
 def test_a_network_that_fails_only_when_it_runs_is_refused_too(toy, tmp_path):

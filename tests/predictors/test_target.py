@@ -19,8 +19,13 @@ SOUND = st.one_of(
         batch=st.integers(1, 512),
         precision=st.sampled_from(["fp32", "bf16"]),
     ),
-    st.builds(Target, device=st.just("cuda"), precision=st.sampled_from(["fp32", "bf16", "fp16"])),
-    st.builds(Target, runtime=st.just("onnxruntime"), threads=st.integers(1, 64)),
+    st.builds(
+        Target,
+        device=st.just("cuda"),
+        runtime=st.sampled_from(["eager", "graph"]),
+        precision=st.sampled_from(["fp32", "bf16", "fp16"]),
+    ),
+    st.builds(Target, runtime=st.just("onnxruntime"), precision=st.sampled_from(["fp32", "int8"])),
 )
 
 

@@ -93,7 +93,10 @@ def test_calibration_images_are_of_all_classes_and_as_the_network_sees_them(data
     assert abs(float(images.mean())) < 0.2
 
 
-def test_what_is_measured_is_what_is_delivered(exported: Exported, network: Backbone, tmp_path: Path) -> None:
+def test_what_is_measured_is_what_is_delivered(
+    exported: Exported, network: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.results.verification._SECONDS", 0.1)
     assert [delivered(target) for target in (Target(), FP32, INT8)] == ["python", "onnx", "int8"]
     for target in (FP32, INT8):
         found = measure_exported(exported.directory, target, 8, 1, accept_noise=True)

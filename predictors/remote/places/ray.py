@@ -107,7 +107,7 @@ class RayNode:
             for position, visits in found.visits.items():
                 watch(position, visits)
         if found.failure is not None:
-            from nas.predictors.measure import RunFailedError
+            from nas.predictors.visits import RunFailedError
 
             raise RunFailedError(f"{target}: {found.failure}", found.position)
         return [replace(item, target=str(target)) for item in found.measurements]
@@ -181,8 +181,9 @@ def _measure(
     sent: Sequence[tuple[nn.Module | bytes, Tensor]], target: str, sides: Sequence[int], options: dict[str, Any]
 ) -> Found:
     """Prepare and measure on the node; files are laid down there first."""
-    from nas.predictors.measure import RunFailedError, checked, measure_runs, threads
+    from nas.predictors.measure import checked, measure_runs, threads
     from nas.predictors.target import Target
+    from nas.predictors.visits import RunFailedError
 
     here, runs, found = Target.parse(target), [], Found()
     with tempfile.TemporaryDirectory(prefix="nas-ray-") as folder:
