@@ -10,6 +10,7 @@ from nas.errors import MeasurementError, UsageError
 from nas.predictors.remote import client as client_module
 from nas.predictors.remote.agent.about import about
 from nas.predictors.remote.agent.address import is_loopback, parse_address
+from nas.predictors.remote.agent.channel import Channel
 from nas.predictors.remote.agent.jobs import Timed
 from nas.predictors.remote.agent.server import Server
 from nas.predictors.remote.agent.spool import DONE, UNKNOWN
@@ -136,15 +137,36 @@ def test_a_result_waits_for_a_client_that_was_away_when_it_was_ready(tmp_path, k
         assert count_measured(agent) == 1
 
 
+def test_an_agent_that_has_lost_a_job_is_given_it_again(agent, kit, monkeypatch):
+    job, step, held, found = kit.job(1, "sleep 0.001"), agent.worker.step, threading.Event(), []
+    monkeypatch.setattr(client_module, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(agent.worker, "step", lambda: held.is_set() and step())
+    thread = threading.Thread(target=lambda: found.append(agent.client().run(job)), daemon=True)
+    thread.start()
+    while agent.spool.state(job.id) == UNKNOWN:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    agent.spool.forget(job.id)
+    held.set()
+    thread.join(10)
+    assert found[0][0]["state"] == "done"
+
+
 def test_a_job_that_nobody_waits_for_any_more_is_not_measured(agent, kit, monkeypatch):
-    def stop(self, job):
-        raise KeyboardInterrupt
+    send = Channel.send
+
+    def stop_in_the_middle(channel, header, body=b""):
+        if header.get("request") == "wait":
+            channel._sock.sendall(b"NASM")
+            raise KeyboardInterrupt
+        send(channel, header, body)
 
     monkeypatch.setattr(agent.worker, "step", lambda: False)
-    monkeypatch.setattr(Client, "_state", stop)
+    monkeypatch.setattr(client_module.Channel, "send", stop_in_the_middle)
     with pytest.raises(KeyboardInterrupt):
         agent.client().run(kit.job(1, "sleep 0.001"))
     assert agent.spool.state(kit.job(1).id) == UNKNOWN
+    monkeypatch.undo()
     assert agent.client()._ask({"request": "acquire", "holder": "next", "name": "next"})[0]["granted"]
 
 

@@ -44,6 +44,15 @@ def test_at_most_one_holds_the_lease_and_only_silence_or_its_word_takes_it(steps
             assert name.startswith(f"client {holder} since")
 
 
+def test_a_client_that_asks_again_has_been_heard():
+    clock = Clock()
+    lease = Lease(5.0, clock)
+    for _ in range(5):
+        assert lease.acquire("a", "ann")[0]
+        clock.now += 4.0
+        assert not lease.acquire("b", "bob")[0]
+
+
 def test_a_file_lease_goes_to_one_and_back(tmp_path):
     path, clock = tmp_path / "lease", Clock()
     first, second = FileLease(path, "ann", 5.0, clock), FileLease(path, "bob", 5.0, clock)

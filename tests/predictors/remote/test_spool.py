@@ -31,11 +31,11 @@ def test_a_job_moves_on_and_is_never_taken_in_twice(spool):
 
 
 def test_jobs_are_taken_in_the_order_of_their_age(spool):
-    for age, name in ((5, B), (50, A)):
+    for age, name in ((5, A), (50, B)):
         spool.put(name, {}, b"")
         path = spool.folder / "jobs" / f"{name}.job"
         os.utime(path, (path.stat().st_mtime - age,) * 2)
-    assert [spool.take(), spool.take(), spool.take()] == [A, B, None]
+    assert [spool.take(), spool.take(), spool.take()] == [B, A, None]
 
 
 def test_a_job_that_was_being_measured_is_measured_after_a_crash_and_given_up_after_two(spool):
