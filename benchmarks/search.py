@@ -16,6 +16,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,7 @@ QUANTILES = (0.1, 0.25, 0.5)
 SEEDS = range(20)
 EVALUATIONS = 150
 LEVEL = 1e-4
+UNSHOWN = {"10", "20", "30", "75"}
 FIRST = ("bo", "random", "evolution", "local_search", "nsga2", "optuna:NSGAIISampler", "pymoo_nsga2", "tpe", "gp")
 
 
@@ -135,6 +137,15 @@ def front_lines(found: Sequence[Task], runs: dict[tuple[str, str], list[Played]]
     return lines if len(lines) > 2 else []
 
 
+def _brief(value: Any) -> Any:
+    """Numbers to six digits, and of the regrets those that the tables show."""
+    if isinstance(value, dict):
+        return {key: _brief(v) for key, v in value.items() if key not in UNSHOWN}
+    if isinstance(value, list):
+        return [_brief(v) for v in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
 def main() -> None:
     """Read, write, print what was read."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -152,7 +163,7 @@ def main() -> None:
     played = {name for _, name in runs}
     names = [name for name in FIRST if name in played] + sorted(played - set(FIRST))
     rows = summarise(found, names, SEEDS, EVALUATIONS, known)
-    RESULTS.write_text("[\n" + ",\n".join(json.dumps(row.to_mapping()) for row in rows) + "\n]\n", encoding="utf-8")
+    RESULTS.write_text("[\n" + ",\n".join(json.dumps(_brief(row.to_mapping())) for row in rows) + "\n]\n", encoding="utf-8")
     duplicates, count = sum(row.duplicates for row in rows), sum(row.seeds for row in rows)
     parts = [
         ["### Under latency budgets", "", *budget_lines(found, runs, names)],
