@@ -47,7 +47,7 @@ class Space(Protocol):
         """A member that differs a little."""
 
     def crossover(self, first: Any, second: Any, rng: random.Random) -> Any:
-        """A member between two."""
+        """A member between two. Their other order and a generator in the same state give its sibling."""
 
     def neighbours(self, architecture: Any) -> Iterator[Any]:
         """All distinct members a single change away."""
