@@ -15,7 +15,7 @@ from nas.predictors.surrogates.layout import Integers
 from nas.predictors.tables.table import Table, Target
 from nas.predictors.timings import Array
 
-LEAST_PAIRS = 30
+LEAST_PAIRS = 10
 WITHIN = 0.1
 
 
@@ -29,7 +29,7 @@ class Floor:
 
 
 def noise_floor(table: Table, target: Target) -> Floor | None:
-    """The floor of a device; None for accuracies, and where fewer than thirty pairs of rows are the same network."""
+    """The floor of a device; None for accuracies, and where fewer than ten pairs of rows are the same network."""
     if target.kind == "accuracy":
         return None
     differences = _differences(table.twins[target.rows], np.log(target.values))

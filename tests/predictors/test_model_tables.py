@@ -20,6 +20,7 @@ from nas.predictors.tables.models.catalogue import read_catalogue, traced, write
 from nas.predictors.tables.models.fusion import kernels
 from nas.predictors.tables.models.operations import RESULT, operations
 from nas.predictors.tables.models.reading import family
+from nas.predictors.tables.noise import noise_floor
 from nas.predictors.tables.splits import parts
 
 
@@ -196,6 +197,18 @@ def test_times_of_named_networks_are_learnt_per_image_and_device(tmp_path):
     assert wanted[0].train_size == 160
     runner = Runner(variants(table))
     assert all(runner.run(job)["within_10"] > 0.95 for job in wanted)
+
+
+def test_networks_that_run_the_same_operations_in_the_same_batches_are_twins(tmp_path):
+    known = catalogue(tmp_path / "amounts.csv.gz", 60)
+    copies = {(f"copy_{model}", size): row for (model, size), row in known.items()}
+    write_catalogue(tmp_path / "amounts.csv.gz", known | copies)
+    speed_table(tmp_path / "speed.csv", known | copies)
+    table = read_table(tmp_path / "speed.csv", tmp_path / "amounts.csv.gz")
+    floor = noise_floor(table, table.target("phone"))
+    assert floor is not None
+    assert floor.pairs == 60
+    assert floor.mape[0] < 0.008 < 1.3 * floor.mape[1]
 
 
 def test_no_network_that_is_tested_has_a_relative_that_trains(tmp_path):

@@ -49,7 +49,7 @@ def test_the_floor_is_what_an_oracle_scores(noise, upper):
 
 
 def test_there_is_no_floor_without_enough_pairs_nor_for_accuracies():
-    table, target = repeated(gaussian, 29)
+    table, target = repeated(gaussian, 9)
     assert noise_floor(table, target) is None
     table, target = repeated(gaussian, 40)
     assert noise_floor(table, Target("top1", "accuracy", target.rows, target.values)) is None

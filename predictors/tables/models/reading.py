@@ -47,11 +47,13 @@ def read_models(name: str, frame: pd.DataFrame, amounts_file: Path | None = None
         )
     example = next(iter(found.values()))
     sizes = np.array([size for _, size in keys], np.float64)
-    features, layout = join(groups(np.stack([found.get(key, example) for key in keys]), sizes, batches))
+    amounts = np.stack([found.get(key, example) for key in keys])
+    features, layout = join(groups(amounts, sizes, batches))
     notes = _strangers(name, {key for key in keys if key not in found})
     targets = _targets(name, frame, batches, known, notes)
+    twins = same_rows(np.column_stack([amounts, sizes, batches]))
     families = tuple(family(model) for model, _ in keys)
-    return Table(name, features, layout, targets, tuple(notes), same_rows(features), families, "share")
+    return Table(name, features, layout, targets, tuple(notes), twins, families, "share")
 
 
 def keys_of(frame: pd.DataFrame) -> list[Key]:
