@@ -62,8 +62,6 @@ class SearchRun(SupernetRun):
             for metric, target in config.latencies().items()
         }
         self.origins = Origins(self)
-        for one in self.targets.values():
-            one.target.require()
 
     @property
     def target(self) -> Target:
@@ -121,7 +119,9 @@ class SearchRun(SupernetRun):
         return write_results(self, Winner(trial, self.folder.winner(), last, *scores, int8))
 
     def start(self, workers: int = 1) -> None:
-        """See `SupernetRun.start`. Raises UnknownNameError for an unknown strategy."""
+        """See `SupernetRun.start`. Raises UnknownNameError for an unknown strategy, MeasurementError for a missing device."""
+        for one in self.targets.values():
+            one.target.require()
         create(self.config.strategy, self.problem_without_latency, self.config.seed)
         super().start(workers)
 
