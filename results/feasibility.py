@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nas.errors import FileError, InfeasibleError
+from nas.errors import FileError, InfeasibleError, MeasurementError
 from nas.predictors.cost import cost
 from nas.predictors.coverage import operators_of_space
 from nas.predictors.environment import differences, environment
@@ -66,7 +66,7 @@ def fastest(space: SearchSpace, target: Target, in_channels: int, num_classes: i
 def slowest(space: SearchSpace, target: Target, in_channels: int, num_classes: int, progress: Step) -> Fastest:
     """Measure the members of most MACs that a greedy ascent over kinds finds, all sizes at their dearest; the slower one.
 
-    Members that the target cannot take are left out by name later, so this raises MeasurementError where none of them runs.
+    Members that the target refuses are passed over. Raises MeasurementError where it refuses all that were found.
     """
     genes = corner(space, -1, None)
     tried: dict[Architecture, int] = {}
@@ -76,13 +76,23 @@ def slowest(space: SearchSpace, target: Target, in_channels: int, num_classes: i
         macs = [cost(space.decode(option), in_channels=in_channels, num_classes=num_classes).macs for option in options]
         tried.update(zip((space.decode(option) for option in options), macs, strict=True))
         genes = options[macs.index(max(macs))]
-    members = sorted(tried, key=lambda member: (-tried[member], member.digest))[:_SLOWEST]
-    progress(0, 1, "slowest large networks")
-    models = [build(member, num_classes, in_channels) for member in members]
-    sides = [member.resolution for member in members]
-    found = measure_many(models, target, sides, in_channels=in_channels, effort=Effort(_SECONDS_EACH, rounds=1))
-    progress(1, 1, "done")
-    return max((Fastest(*pair) for pair in zip(members, found, strict=True)), key=lambda item: item.measurement.median)
+    found: list[Fastest] = []
+    refused: MeasurementError | None = None
+    for member in sorted(tried, key=lambda member: (-tried[member], member.digest)):
+        progress(len(found), _SLOWEST, "slowest large networks")
+        model, effort = build(member, num_classes, in_channels), Effort(_SECONDS_EACH, rounds=1)
+        try:
+            found.append(
+                Fastest(member, *measure_many([model], target, member.resolution, in_channels=in_channels, effort=effort))
+            )
+        except MeasurementError as error:
+            refused = error
+        if len(found) == _SLOWEST:
+            break
+    if not found:
+        raise refused or MeasurementError(f"space {space.name!r} has no member to measure on {target}; add operators")
+    progress(_SLOWEST, _SLOWEST, "done")
+    return max(found, key=lambda item: item.measurement.median)
 
 
 def span_remark(quick: Fastest, slow: Fastest, limit: float | None, space: SearchSpace, target: Target) -> str:
