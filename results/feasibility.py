@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nas.errors import FileError, InfeasibleError
+from nas.errors import FileError, InfeasibleError, MeasurementError
 from nas.predictors.cost import cost
 from nas.predictors.coverage import operators_of_space
 from nas.predictors.environment import differences
 from nas.predictors.latency_predictor import MIN_NETWORKS
 from nas.predictors.latency_table import TRAIN, LatencyTable
-from nas.predictors.measure import Effort, measure_runnable
+from nas.predictors.measure import Effort, measure_many, measure_runnable
 from nas.predictors.node_times import operators_of
 from nas.predictors.remote.place import environment_of
 from nas.predictors.target import Target
@@ -68,7 +68,7 @@ def fastest(space: SearchSpace, target: Target, in_channels: int, num_classes: i
 def slowest(space: SearchSpace, target: Target, in_channels: int, num_classes: int, progress: Step) -> Fastest:
     """Measure the members of most MACs that a greedy ascent over kinds finds, all sizes at their dearest; the slower one.
 
-    What the target refuses is passed over. Raises MeasurementError where it refuses all.
+    Members that the target refuses are passed over. Raises MeasurementError where it refuses all that were found.
     """
     genes = corner(space, -1, None)
     tried: dict[Architecture, int] = {}
@@ -78,14 +78,23 @@ def slowest(space: SearchSpace, target: Target, in_channels: int, num_classes: i
         macs = [cost(space.decode(option), in_channels=in_channels, num_classes=num_classes).macs for option in options]
         tried.update(zip((space.decode(option) for option in options), macs, strict=True))
         genes = options[macs.index(max(macs))]
-    members = sorted(tried, key=lambda member: (-tried[member], member.digest))[:_SLOWEST]
-    progress(0, 1, "slowest large networks")
-    models = [build(member, num_classes, in_channels) for member in members]
-    sides = [member.resolution for member in members]
-    found = measure_runnable(models, target, sides, in_channels=in_channels, effort=Effort(_SECONDS_EACH, rounds=1))
-    progress(1, 1, "done")
-    ran = [Fastest(member, measured) for member, measured in zip(members, found, strict=True) if measured is not None]
-    return max(ran, key=lambda item: item.measurement.median)
+    found: list[Fastest] = []
+    refused: MeasurementError | None = None
+    for member in sorted(tried, key=lambda member: (-tried[member], member.digest)):
+        progress(len(found), _SLOWEST, "slowest large networks")
+        model, effort = build(member, num_classes, in_channels), Effort(_SECONDS_EACH, rounds=1)
+        try:
+            found.append(
+                Fastest(member, *measure_many([model], target, member.resolution, in_channels=in_channels, effort=effort))
+            )
+        except MeasurementError as error:
+            refused = error
+        if len(found) == _SLOWEST:
+            break
+    if not found:
+        raise refused or MeasurementError(f"space {space.name!r} has no member to measure on {target}; add operators")
+    progress(_SLOWEST, _SLOWEST, "done")
+    return max(found, key=lambda item: item.measurement.median)
 
 
 def span_remark(quick: Fastest, slow: Fastest, limit: float | None, space: SearchSpace, target: Target) -> str:
