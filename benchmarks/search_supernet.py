@@ -158,7 +158,7 @@ def curve(points: Sequence[Point], reference: Point) -> list[float]:
 def interval(values: Array) -> tuple[float, float]:
     """The mean of a few values and half of its 95 % interval by Student's t; NaN where one value tells no spread."""
     if len(values) < 2:
-        return float(values.mean()), math.nan
+        return float(values.mean()) if len(values) else math.nan, math.nan
     reach = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
     return float(values.mean()), float(reach)
 
@@ -172,7 +172,7 @@ def report(options: argparse.Namespace) -> None:
     curves: dict[str, dict[int, list[float]]] = {}
     for run in runs:
         curves.setdefault(run["strategy"], {})[run["seed"]] = curve([(p[0], p[1]) for p in run["points"]], reference)
-    rows = {name: row(found, curves["random"], front) for name, found in curves.items()}
+    rows = {name: row(found, curves.get("random", {}), front) for name, found in curves.items()}
     shown = [step for step in SHOWN if step <= options.evaluations]
     print(
         f"| strategy | seeds | {' | '.join(f'at {n}' for n in shown)} | over random at the end |\n{'|---' * (len(shown) + 3)}|"
@@ -185,7 +185,8 @@ def report(options: argparse.Namespace) -> None:
     plain = {name: {**found, "share": {key: found["share"][n - 1] for key, n in steps.items()}} for name, found in rows.items()}
     written = {"about": about, "evaluations": options.evaluations, "front_of_all": front, "strategies": plain}
     written["environment"] = environment()
-    (RESULTS / "search_supernet.json").write_text(json.dumps(written, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    known = json.loads(json.dumps(written), parse_constant=lambda _: None)
+    (RESULTS / "search_supernet.json").write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     (RESULTS / "search_supernet.svg").write_text(painted(rows), encoding="utf-8")
 
 
