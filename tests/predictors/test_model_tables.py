@@ -118,6 +118,14 @@ def test_what_a_compiler_joins_reads_and_writes_memory_once():
     assert found[5].read == elements + 8
 
 
+def test_what_follows_a_reduction_is_another_kernel():
+    class Centred(nn.Module):
+        def forward(self, image):
+            return (image - image.mean((2, 3), keepdim=True)).relu()
+
+    assert [one.members for one in kernels(operations(Centred(), 4))] == [(0,), (1, 2)]
+
+
 def test_amounts_tell_kinds_of_operation_apart():
     one, grouped = (amounts(heard(groups=groups)) for groups in (1, 2))
     deep = amounts(heard(groups=8))
