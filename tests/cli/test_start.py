@@ -6,6 +6,7 @@ import sys
 import pytest
 
 COMMANDS = (
+    "agent",
     "search",
     "train",
     "rank",

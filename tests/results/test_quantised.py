@@ -112,7 +112,9 @@ def test_what_is_measured_is_what_is_delivered(
 
 def test_the_summary_tells_both_accuracies() -> None:
     outcome = Outcome(
-        digest="d", latency=1e-3, latency_low=1e-3, latency_high=1e-3, latency_predicted=1e-3, budgets={}, target=str(INT8),
+        digest="d", latency=1e-3, latency_low=1e-3, latency_high=1e-3, latency_p90=1e-3, latency_p99=1e-3,
+        latency_predicted=1e-3, budgets={}, target=str(INT8), memory=1.0, objectives=("accuracy",), targets={}, taken_over=0,
+        screening={},
         accuracy_test=0.9, accuracy_validation=0.91, params=1, macs=1, resolution=8, num_classes=10, in_channels=1,
         evaluations=1, predictor={}, durations={}, run="r", int8=vars_of(Int8Accuracy(0.88, 0.87, "in int8: 2 Conv")),
     )  # fmt: skip
