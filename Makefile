@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: search test install lint docs clean
+.PHONY: search test test-all install lint docs clean
 
 search: install
 	$(BIN)/nas search --budget-latency 5ms
@@ -10,6 +10,9 @@ search: install
 install: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
+	$(BIN)/pytest -n 2 --dist worksteal -m "not thorough" $(PYTEST_OPTIONS)
+
+test-all: $(VENV)/.installed-test
 	$(BIN)/pytest -n 2 --dist worksteal $(PYTEST_OPTIONS)
 
 lint: $(VENV)/.installed-test

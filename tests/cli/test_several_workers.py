@@ -64,6 +64,7 @@ def test_two_ray_workers_train_the_supernet_of_one_and_rank_it_as_one_would(nas,
     assert json.loads(out) == json.loads(nas("rank", tmp_path / "alone", *probing).stdout)
 
 
+@pytest.mark.thorough
 def test_a_ranking_on_ray_stopped_by_hand_is_gone_on_with(start, trained, tmp_path):
     run = shutil.copytree(trained / "run", tmp_path / "run")
     probing = ("--probes", 4, "--epochs", 2, "--threads", 1, "--ray", "local", "--workers", 1, "--json")

@@ -103,10 +103,19 @@ def variants(op: Operator) -> list[Settings]:
 
 VARIANT_PARTS = {True: 2, False: 10}
 """How many files the variants of the stems, and of all others, are spread over."""
+QUICK_PARTS = 2
+"""How many of these `make test` looks at; `make test-all` looks at all."""
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize(("stems", "part"), [(stems, part) for stems, parts in VARIANT_PARTS.items() for part in range(parts)])
+@pytest.mark.parametrize(
+    ("stems", "part"),
+    [
+        pytest.param(stems, part, marks=[pytest.mark.thorough] if part >= QUICK_PARTS else [])
+        for stems, parts in VARIANT_PARTS.items()
+        for part in range(parts)
+    ],
+)
 def test_variants_run_in_onnxruntime_as_in_torch(stems: bool, part: int) -> None:
     torch.manual_seed(0)
     chosen = [op for op in operators() if (op.kind == Kind.STEM) == stems and drawn(op) % VARIANT_PARTS[stems] == part]

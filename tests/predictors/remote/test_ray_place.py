@@ -6,7 +6,7 @@ from nas.errors import MeasurementError
 from nas.predictors.remote.place import place
 from nas.predictors.target import Target
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.thorough]
 ray = pytest.importorskip("ray")
 
 
