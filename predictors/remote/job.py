@@ -50,7 +50,7 @@ def job_of(networks: Sequence[Network], target: Target, effort: Effort, referenc
 
 
 def shipped(model: nn.Module | Path, example: Tensor, target: Target) -> Shipped:
-    """A module's ONNX export in the target's batch and precision, or the file that is given. Raises MeasurementError."""
+    """A module's ONNX export for the target (see `onnx_file`), or the file that is given. Raises MeasurementError."""
     shape = tuple(example.shape)
     if isinstance(model, Path):
         try:
