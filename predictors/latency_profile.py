@@ -20,12 +20,14 @@ from nas.predictors.kernel_times import IN_PLACE, node_clock, time_in_network
 from nas.predictors.latency_table import HELD_OUT, NETWORK, TRAIN, LatencyTable
 from nas.predictors.measure import Effort, anchor_seconds
 from nas.predictors.network_profile import DeviceLostError, NetworkProfile
-from nas.predictors.node_timing import in_place, time_repeated
+from nas.predictors.node_refusal import NodeRefusals
+from nas.predictors.node_timing import Refuse, in_place, time_repeated, unlooked
 from nas.predictors.profile_cost import NETWORK_SECONDS, default_seconds, node_seconds, profile_estimate
 from nas.predictors.remote.place import environment_of
 from nas.predictors.samples import Record, SampleFile, samples_path, unrecorded
 from nas.predictors.target import Target
 from nas.predictors.timings import SLOWED
+from nas.predictors.visits import RunFailedError
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.exclusion import operators_in, without
 from nas.search_spaces.graph import Node, nodes
@@ -130,20 +132,27 @@ class _Session:
     def time_nodes(self, seconds: float, progress: Progress) -> None:
         """Take node times until the table has cost so many seconds, then of the operators that are missing still.
 
-        Raises FileError where the table's node times were taken by another clock.
+        Nodes that the target refuses are left out, and the operators to blame are recorded. Raises FileError where the table's
+        node times were taken by another clock, and MeasurementError where the target runs nothing any more.
         """
         clock, before = node_clock(self.table.target), self.table.environment.get("nodes", IN_PLACE)
         if self.table.nodes and before != clock:
             raise FileError(f"latency table {self.path} has nodes timed {before}, not by {clock}; name another file with --out")
         self.table.environment["nodes"] = clock
-        for batch in node_batches(self.space, self.table, self.samples.add):
-            self.save(SAVE_SECONDS)
-            if self.table.spent >= seconds:
-                break
-            self._add(batch(), progress)
-            self.table.census += 1
-        for batch in covering_batches(self.space, self.table, self.samples.add):
-            self._add(batch(), progress)
+        refusals = NodeRefusals(self.space, self.table)
+        try:
+            for batch in node_batches(self.space, self.table, self.samples.add, refusals.look):
+                self.save(SAVE_SECONDS)
+                if self.table.spent >= seconds:
+                    break
+                self._add(batch(), progress)
+                self.table.census += 1
+            refusals.record()
+            for batch in covering_batches(self.space, self.table, self.samples.add, refusals.look):
+                self._add(batch(), progress)
+            refusals.record()
+        except (DeviceLostError, RunFailedError) as error:
+            raise self._lost(error) from error
 
     def _add(self, times: Sequence[tuple[Node, float]], progress: Progress) -> None:
         for node, taken in times:
@@ -162,14 +171,18 @@ class _Session:
             try:
                 networks.measure(left[:GROUP], effort)
             except DeviceLostError as error:
-                raise MeasurementError(
-                    f"{self.table.target} stopped answering after {len(self.table.networks)} of {total} networks: {error}; "
-                    f"what was measured is kept in {self.path}: the same command goes on once the device is back"
-                ) from error
+                raise self._lost(error) from error
             if any(self.table.networks[item.digest].measurement.slowed > SLOWED for item in networks.last):
                 cooling = 0.0  # it did not recover in the time it was given
             left = left[GROUP:] if len(self.table.refused) == refused else self.left()
             progress(total - len(left), total, "whole networks")
+
+    def _lost(self, error: MeasurementError) -> MeasurementError:
+        """The error for a target that runs nothing any more."""
+        return MeasurementError(
+            f"{self.table.target} stopped answering after {len(self.table.networks)} of {self.train + self.held_out} networks: "
+            f"{error}; what was measured is kept in {self.path}: the same command goes on once the device is back"
+        )
 
     def left(self) -> list[tuple[Architecture, str]]:
         """The networks to measure, by digest: so training and held-out networks meet the same moods of the machine."""
@@ -214,7 +227,7 @@ def networks_of(
 
 
 def node_batches(
-    space: SearchSpace, table: LatencyTable, record: Record = unrecorded
+    space: SearchSpace, table: LatencyTable, record: Record = unrecorded, refuse: Refuse = unlooked
 ) -> Iterator[Callable[[], list[tuple[Node, float]]]]:
     """What is left of the census, as calls that time some nodes each.
 
@@ -222,10 +235,10 @@ def node_batches(
     """
     if in_place(table.target):
         for index in range(table.census, MAX_CENSUS):
-            yield partial(time_in_network, _drawn(space, table, index), table, record)
+            yield partial(time_in_network, _drawn(space, table, index), table, record, refuse)
     else:
         for group in list(_groups(frequent_nodes(space, table)))[table.census :]:
-            yield partial(time_repeated, group, table, record)
+            yield partial(time_repeated, group, table, record, refuse)
 
 
 def frequent_nodes(space: SearchSpace, table: LatencyTable) -> list[Node]:
