@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.errors import MeasurementError
-from nas.predictors import coverage, device, latency_profile
+from nas.predictors import census, coverage, device, latency_profile
 from nas.predictors import runtime as registry
 from nas.predictors.latency_profile import networks_of, profile
 from nas.predictors.latency_table import HELD_OUT, TRAIN, LatencyTable
@@ -24,6 +24,7 @@ from nas.predictors.target import Target
 from nas.search_spaces.backbone import build
 from nas.search_spaces.exclusion import operators_in, traits, without
 from nas.search_spaces.graph import nodes
+from nas.search_spaces.operators.token_mixers.linear_attention import LinearAttention
 from nas.search_spaces.presets import load_space
 from nas.search_spaces.space import SearchSpace
 
@@ -146,7 +147,7 @@ def test_a_network_that_fails_only_when_it_runs_is_refused_too(toy, tmp_path):
 @pytest.fixture
 def by_repetition(monkeypatch):
     """Nodes are timed alone, as on a GPU."""
-    for module in (latency_profile, coverage):
+    for module in (census, coverage):
         monkeypatch.setattr(module, "in_place", lambda target: False)
 
 
@@ -172,11 +173,16 @@ def test_a_device_that_is_lost_while_nodes_are_timed_is_told_and_nothing_is_blam
     assert not kept.refused
 
 
-def test_a_network_that_does_not_run_in_place_does_not_end_the_profile(tmp_path):
-    space = SearchSpace.from_mapping({"mixers": ["pooling", "fourier_operator"]}, SPACE)
-    table = profile(space, Target.parse("cpu:eager,precision=bf16"), tmp_path / "t.json", **{**OPTIONS, "train": 2})
-    assert table.excluded == {"token_mixer:fourier_operator"}
-    assert "token_mixer:pooling" in operators_of(table.nodes.values())
+def test_a_network_that_does_not_run_in_place_does_not_end_the_profile(monkeypatch, tmp_path):
+    def fail(self, x):
+        raise RuntimeError("not implemented for 'BFloat16'")
+
+    monkeypatch.setattr(LinearAttention, "forward", fail)
+    table = profile(SPACE, Target(), tmp_path / "t.json", **{**OPTIONS, "train": 2})
+    label = "token_mixer:linear_attention"
+    assert table.excluded == {label}
+    assert "not implemented for 'BFloat16'" in table.refused[label]["reason"]
+    assert {"token_mixer:pooling", "token_mixer:depthwise_conv"} <= operators_of(table.nodes.values())
     assert len(table.networks) == 4
 
 

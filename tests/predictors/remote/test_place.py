@@ -99,7 +99,7 @@ def test_a_precision_that_the_runtime_there_converts_to_is_sent_fp32_files(targe
     path = tmp_path / "network.onnx"
     path.write_bytes(content)
     assert shipped(path, example, wanted).network.content == content
-    with pytest.raises(MeasurementError, match="is fp32, and target .* asks for int8; give the int8 file"):
+    with pytest.raises(MeasurementError, match=r"is fp32, and target .* asks for int8; give the int8 file"):
         shipped(path, example, Target("cpu", "onnxruntime", precision="int8", place=target.place))
     with pytest.raises(MeasurementError, match=f"onnxruntime runs files as they are, .* converts none to {precision}"):
         nas.measure(small(), Target("cpu", "onnxruntime", precision=precision, place=target.place), 8)
