@@ -63,8 +63,9 @@ def test_an_agent_measures_as_this_machine_does(monkeypatch):
     here = {}
     effort = Effort(seconds=0.2, rounds=3, precision=0.01)
     measure_runs(works(clock), Target(), [1, 1, 1], effort=effort, watch=lambda at, found: here.update({at: found}))
-    shapes = [[(visit.round, len(visit.seconds)) for visit in found] for found in (here[0], here[1], here[2], here[None])]
-    assert [[(visit.round, len(visit.seconds)) for visit in found] for found in (*there.visits, there.anchor)] == shapes
+    for found, same in zip((*there.visits, there.anchor), (here[0], here[1], here[2], here[None]), strict=True):
+        assert [visit.round for visit in found] == [visit.round for visit in same]
+        assert [visit.seconds for visit in found] == [pytest.approx(visit.seconds, rel=1e-6) for visit in same]
 
 
 def test_a_device_that_slows_down_does_not_change_the_answer(monkeypatch):
