@@ -153,8 +153,9 @@ def by_repetition(monkeypatch):
 
 @pytest.mark.parametrize("how", ["refused", "heavy"])
 def test_nodes_that_are_refused_when_they_are_timed_alone_are_left_out_and_their_operator_is_recorded(
-    toy, by_repetition, tmp_path, how
+    toy, by_repetition, monkeypatch, tmp_path, how
 ):
+    monkeypatch.setattr(latency_profile._Session, "measure_networks", lambda *given: None)
     setattr(toy, how, ("LinearAttention",))
     table = profile(SPACE, Target.parse(CHIP), tmp_path / "t.json", **{**OPTIONS, "train": 2})
     label = "token_mixer:linear_attention"
@@ -178,12 +179,12 @@ def test_a_network_that_does_not_run_in_place_does_not_end_the_profile(monkeypat
         raise RuntimeError("not implemented for 'BFloat16'")
 
     monkeypatch.setattr(LinearAttention, "forward", fail)
-    table = profile(SPACE, Target(), tmp_path / "t.json", **{**OPTIONS, "train": 2})
+    monkeypatch.setattr(latency_profile._Session, "measure_networks", lambda *given: None)
+    table = profile(SPACE, Target(), tmp_path / "t.json", **OPTIONS)
     label = "token_mixer:linear_attention"
     assert table.excluded == {label}
     assert "not implemented for 'BFloat16'" in table.refused[label]["reason"]
     assert {"token_mixer:pooling", "token_mixer:depthwise_conv"} <= operators_of(table.nodes.values())
-    assert len(table.networks) == 4
 
 
 def test_a_device_that_disappears_ends_the_profile_and_loses_nothing(toy, tmp_path):
