@@ -13,7 +13,7 @@ from functools import partial
 from nas.predictors.kernel_times import time_in_network
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.node_times import operators_of, registered
-from nas.predictors.node_timing import in_place, time_repeated
+from nas.predictors.node_timing import Refuse, in_place, time_repeated, unlooked
 from nas.predictors.samples import Record, unrecorded
 from nas.search_spaces.architecture import Architecture, Op
 from nas.search_spaces.exclusion import FIELDS
@@ -26,7 +26,7 @@ ATTEMPTS = 20
 
 
 def covering_batches(
-    space: SearchSpace, table: LatencyTable, record: Record = unrecorded
+    space: SearchSpace, table: LatencyTable, record: Record = unrecorded, refuse: Refuse = unlooked
 ) -> Iterator[Callable[[], list[tuple[Node, float]]]]:
     """Calls that time nodes with the operators that the table has no time of yet, one operator after another."""
     for label in sorted(operators_of_space(space) - table.excluded):
@@ -36,10 +36,10 @@ def covering_batches(
         if member is None:
             continue
         if in_place(table.target):
-            yield partial(time_in_network, member, table, record)
+            yield partial(time_in_network, member, table, record, refuse)
         else:
             found = nodes(member, None, table.in_channels, table.num_classes)
-            yield partial(time_repeated, [node for node in found if registered(node) == label], table, record)
+            yield partial(time_repeated, [node for node in found if registered(node) == label], table, record, refuse)
 
 
 def operators_of_space(space: SearchSpace) -> frozenset[str]:

@@ -12,7 +12,7 @@ import torch
 from nas.predictors.machine import CPUINFO, clock_hz, lines
 from nas.predictors.runtime import runtime
 
-DECISIVE = ("cpu", "cores", "gpu", "system", "torch", "runtime")
+DECISIVE = ("board", "cpu", "cores", "gpu", "system", "torch", "runtime")
 """What times depend on so much that those of two such environments do not belong into one table."""
 
 

@@ -24,7 +24,7 @@ from nas.predictors.anchor import anchor
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.machine import machine_state, pinned
 from nas.predictors.measure import quiet, threads
-from nas.predictors.node_timing import time_in_place
+from nas.predictors.node_timing import Refuse, time_in_place, unlooked
 from nas.predictors.runtimes.onnxruntime import exported, open_session, session_options
 from nas.predictors.samples import Record, unrecorded
 from nas.predictors.target import Target
@@ -46,13 +46,19 @@ def node_clock(target: Target) -> str:
     return KERNELS if (target.runtime, target.precision) == ("onnxruntime", "fp32") else IN_PLACE
 
 
-def time_in_network(architecture: Architecture, table: LatencyTable, record: Record = unrecorded) -> list[tuple[Node, float]]:
-    """Every node of an architecture with its seconds, by the clock of the table's target; none where the target refuses it."""
-    if node_clock(table.target) == IN_PLACE:
-        return time_in_place(architecture, table, record)
+def time_in_network(
+    architecture: Architecture, table: LatencyTable, record: Record = unrecorded, refuse: Refuse = unlooked
+) -> list[tuple[Node, float]]:
+    """Every node of an architecture with its seconds, by the clock of the table's target.
+
+    None where the network does not run: `refuse` is given its nodes then.
+    """
     try:
+        if node_clock(table.target) == IN_PLACE:
+            return time_in_place(architecture, table, record)
         return time_kernels(architecture, table, record)
-    except MeasurementError:
+    except MeasurementError as error:
+        refuse(nodes(architecture, None, table.in_channels, table.num_classes), error)
         return []
 
 

@@ -5,42 +5,39 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from nas.errors import FileError, MeasurementError, SpaceError
+from nas.files import sole_writer
 from nas.predictors.acquisition import informative, view_of
+from nas.predictors.census import node_batches
 from nas.predictors.coverage import covering_batches
-from nas.predictors.environment import differences
+from nas.predictors.environment import DECISIVE, differences, environment
 from nas.predictors.inheritance import Ancestors
-from nas.predictors.kernel_times import IN_PLACE, node_clock, time_in_network
+from nas.predictors.kernel_times import IN_PLACE, node_clock
 from nas.predictors.latency_table import HELD_OUT, NETWORK, TRAIN, LatencyTable
 from nas.predictors.measure import Effort, anchor_seconds
 from nas.predictors.network_profile import DeviceLostError, NetworkProfile
-from nas.predictors.node_timing import in_place, time_repeated
+from nas.predictors.node_refusal import NodeRefusals
 from nas.predictors.profile_cost import NETWORK_SECONDS, default_seconds, node_seconds, profile_estimate
 from nas.predictors.remote.place import environment_of
-from nas.predictors.samples import Record, SampleFile, samples_path, unrecorded
+from nas.predictors.samples import SampleFile, samples_path
 from nas.predictors.target import Target
 from nas.predictors.timings import SLOWED
+from nas.predictors.visits import RunFailedError
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.exclusion import operators_in, without
-from nas.search_spaces.graph import Node, nodes
+from nas.search_spaces.graph import Node
 from nas.search_spaces.space import SearchSpace
 
-__all__ = ["default_seconds", "frequent_nodes", "networks_of", "node_batches", "profile", "profile_estimate"]
+__all__ = ["default_seconds", "networks_of", "profile", "profile_estimate"]
 
-T = TypeVar("T")
 Progress = Callable[[int, int, str], None]
 SAVE_SECONDS = 3.0
 COOLING_SECONDS = 5.0
 MIN_SECONDS = 0.05
 MEASURED = 0.8
-MAX_CENSUS = 2000
-FREQUENCIES = 400
 GROUP = 4
 DRAWS = 50
 
@@ -70,27 +67,17 @@ def profile(
     clock follows from `seed`, and from what is measured already where training networks are chosen (`active`) rather than
     drawn. Given tables of other targets that are `known`, no node is timed: node times are inherited from them (see
     `nas.predictors.inheritance`), and 20 chosen networks are enough. Raises FileError where the file is of another target,
-    question, machine or library, or `known` do not fit it, and MeasurementError where the target cannot be measured or is
-    lost on the way.
+    question, machine or library, is being written by another process, or `known` do not fit it, and MeasurementError where the
+    target cannot be measured or is lost on the way.
     """
     target.require()
-    table = open_table(space, target, table_path, in_channels, num_classes, seed)
-    ancestors = Ancestors(known) if known else None
-    if ancestors is not None:
-        ancestors.require(table)
-    session = _Session(space, table, table_path, train, held_out, active, ancestors)
-    missing = len(session.left())
-    ahead = max(node_seconds(seconds) - table.spent, 0.0)
-    budget = ahead + default_seconds(target, missing) - node_seconds(None) if seconds is None else seconds
-    least = NETWORK_SECONDS * MEASURED if seconds is None else MIN_SECONDS
-    try:
-        if ancestors is None:
-            session.time_nodes(node_seconds(seconds), progress)
-        session.measure_networks(budget, least, progress)
+    with sole_writer(table_path):
+        table = open_table(space, target, table_path, in_channels, num_classes, seed)
+        ancestors = Ancestors(known) if known else None
         if ancestors is not None:
-            ancestors.bequeath(table)
-    finally:
-        session.save()
+            ancestors.require(table)
+        session = _Session(space, table, table_path, train, held_out, active, ancestors)
+        session.run(seconds, progress)
     return table
 
 
@@ -113,11 +100,28 @@ class _Session:
         self.samples = SampleFile(samples_path(path), table.target, table.environment["runtime"])
         self.started = self.saved = time.perf_counter()
         self.before = table.spent
+        self.client_told = False
 
     @property
     def elapsed(self) -> float:
         """Seconds since this sitting began."""
         return time.perf_counter() - self.started
+
+    def run(self, seconds: float | None, progress: Progress) -> None:
+        """Measure what is missing, as `profile` says, and save it however this ends."""
+        table = self.table
+        missing = len(self.left())
+        ahead = max(node_seconds(seconds) - table.spent, 0.0)
+        budget = ahead + default_seconds(table.target, missing) - node_seconds(None) if seconds is None else seconds
+        least = NETWORK_SECONDS * MEASURED if seconds is None else MIN_SECONDS
+        try:
+            if self.ancestors is None:
+                self.time_nodes(node_seconds(seconds), progress)
+            self.measure_networks(budget, least, progress)
+            if self.ancestors is not None:
+                self.ancestors.bequeath(table)
+        finally:
+            self.save()
 
     def save(self, every: float = 0.0) -> None:
         """Write samples and table, unless the last time is less than `every` seconds ago."""
@@ -130,25 +134,46 @@ class _Session:
     def time_nodes(self, seconds: float, progress: Progress) -> None:
         """Take node times until the table has cost so many seconds, then of the operators that are missing still.
 
-        Raises FileError where the table's node times were taken by another clock.
+        Nodes that the target refuses are left out, and the operators to blame are recorded. Raises FileError where the table's
+        node times were taken by another clock or machine, and MeasurementError where the target runs nothing any more.
         """
         clock, before = node_clock(self.table.target), self.table.environment.get("nodes", IN_PLACE)
         if self.table.nodes and before != clock:
             raise FileError(f"latency table {self.path} has nodes timed {before}, not by {clock}; name another file with --out")
         self.table.environment["nodes"] = clock
-        for batch in node_batches(self.space, self.table, self.samples.add):
-            self.save(SAVE_SECONDS)
-            if self.table.spent >= seconds:
-                break
-            self._add(batch(), progress)
-            self.table.census += 1
-        for batch in covering_batches(self.space, self.table, self.samples.add):
-            self._add(batch(), progress)
+        refusals = NodeRefusals(self.space, self.table)
+        try:
+            for batch in node_batches(self.space, self.table, self.samples.add, refusals.look):
+                self.save(SAVE_SECONDS)
+                if self.table.spent >= seconds:
+                    break
+                self._time(batch, progress)
+                self.table.census += 1
+            refusals.record()
+            for batch in covering_batches(self.space, self.table, self.samples.add, refusals.look):
+                self._time(batch, progress)
+            refusals.record()
+        except (DeviceLostError, RunFailedError) as error:
+            raise self._lost(error) from error
 
-    def _add(self, times: Sequence[tuple[Node, float]], progress: Progress) -> None:
-        for node, taken in times:
+    def _time(self, batch: Callable[[], list[tuple[Node, float]]], progress: Progress) -> None:
+        if self.table.target.place and not self.client_told:
+            self._tell_client()
+        for node, taken in batch():
             self.table.add_node(node, taken)
         progress(0, self.train + self.held_out, f"{len(self.table.nodes)} node times")
+
+    def _tell_client(self) -> None:
+        """Record this machine, which times the nodes of a target elsewhere. Raises FileError where it was another one."""
+        table, here = self.table, environment()
+        changed = differences(table.environment.get("client", {}), here) if table.nodes else []
+        if changed:
+            raise FileError(
+                f"the node times of latency table {self.path} were taken on another machine than this: {'; '.join(changed)}; "
+                "go on there, or name another --out"
+            )
+        table.environment["client"] = {name: here[name] for name in DECISIVE if name in here}
+        self.client_told = True
 
     def measure_networks(self, budget: float, least: float, progress: Progress) -> None:
         """Measure the missing networks, each for its share of what is left of the budget, and at least so many seconds."""
@@ -162,14 +187,18 @@ class _Session:
             try:
                 networks.measure(left[:GROUP], effort)
             except DeviceLostError as error:
-                raise MeasurementError(
-                    f"{self.table.target} stopped answering after {len(self.table.networks)} of {total} networks: {error}; "
-                    f"what was measured is kept in {self.path}: the same command goes on once the device is back"
-                ) from error
+                raise self._lost(error) from error
             if any(self.table.networks[item.digest].measurement.slowed > SLOWED for item in networks.last):
                 cooling = 0.0  # it did not recover in the time it was given
             left = left[GROUP:] if len(self.table.refused) == refused else self.left()
             progress(total - len(left), total, "whole networks")
+
+    def _lost(self, error: MeasurementError) -> MeasurementError:
+        """The error for a target that runs nothing any more."""
+        return MeasurementError(
+            f"{self.table.target} stopped answering after {len(self.table.networks)} of {self.train + self.held_out} networks: "
+            f"{error}; what was measured is kept in {self.path}: the same command goes on once the device is back"
+        )
 
     def left(self) -> list[tuple[Architecture, str]]:
         """The networks to measure, by digest: so training and held-out networks meet the same moods of the machine."""
@@ -213,36 +242,6 @@ def networks_of(
         yield from ((architecture, role) for architecture in itertools.islice(fresh, number))
 
 
-def node_batches(
-    space: SearchSpace, table: LatencyTable, record: Record = unrecorded
-) -> Iterator[Callable[[], list[tuple[Node, float]]]]:
-    """What is left of the census, as calls that time some nodes each.
-
-    In place: whole random networks, without end worth naming. Repeated: distinct nodes in order of their frequency.
-    """
-    if in_place(table.target):
-        for index in range(table.census, MAX_CENSUS):
-            yield partial(time_in_network, _drawn(space, table, index), table, record)
-    else:
-        for group in list(_groups(frequent_nodes(space, table)))[table.census :]:
-            yield partial(time_repeated, group, table, record)
-
-
-def frequent_nodes(space: SearchSpace, table: LatencyTable) -> list[Node]:
-    """The distinct nodes of random architectures of the space, the most frequent first."""
-    counts: Counter[str] = Counter()
-    known: dict[str, Node] = {}
-    for index in range(FREQUENCIES):
-        for node in nodes(_drawn(space, table, index), None, table.in_channels, table.num_classes):
-            counts[node.key] += 1
-            known[node.key] = node
-    return [known[key] for key, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
-
-
-def _drawn(space: SearchSpace, table: LatencyTable, index: int) -> Architecture:
-    return space.sample(random.Random(f"{table.seed}:census:{index}"))
-
-
 def open_table(
     space: SearchSpace, target: Target, path: Path, in_channels: int, num_classes: int, seed: int
 ) -> LatencyTable:  # fmt: skip
@@ -267,7 +266,3 @@ def open_table(
     table.environment = table.environment or now
     table.anchor = table.anchor or anchor_seconds(target)
     return table
-
-
-def _groups(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (items[start : start + GROUP] for start in range(0, len(items), GROUP))

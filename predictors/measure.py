@@ -6,7 +6,7 @@ import contextlib
 import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,6 +23,7 @@ from nas.predictors.timings import (
     SLOWED,
     Measurement,
     Visit,
+    anchor_median,
     drift_factors,
     noise_reasons,
     summarise_visits,
@@ -38,9 +39,9 @@ COOLING_STEP = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long to measure: at most `seconds` a network, at least `rounds` visits of it there and back, and no longer than
-    until half the 95 % interval is at most `precision` of the median. Where the machine is slower than the reference, it is
-    given at most `cooling` seconds to recover first."""
+    """How long to measure: `rounds` visits of each network there and back at least, however long they take, else at most
+    `seconds` a network, and no longer than until half the 95 % interval is at most `precision` of the median. Where the
+    machine is slower than the reference, it is given at most `cooling` seconds to recover first."""
 
     seconds: float = 2.0
     rounds: int = 4
@@ -66,9 +67,9 @@ def measure(
 ) -> Measurement:
     """The latency of one network on square images of `resolution`, in seconds for a batch.
 
-    Stops when half the 95 % interval of the median is at most `precision` of it, or after `budget_seconds`. Raises
-    MeasurementError where the device is missing, the network cannot run, or the runs spread by more than `max_spread`
-    (interquartile range / median) and `accept_noise` is off.
+    Stops when half the 95 % interval of the median is at most `precision` of it, or after `budget_seconds`, but not before
+    eight visits: an interval of fewer says little. Raises MeasurementError where the device is missing, the network cannot
+    run, or the runs spread by more than `max_spread` (interquartile range / median) and `accept_noise` is off.
     """
     effort = Effort(budget_seconds, precision=precision)
     found = measure_many([model], target, resolution, in_channels=in_channels, effort=effort, seed=seed)[0]
@@ -191,13 +192,15 @@ def measure_runs(
             for item in (beside, *series):
                 watch(item.position, item.visits)
     factors = _factors(beside, reference)
+    seconds = anchor_median(beside.visits)
     return [
-        summarise_visits(item.visits, factors, str(target), side, seed) for item, side in zip(series, resolutions, strict=True)
+        replace(summarise_visits(item.visits, factors, str(target), side, seed), anchor=seconds)
+        for item, side in zip(series, resolutions, strict=True)
     ]
 
 
 def _visit_all(series: list[Series], beside: Series, effort: Effort, reference: float | None, cpus: tuple[int, ...]) -> None:
-    """Warm everything up, then go through it round by round until every interval is narrow enough or the time is over."""
+    """Warm everything up, then go through it in at least so many rounds until every interval is narrow or the time is over."""
     state = machine_state(cpus)
     for item in (*series, beside):
         warm(item, state)
@@ -214,7 +217,7 @@ def _visit_all(series: list[Series], beside: Series, effort: Effort, reference: 
         rounds += 1
         late = time.perf_counter() > deadline
         for item in active:
-            item.done = late or (rounds >= effort.rounds and _precise(item, beside, effort, reference))
+            item.done = rounds >= effort.rounds and (late or _precise(item, beside, effort, reference))
 
 
 def _cool_down(beside: Series, reference: float, limit: float) -> None:

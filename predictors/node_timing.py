@@ -11,27 +11,31 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nas.errors import MeasurementError
 from nas.predictors.anchor import anchor
 from nas.predictors.device import device
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.machine import interruptions, machine_state, pinned
-from nas.predictors.measure import Effort, Run, measure_runs, quiet, threads
-from nas.predictors.runtime import runtime
+from nas.predictors.measure import Effort, Run, checked, measure_runs, quiet, threads
 from nas.predictors.samples import Record, unrecorded
 from nas.predictors.target import Target
 from nas.predictors.timings import Measurement, Visit
+from nas.predictors.tracing import first_cause
+from nas.predictors.visits import RunFailedError
 from nas.search_spaces import graph
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import Backbone, build, module_of
 from nas.search_spaces.graph import IMAGE, Node, nodes
 from nas.search_spaces.registry import Kind
 
+Refuse = Callable[[Sequence[Node], MeasurementError], None]
+"""Is given nodes that could not be timed, and why."""
 SHORT, LONG = 1, 5
 REPEATED = Effort(seconds=0.05, rounds=2, precision=0.02)
 WARM_PASSES, PASSES = 3, 9
@@ -45,7 +49,7 @@ def in_place(target: Target) -> bool:
 def time_in_place(architecture: Architecture, table: LatencyTable, record: Record = unrecorded) -> list[tuple[Node, float]]:
     """Every node of an architecture with its seconds, the median of some passes, normalised by the anchor beside them.
 
-    `record` is given the raw seconds of every node's passes.
+    `record` is given the raw seconds of every node's passes. Raises MeasurementError where the network does not run.
     """
     target = table.target
     model = build(architecture, table.num_classes, table.in_channels)
@@ -70,25 +74,47 @@ def time_in_place(architecture: Architecture, table: LatencyTable, record: Recor
     return [(node, float(seconds)) for node, seconds in zip(found, middles, strict=True)]
 
 
-def time_repeated(group: Sequence[Node], table: LatencyTable, record: Record = unrecorded) -> list[tuple[Node, float]]:
+def unlooked(group: Sequence[Node], error: MeasurementError) -> None:
+    """Let nodes that could not be timed go."""
+
+
+def time_repeated(
+    group: Sequence[Node], table: LatencyTable, record: Record = unrecorded, refuse: Refuse = unlooked
+) -> list[tuple[Node, float]]:
     """Nodes with their seconds, each from a short and a long repetition, all interleaved.
 
-    `record` is given the raw seconds of the repetitions, named `KEY x1` and `KEY x5`.
+    `record` is given the raw seconds of the repetitions, named `KEY x1` and `KEY x5`, and `refuse` the nodes that do not run:
+    they are left out. Raises RunFailedError where the anchor does not run either.
     """
-    runs: list[Run] = []
-    made = runtime(table.target.runtime)
+    pairs: list[tuple[Node, list[Run]]] = []
     for node in group:
         example = node_example(node, table.target.batch)
-        runs += [made.prepare(Repeated(node, copies), example, table.target) for copies in (SHORT, LONG)]
-    sides = [node.in_shape[0] for node in group for _ in (SHORT, LONG)]
-    names = [f"{node.key} x{copies}" for node in group for copies in (SHORT, LONG)]
+        try:
+            pairs.append((node, [checked(Repeated(node, copies), example, table.target) for copies in (SHORT, LONG)]))
+        except MeasurementError as error:
+            refuse([node], error)
+    while pairs:
+        try:
+            return _measured(pairs, table, record)
+        except RunFailedError as error:
+            if error.position is None:
+                raise
+            refuse([pairs.pop(error.position // 2)[0]], error)
+    return []
+
+
+def _measured(pairs: Sequence[tuple[Node, list[Run]]], table: LatencyTable, record: Record) -> list[tuple[Node, float]]:
+    """Nodes with their seconds, from their prepared repetitions."""
+    runs = [run for _, both in pairs for run in both]
+    sides = [node.in_shape[0] for node, _ in pairs for _ in (SHORT, LONG)]
+    names = [f"{node.key} x{copies}" for node, _ in pairs for copies in (SHORT, LONG)]
 
     def watch(position: int | None, visits: Sequence[Visit]) -> None:
         for visit in visits:
             record("anchor" if position is None else "node", "" if position is None else names[position], visit)
 
     found = measure_runs(runs, table.target, sides, effort=REPEATED, seed=table.seed, reference=table.anchor, watch=watch)
-    return [(node, difference(*found[2 * i : 2 * i + 2])) for i, node in enumerate(group)]
+    return [(node, difference(*found[2 * i : 2 * i + 2])) for i, (node, _) in enumerate(pairs)]
 
 
 def difference(short: Measurement, long: Measurement) -> float:
@@ -131,7 +157,7 @@ def node_example(node: Node, batch: int) -> Tensor:
 
 
 def _passes(model: Backbone, image: Tensor) -> Iterator[list[float]]:
-    """The seconds of every node in the order of the plan, pass after pass."""
+    """The seconds of every node in the order of the plan, pass after pass. Raises MeasurementError where one does not run."""
     clock = time.perf_counter
     for _ in range(WARM_PASSES + PASSES):
         seconds: list[float] = []
@@ -139,6 +165,9 @@ def _passes(model: Backbone, image: Tensor) -> Iterator[list[float]]:
             values = {IMAGE: image}
             for name, inputs in model.plan:
                 start = clock()
-                model.run_node(name, inputs, values)
+                try:
+                    model.run_node(name, inputs, values)
+                except Exception as error:
+                    raise MeasurementError(f"node {name} does not run in place: {first_cause(error)}") from error
                 seconds.append(clock() - start)
         yield seconds

@@ -43,7 +43,8 @@ class Measurement:
     `drift` the range of the anchor workload during the measurement / its median. `target` and `resolution` say of what.
 
     The machine meanwhile: `disturbed` is the share of visits that other work interrupted, `slowed` how many times slower the
-    anchor ran than at the reference, `load` the load average, and `throttled` whether heat slowed a core down.
+    anchor ran than at the reference, `load` the load average, and `throttled` whether heat slowed a core down. `anchor` is the
+    anchor's median then (seconds), None where it was not kept.
     """
 
     median: float
@@ -60,11 +61,21 @@ class Measurement:
     slowed: float = 1.0
     load: float | None = None
     throttled: bool = False
+    anchor: float | None = None
 
     @property
     def precision(self) -> float:
         """Half the interval / median."""
         return (self.high - self.low) / 2 / self.median
+
+    def at_speed(self, reference: float | None) -> Self:
+        """The same on a machine whose anchor takes `reference` seconds, for a measurement that is told at the speed of its own
+        anchor; as it is where one of them is not known."""
+        if reference is None or self.anchor is None:
+            return self
+        factor = self.anchor / reference
+        times = {name: getattr(self, name) / factor for name in ("median", "low", "high", "p90", "p99")}
+        return replace(self, **times, slowed=self.slowed * factor)
 
     def to_mapping(self) -> dict[str, Any]:
         """The fields by name, fit for JSON."""
@@ -140,6 +151,11 @@ def summarise_visits(
     throttles = [visit.state.throttles for visit in visits if visit.state.throttles is not None]
     load = float(np.median(loads)) if loads else None
     return replace(found, load=load, throttled=bool(throttles) and throttles[-1] > throttles[0])
+
+
+def anchor_median(visits: Sequence[Visit]) -> float:
+    """The median of an anchor's visits' medians, in seconds."""
+    return float(np.median([np.median(visit.seconds) for visit in visits]))
 
 
 def noise_reasons(found: Measurement, cores: int | None = None) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from nas.predictors.remote.agent.rounds import anchor_factors
 from nas.predictors.remote.place import place
 from nas.predictors.runtimes.onnxruntime import onnx_file
 from nas.predictors.target import Target
-from nas.predictors.timings import Measurement, summarise_visits
+from nas.predictors.timings import Measurement, anchor_median, summarise_visits
 
 ANCHOR_SHAPE = (1, 3, 64, 64)
 ONCE_SECONDS = 0.01
@@ -50,7 +50,7 @@ def job_of(networks: Sequence[Network], target: Target, effort: Effort, referenc
 
 
 def shipped(model: nn.Module | Path, example: Tensor, target: Target) -> Shipped:
-    """A module's ONNX export in the target's batch and precision, or the file that is given. Raises MeasurementError."""
+    """A module's ONNX export for the target (see `onnx_file`), or the file that is given. Raises MeasurementError."""
     shape = tuple(example.shape)
     if isinstance(model, Path):
         try:
@@ -74,9 +74,10 @@ def measurements(timed: Timed, target: Target, sides: Sequence[int], seed: int, 
     """What the raw samples say. Raises MeasurementError where they are not those of as many networks."""
     if len(timed.visits) != len(sides):
         raise MeasurementError(f"the agent measured {len(timed.visits)} networks of {len(sides)}; measure again")
-    factors = anchor_factors(timed.anchor, reference)
+    factors, seconds = anchor_factors(timed.anchor, reference), anchor_median(timed.anchor)
     return [
-        summarise_visits(visits, factors, str(target), side, seed) for visits, side in zip(timed.visits, sides, strict=True)
+        replace(summarise_visits(visits, factors, str(target), side, seed), anchor=seconds)
+        for visits, side in zip(timed.visits, sides, strict=True)
     ]
 
 

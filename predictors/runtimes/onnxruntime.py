@@ -49,7 +49,8 @@ class OnnxRuntime:
 
 
 def onnx_file(model: nn.Module | Path, example: Tensor, target: Target, folder: Path) -> Path:
-    """The file that is given, or the export of a module, which is written to `folder`: in the target's precision.
+    """The file that is given, or the export of a module, which is written to `folder`: int8, or fp32 for every other precision,
+    to which a runtime that has it converts the file itself.
 
     Raises MeasurementError where the module cannot be exported, or the file is of another precision.
     """
@@ -58,7 +59,7 @@ def onnx_file(model: nn.Module | Path, example: Tensor, target: Target, folder: 
         return model
     path, quantised = folder / "model.onnx", folder / "model.int8.onnx"
     exported(model, example, path)
-    if target.precision == "fp32":
+    if target.precision != "int8":
         return path
     try:
         quantise(path, quantised, example)
@@ -107,5 +108,8 @@ def _require_precision(path: Path, target: Target) -> None:
         found = precision_of(path)
     except FileError as error:
         raise MeasurementError(f"ONNX Runtime cannot load {path.name}: {error}") from error
-    if found != target.precision:
-        raise MeasurementError(f"{path.name} is {found}, and target {target} asks for {target.precision}; give the other file")
+    needed = "int8" if target.precision == "int8" else "fp32"
+    if found != needed:
+        raise MeasurementError(
+            f"{path.name} is {found}, and target {target} asks for {target.precision}; give the {needed} file"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -39,6 +40,36 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if scratch is not None:
             scratch.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def sole_writer(path: Path) -> Iterator[None]:
+    """Be the only process that writes a file, by a locked file beside it, which goes when this ends or the process dies.
+
+    Raises FileError where another process holds it, or the folder cannot be written.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("ab")
+    except OSError as error:
+        raise FileError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
+    with file:
+        held = False
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Where its last holder has removed it meanwhile, another process may hold one of the same name.
+            held = os.path.samestat(os.fstat(file.fileno()), lock.stat())
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        except OSError:
+            held = True  # a file system without locks
+        if not held:
+            raise FileError(f"another process is writing {path}; wait for it or name another file")
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _umask() -> int:

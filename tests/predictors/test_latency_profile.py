@@ -1,10 +1,14 @@
 import random
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from nas.errors import FileError
+from nas.files import sole_writer
 from nas.predictors import latency_profile
+from nas.predictors import profile_cost as cost_of_profiles
+from nas.predictors.environment import differences, environment
 from nas.predictors.latency_predictor import LatencyPredictor
 from nas.predictors.latency_profile import default_seconds, networks_of, profile, profile_estimate
 from nas.predictors.latency_table import HELD_OUT, TRAIN, LatencyTable
@@ -100,6 +104,38 @@ def test_a_table_of_another_machine_or_library_is_refused_and_a_small_change_rec
     assert any("changed between sessions: python was 3.0" in text for text in remarks(table))
 
 
+def test_two_boards_of_one_processor_are_two_machines():
+    known = {"cpu": "Cortex-A76", "board": "Raspberry Pi 5"}
+    assert differences(known, known | {"board": "Orange Pi 5"}) == ["board was Raspberry Pi 5, is Orange Pi 5"]
+
+
+def test_node_times_of_a_target_elsewhere_are_taken_on_one_machine(tmp_path, monkeypatch):
+    table = LatencyTable(Target("cpu", "onnxruntime", place="10.0.0.7:7070"), "tiny", environment={"runtime": "onnxruntime 1"})
+    (node, *_) = nodes(SPACE.smallest(), None, 3, 10)
+
+    def timed(what):
+        session = latency_profile._Session(SPACE, table, tmp_path / "t.json", 2, 1)
+        session._time(lambda: [(node, what)], lambda *report: None)
+
+    timed(1.0)
+    timed(2.0)
+    here = environment()
+    assert table.environment["client"]["cpu"] == here["cpu"]
+    monkeypatch.setattr(latency_profile, "environment", lambda: here | {"cpu": "another laptop's"})
+    with pytest.raises(FileError, match=r"taken on another machine than this: cpu was .*, is another laptop's; go on there"):
+        timed(3.0)
+    assert table.nodes[node.key].samples == (1.0, 2.0)
+
+
+def test_a_table_that_another_process_is_filling_is_left_to_it(tmp_path):
+    path = tmp_path / "table.json"
+    with sole_writer(path), pytest.raises(FileError, match=r"another process is writing .*table.json; wait for it or name"):
+        profile(SPACE, Target(), path, num_classes=10, train=1, held_out=1, seconds=0.1)
+    assert not list(tmp_path.iterdir())
+    with sole_writer(path):
+        pass
+
+
 def test_the_table_of_another_target_or_question_is_refused(tmp_path):
     path = tmp_path / "table.json"
     LatencyTable(Target(threads=2), "tiny").save(path)
@@ -146,6 +182,19 @@ def test_the_estimate_is_at_least_the_default_and_grows_with_the_networks():
     many = profile_estimate(SPACE, Target(), train=4000, held_out=2)
     assert default_seconds(Target(), 6) <= few < many
     assert torch.get_num_threads() == before
+
+
+def test_the_cost_is_not_that_of_the_first_preparation(monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+
+    def prepare(model, target, side):
+        clock.now += 1.0 if clock.now else 100.0
+        return lambda: None
+
+    monkeypatch.setattr(cost_of_profiles, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(cost_of_profiles, "prepare", prepare)
+    monkeypatch.setattr(cost_of_profiles, "measure_runs", lambda *given, **options: [SimpleNamespace(median=1e-3)])
+    assert profile_cost(SPACE, Target(), train=4, held_out=2).preparing == 6.0
 
 
 def test_the_cost_is_told_in_parts_and_only_for_what_is_missing(tmp_path):

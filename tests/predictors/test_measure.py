@@ -75,6 +75,23 @@ def test_the_time_budget_holds(simulate):
     assert 0.5 <= clock.now - before < 1.2
 
 
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_a_network_that_is_slower_than_the_time_allows_gets_its_rounds_nevertheless(simulate, rounds):
+    clock, seen = simulate(Clock()), {}
+    effort = Effort(seconds=0.01, rounds=rounds)
+    measure_runs([clock.work(1.0)], TARGET, [32], effort=effort, watch=lambda at, visits: seen.update({at: visits}))
+    assert [visit.round for visit in seen[0]] == sorted([*range(rounds)] * 2)
+
+
+def test_the_anchor_is_kept_beside_what_was_measured_and_brings_it_to_another_speed(simulate):
+    clock = simulate(Clock(lambda now: 2.0))
+    (found,) = measure_runs([clock.work(3e-3)], TARGET, [32], effort=Effort())
+    assert (found.median, found.anchor) == pytest.approx((6e-3, 2e-3), rel=2e-3)
+    brought = found.at_speed(1e-3)
+    assert (brought.median, brought.high, brought.slowed) == pytest.approx((3e-3, 3e-3, 2.0), rel=2e-3)
+    assert found.at_speed(None) == found
+
+
 def test_noise_is_refused_unless_accepted(simulate, monkeypatch):
     clock = simulate(Clock())
     rng = random.Random(0)

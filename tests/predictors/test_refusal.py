@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.errors import MeasurementError
-from nas.predictors import device, latency_profile
+from nas.predictors import census, coverage, device, latency_profile
 from nas.predictors import runtime as registry
 from nas.predictors.latency_profile import networks_of, profile
 from nas.predictors.latency_table import HELD_OUT, TRAIN, LatencyTable
 from nas.predictors.measure import measure_runnable
 from nas.predictors.network_profile import NetworkProfile
+from nas.predictors.node_times import operators_of
 from nas.predictors.profile_cost import profile_cost
 from nas.predictors.refusal import blame, refusals, share_of
 from nas.predictors.remarks import remarks
@@ -23,6 +24,7 @@ from nas.predictors.target import Target
 from nas.search_spaces.backbone import build
 from nas.search_spaces.exclusion import operators_in, traits, without
 from nas.search_spaces.graph import nodes
+from nas.search_spaces.operators.token_mixers.linear_attention import LinearAttention
 from nas.search_spaces.presets import load_space
 from nas.search_spaces.space import SearchSpace
 
@@ -114,7 +116,7 @@ def test_a_profile_goes_on_without_the_refused_operator_and_says_so(toy, tmp_pat
     toy.refused = ("LinearAttention",)
     table = profile(SPACE, Target.parse(CHIP), tmp_path / "t.json", **OPTIONS)
     assert table.excluded == {"token_mixer:linear_attention"}
-    assert len(list(table.of_role(TRAIN))), len(list(table.of_role(HELD_OUT))) == (8, 2)
+    assert (len(list(table.of_role(TRAIN))), len(list(table.of_role(HELD_OUT)))) == (8, 2)
     for item in table.networks.values():
         assert "token_mixer:linear_attention" not in operators_in(item.architecture)
     (told,) = (text for text in remarks(table) if "refuses" in text)
@@ -140,6 +142,49 @@ def test_a_network_that_fails_only_when_it_runs_is_refused_too(toy, tmp_path):
     table = profile(SPACE, Target.parse(CHIP), tmp_path / "t.json", **OPTIONS)
     assert table.excluded == {"token_mixer:linear_attention"}
     assert "link lost" in table.refused["token_mixer:linear_attention"]["reason"]
+
+
+@pytest.fixture
+def by_repetition(monkeypatch):
+    """Nodes are timed alone, as on a GPU."""
+    for module in (census, coverage):
+        monkeypatch.setattr(module, "in_place", lambda target: False)
+
+
+@pytest.mark.parametrize("how", ["refused", "heavy"])
+def test_nodes_that_are_refused_when_they_are_timed_alone_are_left_out_and_their_operator_is_recorded(
+    toy, by_repetition, monkeypatch, tmp_path, how
+):
+    monkeypatch.setattr(latency_profile._Session, "measure_networks", lambda *given: None)
+    setattr(toy, how, ("LinearAttention",))
+    table = profile(SPACE, Target.parse(CHIP), tmp_path / "t.json", **{**OPTIONS, "train": 2})
+    label = "token_mixer:linear_attention"
+    assert table.excluded == {label}
+    assert ("no kernel" if how == "refused" else "link lost") in table.refused[label]["reason"]
+    assert table.refused[label]["share"] == share_of(SPACE, [label])[label]
+    assert {"token_mixer:pooling", "token_mixer:depthwise_conv"} <= operators_of(table.nodes.values())
+    assert label not in operators_of(table.nodes.values())
+
+
+def test_a_device_that_is_lost_while_nodes_are_timed_is_told_and_nothing_is_blamed(toy, by_repetition, tmp_path):
+    toy.runs_left = 500
+    with pytest.raises(MeasurementError, match=r"stopped answering after 0 of 10 networks: .*link lost"):
+        profile(SPACE, Target.parse(CHIP), tmp_path / "t.json", **{**OPTIONS, "seconds": 4.0})
+    kept = LatencyTable.load(tmp_path / "t.json")
+    assert not kept.refused
+
+
+def test_a_network_that_does_not_run_in_place_does_not_end_the_profile(monkeypatch, tmp_path):
+    def fail(self, x):
+        raise RuntimeError("not implemented for 'BFloat16'")
+
+    monkeypatch.setattr(LinearAttention, "forward", fail)
+    monkeypatch.setattr(latency_profile._Session, "measure_networks", lambda *given: None)
+    table = profile(SPACE, Target(), tmp_path / "t.json", **OPTIONS)
+    label = "token_mixer:linear_attention"
+    assert table.excluded == {label}
+    assert "not implemented for 'BFloat16'" in table.refused[label]["reason"]
+    assert {"token_mixer:pooling", "token_mixer:depthwise_conv"} <= operators_of(table.nodes.values())
 
 
 def test_a_device_that_disappears_ends_the_profile_and_loses_nothing(toy, tmp_path):

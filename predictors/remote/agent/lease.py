@@ -79,6 +79,7 @@ class FileLease:
         self._key, self._beats = secrets.token_hex(8), 0
         self._seen: bytes | None = None
         self._since = clock()
+        self._lost: MeasurementError | None = None
 
     def try_acquire(self) -> str | None:
         """None where the lease is ours now, else who holds it. Raises FileError where the folder cannot be written."""
@@ -117,15 +118,31 @@ class FileLease:
         if found is not None and self._owner(found) == self._key:
             self.path.unlink(missing_ok=True)
 
+    def require(self) -> None:
+        """Raise MeasurementError where the lease was lost while it was kept."""
+        if self._lost is not None:
+            raise self._lost
+
     @contextlib.contextmanager
-    def kept(self) -> Iterator[None]:
-        """Hold the lease, which has been acquired, with a heartbeat in a thread, and give it back at the end."""
+    def kept(self, lost: Callable[[], object] = lambda: None) -> Iterator[None]:
+        """Hold the lease, which has been acquired, with a heartbeat in a thread, and give it back at the end.
+
+        Where somebody else takes it over `lost` is called, in that thread, and MeasurementError raised here at the end, or by
+        `require` before.
+        """
         ended = threading.Event()
+        self._lost = None
 
         def beat() -> None:
             while not ended.wait(self.seconds / BEATS):
-                with contextlib.suppress(FileError):  # a folder that is away for a moment; the lease may outlast it
+                try:
                     self.beat()
+                except FileError:
+                    continue  # a folder that is away for a moment; the lease may outlast it
+                except MeasurementError as error:
+                    self._lost = error
+                    lost()
+                    return
 
         thread = threading.Thread(target=beat, daemon=True)
         thread.start()
@@ -135,6 +152,7 @@ class FileLease:
             ended.set()
             thread.join()
             self.release()
+        self.require()
 
     def read(self) -> bytes | None:
         """The file's content, None where there is none."""

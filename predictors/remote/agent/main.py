@@ -16,7 +16,7 @@ from nas.predictors.remote.agent.about import who
 from nas.predictors.remote.agent.address import parse_address
 from nas.predictors.remote.agent.desk import Desk, description
 from nas.predictors.remote.agent.lease import LEASE_SECONDS, FileLease
-from nas.predictors.remote.agent.registry import add_plugin, installed
+from nas.predictors.remote.agent.registry import add_plugin, installed, unusable
 from nas.predictors.remote.agent.runtimes.litert import LiteRt
 from nas.predictors.remote.agent.runtimes.onnxruntime import OnnxRuntimeHere
 from nas.predictors.remote.agent.runtimes.openvino import OpenVino
@@ -49,6 +49,8 @@ def serve(
     secret = b"" if secret_file is None else read_secret_file(secret_file)
     for plugin in runtimes:
         add_plugin(plugin)
+    for name, why in unusable().items():
+        say(f"runtime {name} cannot be used here: {why}")
     if not installed():
         raise MeasurementError("no runtime is installed here; `pip install onnxruntime`, or name your own by --runtime")
     if folder is not None:
@@ -65,14 +67,14 @@ def say(text: str) -> None:
 
 def _serve_address(host: str, port: int, secret: bytes, spool: Path | None) -> None:
     worker = Worker(Spool(spool or _cache() / f"{host.replace(':', '_')}-{port}", secret), say)
-    with Server(host, port, secret, Desk(worker.spool, worker.changed), say) as server, _alone(worker.spool), serving(server):
+    with Server(host, port, secret, Desk(worker.spool, worker.changed), say) as server, _alone(worker), serving(server):
         say(f"nas agent on {host}:{server.port}, runtimes {', '.join(installed().values())}")
         _work(worker)
 
 
 def _serve_folder(folder: Path, secret: bytes) -> None:
     worker = Worker(Spool(folder, secret), say)
-    with _alone(worker.spool):
+    with _alone(worker):
         write_whole(folder / ABOUT, seal(secret, b"about", description()))
         say(f"nas agent on folder {folder}, runtimes {', '.join(installed().values())}")
         _work(worker)
@@ -87,8 +89,12 @@ def _work(worker: Worker) -> None:
 
 
 @contextlib.contextmanager
-def _alone(spool: Spool) -> Iterator[None]:
-    """The only agent of a spool. One that was killed leaves a lease, which expires; a living one is named."""
+def _alone(worker: Worker) -> Iterator[None]:
+    """The only agent of a spool. One that was killed leaves a lease, which expires; a living one is named.
+
+    Where another agent takes it over, because this machine slept, the worker stops; raises MeasurementError then.
+    """
+    spool = worker.spool
     lease = FileLease(spool.folder / AGENT_LEASE, f"{who()} process {os.getpid()}")
     until = time.monotonic() + 2 * LEASE_SECONDS
     holder = lease.try_acquire()
@@ -99,7 +105,7 @@ def _alone(spool: Spool) -> Iterator[None]:
             raise MeasurementError(f"{spool.folder} is served by another agent, {holder}; stop it or choose another folder")
         time.sleep(LEASE_SECONDS / 30)
         holder = lease.try_acquire()
-    with lease.kept():
+    with lease.kept(worker.stopping.set):
         yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,15 +92,26 @@ def installed() -> dict[str, str]:
     """The versions of the runtimes that can be used here."""
     found = {}
     for name, runtime in sorted(RUNTIMES.items()):
-        try:
+        with contextlib.suppress(Exception):
             found[name] = runtime.version()
+    return found
+
+
+def unusable() -> dict[str, str]:
+    """Why runtimes cannot be used here that are more than not installed: a broken library, a missing driver."""
+    found = {}
+    for name, runtime in sorted(RUNTIMES.items()):
+        try:
+            runtime.version()
         except ImportError:
             continue
+        except Exception as error:
+            found[name] = reason(error)
     return found
 
 
 def agent_runtime(name: str) -> AgentRuntime:
-    """The runtime of that name. Raises UnknownNameError, or MeasurementError where its library is not installed."""
+    """The runtime of that name. Raises UnknownNameError, or MeasurementError where its library is not installed or broken."""
     if name not in RUNTIMES:
         raise UnknownNameError("runtime of this agent", name, RUNTIMES)
     try:
@@ -107,6 +119,8 @@ def agent_runtime(name: str) -> AgentRuntime:
     except ImportError as error:
         able = ", ".join(installed()) or "none"
         raise MeasurementError(f"runtime {name!r} is not installed there ({error}); installed: {able}") from error
+    except Exception as error:
+        raise MeasurementError(f"runtime {name!r} cannot be used there: {reason(error)}; mend it there") from error
     return RUNTIMES[name]
 
 

@@ -49,15 +49,16 @@ class FolderClient:
         wait_for_lease(lease.try_acquire, f"folder {self._folder}")
         with lease.kept():
             try:
-                return self._wait(spool, job)
+                return self._wait(spool, job, lease)
             finally:
                 spool.forget(job.id)
 
-    def _wait(self, spool: Spool, job: Job) -> Message:
-        """The result, once it is there; the agent's lease shows meanwhile that it lives."""
+    def _wait(self, spool: Spool, job: Job, lease: FileLease) -> Message:
+        """The result, once it is there; the agent's lease shows meanwhile that it lives, and `lease` must be ours still."""
         agent = FileLease(self._folder / AGENT_LEASE, "")
         seen, since, pause = None, time.monotonic(), FIRST_LOOK
         while (state := spool.state(job.id)) != DONE:
+            lease.require()
             if state == UNKNOWN:
                 spool.put(job.id, *job.to_message())
             beat = agent.read()

@@ -8,6 +8,7 @@ import pytest
 
 from nas.errors import MeasurementError, UsageError
 from nas.predictors.remote import client as client_module
+from nas.predictors.remote.agent import main, registry
 from nas.predictors.remote.agent.about import about
 from nas.predictors.remote.agent.address import is_loopback, parse_address
 from nas.predictors.remote.agent.channel import Channel
@@ -243,6 +244,19 @@ def test_other_machines_are_not_let_in_without_a_secret(agent, host):
 def test_a_port_that_is_taken_is_told(agent):
     with pytest.raises(MeasurementError, match="choose another port"):
         Server("127.0.0.1", agent.port, b"", agent.desk, print)
+
+
+def test_a_runtime_that_is_broken_is_told_and_the_others_go_on(tmp_path, capsys, kit):
+    (tmp_path / "broken.py").write_text(
+        "def version():\n    raise OSError('libdevice.so: cannot open')\n\n\nprepare = version\n"
+    )
+    with pytest.raises(UsageError, match="write HOST:PORT"):
+        main.serve("nowhere", runtimes=[f"broken={tmp_path / 'broken.py'}"])
+    assert "runtime broken cannot be used here: libdevice.so: cannot open" in capsys.readouterr().err
+    assert "toy" in registry.installed()
+    assert "broken" not in registry.installed()
+    with pytest.raises(MeasurementError, match=r"'broken' cannot be used there: libdevice.so"):
+        registry.agent_runtime("broken")
 
 
 def test_addresses():

@@ -37,10 +37,10 @@ def test_two_clients_of_a_folder_take_turns(shared, kit):
     found, running = [], threading.Semaphore(1)
 
     class Watched(FolderClient):
-        def _wait(self, spool, job):
+        def _wait(self, spool, job, lease):
             assert running.acquire(blocking=False), "two clients at once"
             try:
-                return super()._wait(spool, job)
+                return super()._wait(spool, job, lease)
             finally:
                 running.release()
 

@@ -1,4 +1,5 @@
 import json
+import threading
 
 import pytest
 from hypothesis import given
@@ -103,3 +104,21 @@ def test_a_heartbeat_keeps_the_lease_until_the_end(tmp_path):
         while path.read_bytes() in (before, b""):
             pass
     assert not path.exists()
+
+
+def test_a_lease_that_is_taken_over_is_told_to_its_holder(tmp_path):
+    path, told = tmp_path / "lease", threading.Event()
+    lease = FileLease(path, "ann", 0.05)
+    assert lease.try_acquire() is None
+    taken = b'{"key": "other", "name": "bob", "beat": 1}'
+
+    def hold():
+        with lease.kept(told.set):
+            while not told.wait(0.01):
+                path.write_bytes(taken)
+            with pytest.raises(MeasurementError, match="taken over by bob"):
+                lease.require()
+
+    with pytest.raises(MeasurementError, match="was taken over by bob while"):
+        hold()
+    assert path.read_bytes() == taken

@@ -12,6 +12,7 @@ from nas.predictors.latency_table import LatencyTable
 from nas.predictors.measure import Effort, anchor_seconds, measure_many
 from nas.predictors.node_timing import in_place, time_in_place
 from nas.predictors.remote.agent.registry import RUNTIMES, Wanted
+from nas.predictors.remote.job import shipped
 from nas.predictors.remote.place import place
 from nas.predictors.runtimes.onnxruntime import onnx_file
 from nas.predictors.target import Target
@@ -88,6 +89,20 @@ def test_an_int8_target_sends_int8_files(target, agent, monkeypatch):
     found = nas.measure(small(), Target("cpu", "onnxruntime", precision="int8", place=target.place), 8, accept_noise=True)
     assert found.median > 0
     assert b"QuantizeLinear" in seen[-1]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_a_precision_that_the_runtime_there_converts_to_is_sent_fp32_files(target, tmp_path, precision):
+    wanted, example = Target("cpu", "openvino", precision=precision, place=target.place), torch.zeros(1, 3, 8, 8)
+    content = shipped(small(), example, wanted).network.content
+    assert b"QuantizeLinear" not in content
+    path = tmp_path / "network.onnx"
+    path.write_bytes(content)
+    assert shipped(path, example, wanted).network.content == content
+    with pytest.raises(MeasurementError, match=r"is fp32, and target .* asks for int8; give the int8 file"):
+        shipped(path, example, Target("cpu", "onnxruntime", precision="int8", place=target.place))
+    with pytest.raises(MeasurementError, match=f"onnxruntime runs files as they are, .* converts none to {precision}"):
+        nas.measure(small(), Target("cpu", "onnxruntime", precision=precision, place=target.place), 8)
 
 
 def test_a_file_that_the_runtime_refuses_is_told_with_its_reason(target, tmp_path):

@@ -4,9 +4,12 @@ import random
 
 import pytest
 
+from nas.predictors import measure, visits
+from nas.predictors.measure import Effort, measure_runs
 from nas.predictors.remote.agent import rounds
 from nas.predictors.remote.agent.jobs import Job
 from nas.predictors.remote.agent.rounds import NetworkFailedError, anchor_factors, interleave
+from nas.predictors.target import Target
 from nas.predictors.timings import summarise_visits
 
 
@@ -47,6 +50,22 @@ def test_steady_work_is_measured_exactly(monkeypatch):
     clock = Clock()
     _, found = measured(monkeypatch, clock, [clock.work(3e-3), clock.work(40e-6)])
     assert [item.median for item in found] == pytest.approx([3e-3, 40e-6], rel=2e-3)
+
+
+def test_an_agent_measures_as_this_machine_does(monkeypatch):
+    def works(clock):
+        return [clock.work(3e-3, 0.1, random.Random(0)), clock.work(40e-6), clock.work(0.5)]
+
+    there, _ = measured(monkeypatch, clock := Clock(), works(clock), seconds=0.2, rounds=3)
+    monkeypatch.setattr("time.perf_counter", clock := Clock())
+    monkeypatch.setattr(visits, "_OVERHEAD", [5e-8])
+    monkeypatch.setattr(measure, "anchor", lambda target: clock.work(1e-3))
+    here = {}
+    effort = Effort(seconds=0.2, rounds=3, precision=0.01)
+    measure_runs(works(clock), Target(), [1, 1, 1], effort=effort, watch=lambda at, found: here.update({at: found}))
+    for found, same in zip((*there.visits, there.anchor), (here[0], here[1], here[2], here[None]), strict=True):
+        assert [visit.round for visit in found] == [visit.round for visit in same]
+        assert [visit.seconds for visit in found] == [pytest.approx(visit.seconds, rel=1e-6) for visit in same]
 
 
 def test_a_device_that_slows_down_does_not_change_the_answer(monkeypatch):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from nas.errors import MeasurementError
 from nas.predictors.remote.agent.registry import Run, Wanted, register
 
-PRECISIONS = ("fp32", "int8", "fp16")
+PRECISIONS = ("fp32", "int8")
 BATCH = "batch"
 
 
@@ -31,7 +31,10 @@ class OnnxRuntimeHere:
         import onnxruntime
 
         if wanted.precision not in PRECISIONS:
-            raise MeasurementError(f"onnxruntime here runs {', '.join(PRECISIONS)}, not {wanted.precision}")
+            raise MeasurementError(
+                f"onnxruntime runs files as they are, in {' or '.join(PRECISIONS)}, and converts none to {wanted.precision}; "
+                "take one of these precisions, or a runtime that converts"
+            )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = wanted.threads
         options.inter_op_num_threads = 1

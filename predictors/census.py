@@ -1,0 +1,54 @@
+"""The census of a profile: which nodes are timed, in which order, before whole networks are measured."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from nas.predictors.kernel_times import time_in_network
+from nas.predictors.latency_table import LatencyTable
+from nas.predictors.node_timing import Refuse, in_place, time_repeated, unlooked
+from nas.predictors.samples import Record, unrecorded
+from nas.search_spaces.architecture import Architecture
+from nas.search_spaces.graph import Node, nodes
+from nas.search_spaces.space import SearchSpace
+
+MAX_CENSUS = 2000
+FREQUENCIES = 400
+GROUP = 4
+
+
+def node_batches(
+    space: SearchSpace, table: LatencyTable, record: Record = unrecorded, refuse: Refuse = unlooked
+) -> Iterator[Callable[[], list[tuple[Node, float]]]]:
+    """What is left of the census, as calls that time some nodes each.
+
+    In place: whole random networks, without end worth naming. Repeated: distinct nodes in order of their frequency.
+    """
+    if in_place(table.target):
+        for index in range(table.census, MAX_CENSUS):
+            yield partial(time_in_network, _drawn(space, table, index), table, record, refuse)
+    else:
+        for group in _groups(frequent_nodes(space, table))[table.census :]:
+            yield partial(time_repeated, group, table, record, refuse)
+
+
+def frequent_nodes(space: SearchSpace, table: LatencyTable) -> list[Node]:
+    """The distinct nodes of random architectures of the space, the most frequent first."""
+    counts: Counter[str] = Counter()
+    known: dict[str, Node] = {}
+    for index in range(FREQUENCIES):
+        for node in nodes(_drawn(space, table, index), None, table.in_channels, table.num_classes):
+            counts[node.key] += 1
+            known[node.key] = node
+    return [known[key] for key, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+
+
+def _drawn(space: SearchSpace, table: LatencyTable, index: int) -> Architecture:
+    return space.sample(random.Random(f"{table.seed}:census:{index}"))
+
+
+def _groups(found: Sequence[Node]) -> list[Sequence[Node]]:
+    return [found[start : start + GROUP] for start in range(0, len(found), GROUP)]

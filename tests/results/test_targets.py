@@ -1,0 +1,36 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import nas
+from nas.predictors.target import Target
+from nas.predictors.timings import Measurement
+from nas.results.targets import RunTarget
+
+MEMBER = nas.load_space("tiny").smallest()
+SLOW = Measurement(6e-3, 5e-3, 7e-3, 7e-3, 8e-3, 40, 0.01, 0.0, str(Target()), 32, anchor=2e-3)
+
+
+class Predictor:
+    def __init__(self, anchor):
+        self.table, self.learned = SimpleNamespace(anchor=anchor), []
+
+    def predict(self, architectures):
+        return SimpleNamespace(mean=np.array([4e-3]))
+
+    def correct(self, architectures, found):
+        self.learned += found
+
+
+@pytest.mark.parametrize(("anchor", "median"), [(1e-3, 3e-3), (2e-3, 6e-3), (None, 6e-3)])
+def test_a_verdict_is_of_the_machine_as_it_is_and_the_predictor_learns_at_the_speed_of_its_table(tmp_path, anchor, median):
+    one = RunTarget("latency", Target(), tmp_path / "t.json", 6.5e-3, None)
+    one.predictor = Predictor(anchor)
+    verdict = one.judge(MEMBER, SLOW, final=False)
+    assert not verdict.accepted
+    assert verdict.measurement == SLOW
+    assert [item.median for item in one.predictor.learned] == pytest.approx([median])
+    assert one.judge(MEMBER, replace(SLOW, high=6.4e-3), final=True).accepted
+    assert len(one.predictor.learned) == 1
