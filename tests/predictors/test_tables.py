@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from nas.errors import FileError, UsageError
 from nas.predictors.surrogates.layout import AMOUNTS, COUNTS, LABELS, SUMMARY, join
+from nas.predictors.surrogates.residual import TableProcess
 from nas.predictors.tables import read_table, roles
 from nas.predictors.tables.benchmark import Job, Runner, jobs
 from nas.predictors.tables.labels import LabelledGraph, label_counts
@@ -211,6 +212,29 @@ def test_a_device_is_learnt_from_a_few_rows_and_the_other_devices(tmp_path):
     wanted = [job for job in jobs([table], [50], 1, ["table"], transfer=10) if job.method == "transfer"]
     assert [job.target for job in wanted] == ["phone", "throughput_gpu", "board"]
     assert Runner([table]).run(wanted[0])["spearman"] > 0.8
+
+
+def test_no_row_that_tests_a_device_of_a_small_table_trains_it(tmp_path, monkeypatch):
+    table = read_table(write(tmp_path / "cells.csv", latency_frame(320)))
+    seen, fitted = [], []
+    monkeypatch.setattr(
+        "nas.predictors.tables.benchmark._figures",
+        lambda job, features, layout, target, train, test, kin: seen.append((train, test)) or {},
+    )
+    fit = TableProcess.fit
+    monkeypatch.setattr(TableProcess, "fit", lambda self, features, *rest: fitted.append(features) or fit(self, features, *rest))
+    (*_, job) = jobs([table], [50], 1, ["table"], transfer=20)
+    Runner([table]).run(job)
+    ((train, test),) = seen
+    assert not set(train) & set(test)
+    order = np.random.default_rng(0).permutation(320)
+    assert [len(train), len(test), len(fitted)] == [20, 120, 2]
+    assert all(np.array_equal(features, table.features[order[:200]]) for features in fitted)
+
+
+def test_a_device_that_leaves_no_rows_to_test_is_not_learnt_from_the_others(tmp_path):
+    table = read_table(write(tmp_path / "cells.csv", latency_frame(150)))
+    assert list(jobs([table], [50], 1, ["table"], transfer=20)) == []
 
 
 def test_training_sizes_that_reach_into_the_test_part_are_refused():
