@@ -6,7 +6,7 @@ Nothing of a test part is looked at before.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from nas.predictors.surrogates import ScaleName, surrogate
 from nas.predictors.surrogates.base import LEAST_ROWS
 from nas.predictors.surrogates.layout import PROXIES, Integers, Layout
 from nas.predictors.surrogates.transfer import spread
+from nas.predictors.tables.rows import CODE, CONTENT, code_digest, content_digest
 from nas.predictors.tables.splits import TRAIN_PART, family_numbers, parts, train_part, training_rows
 from nas.predictors.tables.table import Kind, Table, Target
 from nas.predictors.timings import Array
@@ -71,9 +72,19 @@ class Runner:
     def __init__(self, tables: Sequence[Table]) -> None:
         self.tables = {table.name: table for table in tables}
         self._sources: dict[tuple[str, str, int], Array] = {}
+        self._contents: dict[tuple[str, str, bool], str] = {}
+
+    def content(self, job: Job) -> str:
+        """The digest of all that a job sees of its table."""
+        table, transfer = self.tables[job.table], job.method == TRANSFER
+        key = (job.table, job.target, transfer)
+        if key not in self._contents:
+            others = [one for one in devices(table) if transfer and one.name != job.target]
+            self._contents[key] = content_digest(table, [table.target(job.target), *others])
+        return self._contents[key]
 
     def run(self, job: Job) -> dict[str, Any]:
-        """The row of a job: its fields and its figures."""
+        """The row of a job: its fields, its figures, and the digests of code and table."""
         table = self.tables[job.table]
         target = table.target(job.target)
         features, layout = table.features, table.layout
@@ -83,7 +94,8 @@ class Runner:
             pool = _pool(table, target, job.seed)
             train = pool[spread(layout.pick(features[target.rows[pool]], PROXIES), job.train_size)]
         kin = family_numbers(table, target) if table.split == "families" else None
-        return {**_fields(job), **_figures(job, features[target.rows], layout, target, train, test, kin)}
+        figures = _figures(job, features[target.rows], layout, target, train, test, kin)
+        return {**asdict(job), **figures, CODE: code_digest(), CONTENT: self.content(job)}
 
     def _with_sources(self, table: Table, target: Target, seed: int) -> tuple[Array, Layout]:
         """The features of a table with what the other devices' surrogates predict, as proxies."""
@@ -115,12 +127,6 @@ def scale_of(kind: Kind) -> ScaleName:
 def as_fitted(values: Array, kind: Kind) -> Array:
     """Rates become times, which add up over a network; all else stays. Its own inverse."""
     return 1 / values if kind == "rate" else values
-
-
-def _fields(job: Job) -> dict[str, Any]:
-    return {
-        "table": job.table, "target": job.target, "train_size": job.train_size, "seed": job.seed, "method": job.method,
-    }  # fmt: skip
 
 
 def _figures(

@@ -17,6 +17,8 @@ FIELDS = [
     "spearman",
     "kendall",
     "coverage_90",
+    "code",
+    "content",
 ]
 
 
@@ -55,6 +57,26 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(nas, folder, tmp_path):
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["seed"] for row in rows] == [0, 1, 2]
     assert [row["mape"] == 0.5 for row in rows] == [True, True, False]
+
+
+def test_rows_of_other_code_or_of_another_table_of_that_name_are_measured_again(nas, folder, tmp_path):
+    out, common = (
+        tmp_path / "rows.jsonl",
+        ("bench", "predictors", "--tables", folder, "--methods", "table", "--train-sizes", "20"),
+    )
+    assert nas(*common, "--out", out, "--seeds", 3).returncode == 0
+    first, second, third = (json.loads(line) for line in out.read_text().splitlines())
+    marked = [{**first, "code": "other", "mape": 0.5}, {**second, "content": "other", "mape": 0.5}, {**third, "mape": 0.5}]
+    out.write_text("".join(json.dumps(row) + "\n" for row in marked))
+    done = nas(*common, "--out", out, "--seeds", 3, "--json")
+    assert "2 rows of" in done.stderr
+    assert "2 of them are measured again" in done.stderr
+    rows = {row["seed"]: row for row in json.loads(done.stdout)}
+    assert (rows[0], rows[1], rows[2]["mape"]) == (first, second, 0.5)
+    assert "measured again" not in nas(*common, "--out", out, "--seeds", 3).stderr
+    table = folder / "small.csv"
+    table.write_text(table.read_text().replace("\n7,0,", "\n7,1,").replace("\n7,2,", "\n7,0,"))
+    assert "3 of them are measured again" in nas(*common, "--out", out, "--seeds", 3).stderr
 
 
 def test_people_get_a_line_for_each_method(nas, folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from nas.predictors.surrogates.residual import TableProcess
 from nas.predictors.tables import read_table, roles
 from nas.predictors.tables.benchmark import Job, Runner, jobs
 from nas.predictors.tables.labels import LabelledGraph, label_counts
+from nas.predictors.tables.rows import content_digest
 from nas.predictors.tables.structures import structure_names, structure_of
 
 EDGES = ["e01", "e02", "e12", "e03", "e13", "e23"]
@@ -222,7 +224,9 @@ def test_no_row_that_tests_a_device_of_a_small_table_trains_it(tmp_path, monkeyp
         lambda job, features, layout, target, train, test, kin: seen.append((train, test)) or {},
     )
     fit = TableProcess.fit
-    monkeypatch.setattr(TableProcess, "fit", lambda self, features, *rest: fitted.append(features) or fit(self, features, *rest))
+    monkeypatch.setattr(
+        TableProcess, "fit", lambda self, features, *rest: fitted.append(features) or fit(self, features, *rest)
+    )
     (*_, job) = jobs([table], [50], 1, ["table"], transfer=20)
     Runner([table]).run(job)
     ((train, test),) = seen
@@ -235,6 +239,19 @@ def test_no_row_that_tests_a_device_of_a_small_table_trains_it(tmp_path, monkeyp
 def test_a_device_that_leaves_no_rows_to_test_is_not_learnt_from_the_others(tmp_path):
     table = read_table(write(tmp_path / "cells.csv", latency_frame(150)))
     assert list(jobs([table], [50], 1, ["table"], transfer=20)) == []
+
+
+def test_the_digest_of_a_table_sees_what_it_holds_and_not_the_last_bits(tmp_path):
+    table = read_table(write(tmp_path / "cells.csv", latency_frame(320)))
+    phone = table.target("phone")
+    digest = content_digest(table, [phone])
+    assert content_digest(replace(table, features=table.features * (1 + 1e-15)), [phone]) == digest
+    other = table.features.copy()
+    other[7, 0] += 1
+    assert content_digest(replace(table, features=other), [phone]) != digest
+    assert content_digest(replace(table, features=table.features[::-1]), [phone]) != digest
+    assert content_digest(table, [replace(phone, values=phone.values * 1.01)]) != digest
+    assert content_digest(table, [table.target("board")]) != digest
 
 
 def test_training_sizes_that_reach_into_the_test_part_are_refused():

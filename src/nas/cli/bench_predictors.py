@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +15,7 @@ from nas.errors import FileError, NasError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from nas.predictors.tables import Table
+    from nas.predictors.tables.benchmark import Job, Runner
     from nas.progress import Reporter
 
 SIZES, METHODS = "50,100,200,900", "auto,table,sizes"
@@ -34,7 +34,8 @@ def predictors(
         Path | None, typer.Option(help="Amounts of the networks that a table only names; default: the checkout's, then timm.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="File of JSON lines that is gone on with; rows in it are not repeated.")
+        Path | None,
+        typer.Option(help="File of JSON lines that is gone on with; of the same code and tables, no row is repeated."),
     ] = None,
     list_methods: Annotated[bool, typer.Option("--list", help="List the surrogates.")] = False,
     as_json: Json = False,
@@ -45,7 +46,8 @@ def predictors(
     also split by family (`+families`), tables of proxies also read with them (`+proxies`).
     """
     from nas.predictors.surrogates import surrogate_names, surrogate_summary
-    from nas.predictors.tables.benchmark import Job, Runner, jobs
+    from nas.predictors.tables.benchmark import Runner, jobs
+    from nas.predictors.tables.rows import append_row
 
     if list_methods:
         for name in surrogate_names():
@@ -56,18 +58,16 @@ def predictors(
         surrogate_summary(name)
     sizes, talk = _sizes(train_sizes), reporter()
     chosen = _tables(tables, only, amounts, talk)
-    rows = _stored(out) if out is not None else []
-    known = {tuple(row[field] for field in Job.__slots__) for row in rows}
     wanted = list(jobs(chosen, sizes, seeds, names, transfer))
-    todo = [job for job in wanted if tuple(getattr(job, field) for field in Job.__slots__) not in known]
     runner = Runner(chosen)
+    rows, todo = _known(out, runner, wanted, talk)
     try:
         with talk.phase("Benchmark") as step:
             for done, job in enumerate(todo):
                 step(done, len(todo), f"{job.table} {job.target}, {job.train_size} rows, {job.method}")
                 rows.append(runner.run(job))
                 if out is not None:
-                    _append(out, rows[-1])
+                    append_row(out, rows[-1])
     except KeyboardInterrupt:
         kept = f"the rows so far are in {out}: the same command goes on" if out is not None else "give --out to keep rows"
         raise NasError(f"stopped; {kept}") from None
@@ -155,25 +155,19 @@ def _tables(path: Path, only: str | None, amounts: Path | None, talk: Reporter) 
     return found
 
 
-def _stored(path: Path) -> list[dict[str, Any]]:
-    """The rows of an earlier run; a last line that was cut off is dropped."""
-    from nas.files import read_text, write_text
+def _known(
+    path: Path | None, runner: Runner, wanted: Sequence[Job], talk: Reporter
+) -> tuple[list[dict[str, Any]], list[Job]]:  # fmt: skip
+    """The rows of an earlier run that count still, and the jobs that are left; a note tells of rows that do not."""
+    from nas.predictors.tables.rows import JOB, code_digest, current, read_rows
 
-    if not path.exists():
-        return []
-    rows = []
-    lines = read_text(path, "rows").splitlines()
-    for number, line in enumerate(lines, 1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            if number < len(lines):
-                raise FileError(f"rows {path} are damaged in line {number}; delete the file to start afresh") from error
-            write_text(path, "".join(line + "\n" for line in lines[:-1]))
-    return rows
-
-
-def _append(path: Path, row: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    keys = {tuple(getattr(job, name) for name in JOB): job for job in wanted}
+    stored = read_rows(path) if path is not None else []
+    rows = current(stored, code_digest(), {key: runner.content(job) for key, job in keys.items()})
+    known = {tuple(row[name] for name in JOB) for row in rows}
+    if old := {tuple(row[name] for name in JOB) for row in stored} - known:
+        talk.note(
+            f"{len(old)} rows of {path} come of other code, or of tables that held something else: they are not counted, and "
+            f"{len(old & set(keys))} of them are measured again"
+        )
+    return rows, [job for key, job in keys.items() if key not in known]
