@@ -169,6 +169,26 @@ def test_rows_without_a_value_are_left_out_for_that_target_with_a_note(tmp_path)
     assert table.notes == ("cells: 2 rows without phone are left out for it",)
 
 
+@pytest.mark.parametrize("gap", ["", "?"])
+def test_rows_with_a_gap_in_their_architecture_are_left_out_with_a_note(tmp_path, gap):
+    frame = latency_frame(20).astype({"e02": object, "e13": object})
+    frame.loc[[2, 5], "e02"] = gap
+    frame.loc[5, "e13"] = gap
+    table, whole = read_table(write(tmp_path / "cells.csv", frame)), read_table(write(tmp_path / "all.csv", latency_frame(20)))
+    assert [one.name for one in table.targets] == ["phone", "throughput_gpu", "board"]
+    assert len(table.features) == 18
+    assert np.array_equal(table.target("phone").values, np.delete(whole.target("phone").values, [2, 5]))
+    assert table.notes == ("cells: 2 rows without e02, e13 are left out",)
+
+
+def test_a_table_whose_every_row_has_a_gap_in_its_architecture_is_refused(tmp_path):
+    frame = latency_frame(6).astype(dict.fromkeys(EDGES[:3], object))
+    for place, name in enumerate(EDGES[:3]):
+        frame.loc[[2 * place, 2 * place + 1], name] = ""
+    with pytest.raises(UsageError, match="no row of table cells has all its architecture columns: e01, e02, e12 have gaps"):
+        read_table(write(tmp_path / "cells.csv", frame))
+
+
 @pytest.mark.parametrize(
     ("content", "error", "words"),
     [
