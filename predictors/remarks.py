@@ -7,8 +7,10 @@ from nas.predictors.timings import MAX_SPREAD, SLOWED, noise_reasons
 
 
 def remarks(table: LatencyTable) -> list[str]:
-    """One line for each thing; none for a quiet table of a target that runs the whole space."""
-    return [*_refusals(table), *_noise(table), *(f"the machine changed between sessions: {text}" for text in table.breaks)]
+    """One line for each thing; none for a quiet table of a target that runs the whole space and was timed node by node."""
+    changed = [f"the machine changed between sessions: {text}" for text in table.breaks]
+    inherited = [f"node times are inherited from {', '.join(table.ancestry)}, and not measured"] if table.ancestry else []
+    return [*_refusals(table), *_noise(table), *changed, *inherited]
 
 
 def _refusals(table: LatencyTable) -> list[str]:
