@@ -104,6 +104,33 @@ def test_bad_requests_end_in_one_line(nas, folder, arguments, words, code):
     assert words in done.stderr.splitlines()[-1]
 
 
+def with_other_device(folder):
+    table = folder / "small.csv"
+    head, *lines = table.read_text().splitlines()
+    table.write_text("\n".join([head + ",board", *(f"{line},{2 * float(line.split(',')[-1]):.4f}" for line in lines)]) + "\n")
+
+
+def test_one_device_alone_is_learnt_from_the_others_of_its_table(nas, folder):
+    with_other_device(folder)
+    asked = ("--train-sizes", 20, "--seeds", 1, "--methods", "table", "--transfer", 20, "--only", "small:board", "--json")
+    done = nas("bench", "predictors", "--tables", folder, *asked)
+    assert done.returncode == 0, done.stderr
+    assert [(row["target"], row["method"]) for row in json.loads(done.stdout)] == [("board", "table"), ("board", "transfer")]
+
+
+def test_what_a_table_is_too_small_for_is_told(nas, fails, folder):
+    table = folder / "small.csv"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:300]))
+    common = ("bench", "predictors", "--tables", folder, "--seeds", 1, "--methods", "table", "--only", "small")
+    assert "small can train on 900 rows" in fails(nas(*common, "--train-sizes", 900), 2)
+    done = nas(*common, "--train-sizes", "20,900")
+    assert done.returncode == 0
+    assert "small: too few rows to train on 900 and test on others; left out" in done.stderr
+    assert "--transfer 20 needs a table of one space with two devices" in fails(
+        nas(*common, "--train-sizes", 20, "--transfer", 20), 2
+    )
+
+
 def test_a_folder_without_tables_is_told(nas, fails, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "no tables" in fails(nas("bench", "predictors", "--tables", tmp_path / "empty"), 1)

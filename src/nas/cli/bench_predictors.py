@@ -57,8 +57,9 @@ def predictors(
     for name in names:
         surrogate_summary(name)
     sizes, talk = _sizes(train_sizes), reporter()
-    chosen = _tables(tables, only, amounts, talk)
-    wanted = list(jobs(chosen, sizes, seeds, names, transfer))
+    chosen, target = _tables(tables, only, amounts, talk)
+    wanted = [job for job in jobs(chosen, sizes, seeds, names, transfer) if target in ("", job.target)]
+    _tell_missing(wanted, chosen, sizes, transfer, talk)
     runner = Runner(chosen)
     rows, todo = _known(out, runner, wanted, talk)
     try:
@@ -122,10 +123,9 @@ def _sizes(text: str) -> list[int]:
         raise UsageError(f"--train-sizes are whole numbers with commas, e.g. {SIZES}; got {text!r}") from error
 
 
-def _tables(path: Path, only: str | None, amounts: Path | None, talk: Reporter) -> list[Table]:
-    """The tables below a path; those that hold no architectures of one space are passed over with a note."""
-    from dataclasses import replace
-
+def _tables(path: Path, only: str | None, amounts: Path | None, talk: Reporter) -> tuple[list[Table], str]:
+    """The tables below a path, and the target that is asked for alone, if one is; tables that hold no architectures of one
+    space are passed over with a note."""
     from nas.predictors.tables import SUFFIXES, read_table, table_name, variants
 
     found_files = path.iterdir() if path.is_dir() else [path] if path.is_file() else []
@@ -147,12 +147,31 @@ def _tables(path: Path, only: str | None, amounts: Path | None, talk: Reporter) 
         for note in table.notes:
             talk.note(note)
         found += variants(table)
-    if target:
-        targets = [one.name for table in found for one in table.targets]
-        if target not in targets:
-            raise UnknownNameError("target", target, targets)
-        found = [replace(table, targets=tuple(one for one in table.targets if one.name == target)) for table in found]
-    return found
+    targets = [one.name for table in found for one in table.targets]
+    if target and target not in targets:
+        raise UnknownNameError("target", target, targets)
+    return found, target
+
+
+def _tell_missing(wanted: Sequence[Job], tables: Sequence[Table], sizes: Sequence[int], transfer: int, talk: Reporter) -> None:
+    """Note the training sizes that a table is too small for. Raises UsageError where nothing is left of what was asked for."""
+    from nas.predictors.tables.benchmark import TRANSFER
+
+    names = ", ".join(table.name for table in tables)
+    if not any(job.method != TRANSFER for job in wanted):
+        raise UsageError(
+            f"nothing of {names} can train on {', '.join(map(str, sizes))} rows and be tested on others; ask for fewer"
+        )
+    if transfer and not any(job.method == TRANSFER for job in wanted):
+        raise UsageError(
+            f"--transfer {transfer} needs a table of one space with two devices, {transfer} rows to train and others to test; "
+            f"nothing of {names} is one"
+        )
+    for table in tables:
+        done = {job.train_size for job in wanted if job.table == table.name and job.method != TRANSFER}
+        missing = [str(size) for size in sizes if size not in done] if table.split == "rows" else []
+        if missing or not done:
+            talk.note(f"{table.name}: too few rows to train on {', '.join(missing) or '4/5'} and test on others; left out")
 
 
 def _known(
