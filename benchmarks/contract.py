@@ -53,7 +53,9 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("phase", choices=["accept", "again"])
-    parser.add_argument("--table", default=str(RESULTS / "latency_predictor-tiny-cpu-eager.table.json"))
+    parser.add_argument(
+        "--table", default=str(RESULTS / "latency_predictor-tiny-cpu-eager-threads=1-batch=1-precision=fp32.table.json")
+    )
     parser.add_argument("--budget", help="for example 4ms (default: the median of the table's training networks)")
     parser.add_argument("--number", type=int, default=WANTED, help="networks to accept")
     parser.add_argument("--out", default=str(RESULTS / "contract.json"))

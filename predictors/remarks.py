@@ -38,6 +38,11 @@ def _noise(table: LatencyTable) -> list[str]:
     if middle.spread > MAX_SPREAD:
         reasons = ", ".join(noise_reasons(middle)) or "why cannot be told"
         told.append(f"the measurements are noisy, they spread by {middle.spread:.0%} of their median: {reasons}")
+    if unsettled := sum(item.unsettled for item in found):
+        told.append(
+            f"{unsettled} of {len(found)} networks were measured although their times still changed at the end of the warm-up; "
+            "these are less certain than their intervals say"
+        )
     if slow > SLOWED:
         told.append(
             f"the machine was {slow:.2f} times slower than when the profile began, also after waiting for it (heat, clock or "
