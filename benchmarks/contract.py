@@ -11,9 +11,9 @@ phases go on where they were stopped; the second may be run as often as one like
 from __future__ import annotations
 
 import argparse
-import itertools
 import random
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from nas.predictors.environment import environment
 from nas.predictors.latency_predictor import LatencyPredictor
 from nas.predictors.latency_table import TRAIN, LatencyTable
 from nas.predictors.target import Target
-from nas.predictors.timings import Measurement
 from nas.quantities import format_time, parse_time
 from nas.results.verification import measure_network
 from nas.search_spaces.architecture import Architecture
@@ -33,7 +32,7 @@ from nas.search_spaces.presets import load_space
 
 RESULTS = Path(__file__).parent / "results"
 WANTED, NEAR, CONFIDENCE = 30, 0.75, 0.95
-BATCH = 64
+BATCH, DRAWS = 64, 10_000
 
 
 def main() -> None:
@@ -54,7 +53,9 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("phase", choices=["accept", "again"])
-    parser.add_argument("--table", default=str(RESULTS / "latency_predictor-tiny-cpu-eager.table.json"))
+    parser.add_argument(
+        "--table", default=str(RESULTS / "latency_predictor-tiny-cpu-eager-threads=1-batch=1-precision=fp32.table.json")
+    )
     parser.add_argument("--budget", help="for example 4ms (default: the median of the table's training networks)")
     parser.add_argument("--number", type=int, default=WANTED, help="networks to accept")
     parser.add_argument("--out", default=str(RESULTS / "contract.json"))
@@ -87,17 +88,25 @@ def accept(path: Path, table_path: Path, budget: str | None, number: int) -> Non
             "architecture": architecture.to_mapping(),
             "predicted": predicted,
             "upper": upper,
-            "measurement": found.to_mapping(),
-            "accepted": found.high <= report["budget"],
+            "measurement": found,
+            "accepted": found["high"] <= report["budget"],
             "again": [],
         }
         write_json(path, report)
+    accepted = sum(item["accepted"] for item in networks.values())
+    if accepted < number:
+        raise SystemExit(
+            f"only {accepted} of {number} networks were accepted: no other of {DRAWS} random "
+            f"members of {table.space} has its predicted bound between {format_time(NEAR * report['budget'])} and "
+            f"{format_time(report['budget'])}; name another --budget or a smaller --number"
+        )
 
 
 def candidates(predictor: LatencyPredictor, space: str, budget: float) -> Iterator[tuple[Architecture, float, float]]:
-    """Random members whose predicted upper bound is under the budget and near it, with prediction and bound in seconds."""
+    """Of DRAWS random members those whose predicted upper bound is under the budget and near it, with prediction and bound
+    (seconds)."""
     drawn = load_space(space)
-    for start in itertools.count(0, BATCH):
+    for start in range(0, DRAWS, BATCH):
         members = [drawn.sample(random.Random(f"contract:{start + index}")) for index in range(BATCH)]
         means, uppers = predictor.predict(members).mean, predictor.upper(members, CONFIDENCE)
         for member, mean, upper in zip(members, means, uppers, strict=True):
@@ -112,15 +121,16 @@ def again(path: Path) -> None:
     least = min((len(item["again"]) for item in accepted), default=0)
     for item in accepted:
         if len(item["again"]) == least:
-            item["again"].append(measured(Architecture.from_mapping(item["architecture"]), report).to_mapping())
+            item["again"].append(measured(Architecture.from_mapping(item["architecture"]), report))
             write_json(path, report)
 
 
-def measured(architecture: Architecture, report: dict[str, Any]) -> Measurement:
-    """A network with fresh weights, exported and measured as a search verifies its candidates."""
+def measured(architecture: Architecture, report: dict[str, Any]) -> dict[str, Any]:
+    """A network with fresh weights, exported and measured as a search verifies its candidates; and when that began."""
+    began = datetime.now(UTC).isoformat(timespec="seconds")
     classes, channels = report["num_classes"], report["in_channels"]
     network = build(architecture, classes, channels).eval()
-    return measure_network(network, Target.parse(report["target"]), classes, channels)
+    return {"at": began, **measure_network(network, Target.parse(report["target"]), classes, channels).to_mapping()}
 
 
 def markdown(report: dict[str, Any]) -> str:
@@ -133,15 +143,15 @@ def markdown(report: dict[str, Any]) -> str:
         f"{len(items)} candidates whose predicted 95 % bound was under the budget were measured as exported; {len(accepted)} "
         "had the upper end of their interval under it and were accepted.",
         "",
-        "| measured again | networks | median under the budget | interval under the budget | largest median / budget |",
-        "|---|---|---|---|---|",
+        "| measured again | begun | networks | median under the budget | interval under the budget | largest median / budget |",
+        "|---|---|---|---|---|---|",
     ]
     for session in range(max((len(item["again"]) for item in accepted), default=0)):
         found = [item["again"][session] for item in accepted if len(item["again"]) > session]
         under = sum(one["median"] <= budget for one in found)
         safe = sum(one["high"] <= budget for one in found)
         worst = max(one["median"] for one in found) / budget
-        lines.append(f"| {session + 1} | {len(found)} | {under} | {safe} | {worst:.3f} |")
+        lines.append(f"| {session + 1} | {min(one['at'] for one in found)} | {len(found)} | {under} | {safe} | {worst:.3f} |")
     told = ", ".join(f"{key} {value}" for key, value in report["environment"].items())
     return "\n".join([*lines, "", f"{told}.", ""])
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def main() -> None:
     """Run the benchmark and print its table."""
     options = arguments()
     target, space = Target.parse(options.target), load_space(options.space)
-    name = f"latency_predictor-{space.name}-{target.device}-{target.runtime}"
+    name = f"latency_predictor-{space.name}-{re.sub(r'[^0-9A-Za-z=._]+', '-', str(target))}"
     path = Path(options.table or RESULTS / f"{name}.table.json")
     started = time.perf_counter()
     table = profile(

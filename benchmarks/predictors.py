@@ -23,11 +23,11 @@ import numpy as np
 from nas.errors import UsageError
 from nas.predictors.tables import SUFFIXES, read_table
 from nas.predictors.tables.noise import Floor, noise_floor
+from nas.predictors.tables.rows import CODE, Row, current, read_rows
 from nas.predictors.tables.variants import FAMILIES_HELD_OUT
 
 RESULTS = Path(__file__).parent / "results"
 SIZES = (50, 100, 200, 900)
-Row = dict[str, Any]
 
 BEST_TIMES = {
     "nb201_latency": {50: (4.3, 88.4), 100: (4.8, 87.9), 200: (3.9, 89.0), 900: (3.7, 89.2)},
@@ -78,7 +78,9 @@ def main() -> None:
         common = ["--tables", options.tables, "--out", options.rows, "--methods", "auto,table", "--seeds", options.seeds]
         command = [sys.executable, "-m", "nas", "bench", "predictors", *common, "--transfer", 20]
         subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
-    rows = [json.loads(line) for line in options.rows.read_text().splitlines()]
+    stored = read_rows(options.rows)
+    rows = current(stored, stored[-1].get(CODE) if stored else None)
+    print(f"{len(rows)} rows of one code; {len(stored) - len(rows)} older ones are not counted")
     (RESULTS / "predictors.json").write_text(json.dumps(means(rows), indent=1) + "\n")
     (RESULTS / "predictors.md").write_text(report(rows, floors(options.tables)))
 

@@ -46,7 +46,7 @@ from nas.supernet.data import load_data
 from nas.supernet.supernet import Supernet
 
 RESULTS = Path(__file__).parent / "results"
-TABLE = RESULTS / "latency_predictor-tiny-cpu-eager.table.json"
+TABLE = RESULTS / "latency_predictor-tiny-cpu-eager-threads=1-batch=1-precision=fp32.table.json"
 ORDER = ["random", "nsga2", "bo", "evolution", "local_search", "tpe", "surrogate", "bananas", "nsga3", "boshnas", "gp"]
 CALIBRATION = 64
 PROBED = 1000

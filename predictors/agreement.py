@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from nas.errors import UsageError
+from nas.predictors.assessment import spearman
 from nas.predictors.environment import differences
 from nas.predictors.latency_table import LatencyTable
 
@@ -75,7 +75,7 @@ def compare(first: LatencyTable, second: LatencyTable) -> Agreement:
         networks=len(digests),
         ratio=middle,
         deviation=float(np.quantile(np.abs(ratios / middle - 1), 0.9)),
-        spearman=float(spearmanr(pairs[0], pairs[1]).statistic),
+        spearman=spearman(np.array(pairs[0]), np.array(pairs[1])),
         anchor=(second.anchor or 1.0) / (first.anchor or 1.0),
         nodes=len(keys),
         node_ratio=float(np.median(np.divide(samples[1], samples[0]))) if keys else None,

@@ -13,7 +13,10 @@ from nas.predictors.timings import Array
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """Mean absolute relative error, shares within 5 and 10 %, rank correlations, coverage of the 90 % interval, networks."""
+    """Mean absolute relative error, shares within 5 and 10 %, rank correlations, coverage of the 90 % interval, networks.
+
+    Predictions, or measurements, that are all the same have no order: their rank correlations are 0.
+    """
 
     mape: float
     within_5: float
@@ -37,8 +40,17 @@ def assess(predicted: Array, measured: Array, low: Array, high: Array) -> Assess
         float(error.mean()),
         float((error <= 0.05).mean()),
         float((error <= 0.10).mean()),
-        float(spearmanr(predicted, measured).statistic),
-        float(kendalltau(predicted, measured).statistic),
+        spearman(predicted, measured),
+        float(kendalltau(predicted, measured).statistic) if _ordered(predicted, measured) else 0.0,
         float(((low <= measured) & (measured <= high)).mean()),
         len(measured),
     )
+
+
+def spearman(first: Array, second: Array) -> float:
+    """Spearman's rank correlation of two arrays (n,); 0 where all of one are the same."""
+    return float(spearmanr(first, second).statistic) if _ordered(first, second) else 0.0
+
+
+def _ordered(first: Array, second: Array) -> bool:
+    return bool(np.ptp(first) > 0 and np.ptp(second) > 0)

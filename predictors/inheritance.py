@@ -22,9 +22,6 @@ from nas.predictors.timings import Array
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.graph import Node
 
-INHERITED = 10**6
-"""The census of a table with inherited node times: nothing is left to time."""
-
 
 class Ancestors:
     """Tables of other targets that a new one inherits node times from."""
@@ -36,7 +33,7 @@ class Ancestors:
 
     def require(self, table: LatencyTable) -> None:
         """Raise FileError where a table is of other networks than the new one, or this one was timed node by node itself."""
-        if table.nodes and table.census != INHERITED:
+        if table.nodes and not table.ancestry:
             raise FileError(
                 f"the table of {table.target} has node times of its own; leave the other tables out, or name another"
             )
@@ -68,9 +65,7 @@ class Ancestors:
         latency = np.array([item.measurement.median for item in known])
         weights = mixture(sums, latency)
         table.nodes = {node.key: NodeTime(node, (seconds,)) for node, seconds in self._priced(weights)}
-        table.census = INHERITED
-        names = ", ".join(str(item.target) for item in self.tables)
-        table.breaks = [f"node times are inherited from {names}"]
+        table.ancestry = [str(item.target) for item in self.tables]
 
     def _priced(self, weights: Array) -> list[tuple[Node, float]]:
         """Every node that a known target measured, with its seconds on the new one."""

@@ -66,9 +66,9 @@ def profile(
     the target refuses are named in `LatencyTable.refused`, and networks without them are drawn instead. Everything but the
     clock follows from `seed`, and from what is measured already where training networks are chosen (`active`) rather than
     drawn. Given tables of other targets that are `known`, no node is timed: node times are inherited from them (see
-    `nas.predictors.inheritance`), and 20 chosen networks are enough. Raises FileError where the file is of another target,
-    question, machine or library, is being written by another process, or `known` do not fit it, and MeasurementError where the
-    target cannot be measured or is lost on the way.
+    `nas.predictors.inheritance`), and 20 chosen networks are enough; without `known` such a table keeps them. Raises FileError
+    where the file is of another target, question, machine or library, is being written by another process, or `known` do not
+    fit it, and MeasurementError where the target cannot be measured or is lost on the way.
     """
     target.require()
     with sole_writer(table_path):
@@ -111,11 +111,12 @@ class _Session:
         """Measure what is missing, as `profile` says, and save it however this ends."""
         table = self.table
         missing = len(self.left())
-        ahead = max(node_seconds(seconds) - table.spent, 0.0)
+        inherits = self.ancestors is not None or bool(table.ancestry)
+        ahead = 0.0 if inherits else max(node_seconds(seconds) - table.spent, 0.0)
         budget = ahead + default_seconds(table.target, missing) - node_seconds(None) if seconds is None else seconds
         least = NETWORK_SECONDS * MEASURED if seconds is None else MIN_SECONDS
         try:
-            if self.ancestors is None:
+            if not inherits:
                 self.time_nodes(node_seconds(seconds), progress)
             self.measure_networks(budget, least, progress)
             if self.ancestors is not None:
@@ -215,7 +216,7 @@ class _Session:
     def _chosen(self, drawn: list[tuple[Architecture, str]]) -> list[tuple[Architecture, str]]:
         """The networks that were drawn, or in place of the training ones those that tell more beside what is measured."""
         table = self.table
-        if self.ancestors is None and not (self.active and table.nodes):
+        if self.ancestors is None and not table.ancestry and not (self.active and table.nodes):
             return drawn
         held_out = [pair for pair in drawn if pair[1] == HELD_OUT]
         unwanted = {label.removeprefix(NETWORK) for label in table.refused} | {item.digest for item, _ in held_out}

@@ -63,6 +63,7 @@ class LatencyTable:
     `census` the networks or nodes whose node times have been taken. `refused` holds what the runtime cannot run: operators as
     `kind:name` and single networks as `network:digest`, each with the `reason` and the `share` of the space that has it.
     `breaks` lists changes of the machine between sessions that were too small to refuse (`environment.differences`).
+    `ancestry` names the targets that the node times are inherited from; where it is empty they were measured.
     """
 
     target: Target
@@ -78,6 +79,7 @@ class LatencyTable:
     networks: dict[str, NetworkTime] = field(default_factory=dict)
     refused: dict[str, dict[str, Any]] = field(default_factory=dict)
     breaks: list[str] = field(default_factory=list)
+    ancestry: list[str] = field(default_factory=list)
 
     def add(self, architecture: Architecture, measurement: Measurement, role: str = TRAIN) -> None:
         """Record a network. Raises UsageError where it was measured on another target."""
@@ -156,5 +158,5 @@ class LatencyTable:
 
 
 _PLAIN = tuple(item.name for item in fields(LatencyTable) if item.name not in ("target", "nodes", "networks"))
-_LATER = ("refused", "breaks")
+_LATER = ("refused", "breaks", "ancestry")
 """Fields that the first tables of this version do not have."""

@@ -58,14 +58,17 @@ def profile_cost(
     held_out: int = 20,
     seconds: float | None = None,
     table: LatencyTable | None = None,
+    inherits: bool = False,
 ) -> ProfileCost:
-    """The cost of `profile` with these numbers; of what is missing, where a table is given.
+    """The cost of `profile` with these numbers; of what is missing, where a table is given. No node is timed by a profile that
+    `inherits` node times, nor for a table that has inherited ones.
 
     One network is prepared and run, to know how long that takes here. Raises MeasurementError where TRIALS of them fail.
     """
     known, spent = (0, 0.0) if table is None else (len(table.networks), table.spent)
     networks = max(train + held_out - known, 0)
-    nodes = max(node_seconds(seconds) - spent, 0.0)
+    inherits = inherits or (table is not None and bool(table.ancestry))
+    nodes = 0.0 if inherits else max(node_seconds(seconds) - spent, 0.0)
     if networks == 0:
         return ProfileCost(nodes, 0.0, 0.0, 0)
     prepared, once = _one_network(space, target)

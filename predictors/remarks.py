@@ -7,8 +7,10 @@ from nas.predictors.timings import MAX_SPREAD, SLOWED, noise_reasons
 
 
 def remarks(table: LatencyTable) -> list[str]:
-    """One line for each thing; none for a quiet table of a target that runs the whole space."""
-    return [*_refusals(table), *_noise(table), *(f"the machine changed between sessions: {text}" for text in table.breaks)]
+    """One line for each thing; none for a quiet table of a target that runs the whole space and was timed node by node."""
+    changed = [f"the machine changed between sessions: {text}" for text in table.breaks]
+    inherited = [f"node times are inherited from {', '.join(table.ancestry)}, and not measured"] if table.ancestry else []
+    return [*_refusals(table), *_noise(table), *changed, *inherited]
 
 
 def _refusals(table: LatencyTable) -> list[str]:
@@ -36,6 +38,11 @@ def _noise(table: LatencyTable) -> list[str]:
     if middle.spread > MAX_SPREAD:
         reasons = ", ".join(noise_reasons(middle)) or "why cannot be told"
         told.append(f"the measurements are noisy, they spread by {middle.spread:.0%} of their median: {reasons}")
+    if unsettled := sum(item.unsettled for item in found):
+        told.append(
+            f"{unsettled} of {len(found)} networks were measured although their times still changed at the end of the warm-up; "
+            "these are less certain than their intervals say"
+        )
     if slow > SLOWED:
         told.append(
             f"the machine was {slow:.2f} times slower than when the profile began, also after waiting for it (heat, clock or "

@@ -25,13 +25,14 @@ DRIFTED = 0.25
 @dataclass(frozen=True, slots=True)
 class Visit:
     """One visit of a workload: when it began (seconds since 1970), in which round, the seconds of its single runs, how often
-    other work interrupted them (None: not counted here), and the machine at the time."""
+    other work interrupted them (None: not counted here), the machine at the time, and whether the warm-up had settled."""
 
     at: float
     round: int
     seconds: tuple[float, ...]
     interruptions: int | None
     state: MachineState
+    settled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,9 @@ class Measurement:
     `drift` the range of the anchor workload during the measurement / its median. `target` and `resolution` say of what.
 
     The machine meanwhile: `disturbed` is the share of visits that other work interrupted, `slowed` how many times slower the
-    anchor ran than at the reference, `load` the load average, and `throttled` whether heat slowed a core down. `anchor` is the
-    anchor's median then (seconds), None where it was not kept.
+    anchor ran than at the reference, `load` the load average, `throttled` whether heat slowed a core down, and `unsettled`
+    whether times still changed at the end of the warm-up. `anchor` is the anchor's median then (seconds), None where it was
+    not kept.
     """
 
     median: float
@@ -62,6 +64,7 @@ class Measurement:
     load: float | None = None
     throttled: bool = False
     anchor: float | None = None
+    unsettled: bool = False
 
     @property
     def precision(self) -> float:
@@ -150,7 +153,8 @@ def summarise_visits(
     loads = [visit.state.load for visit in visits if visit.state.load is not None]
     throttles = [visit.state.throttles for visit in visits if visit.state.throttles is not None]
     load = float(np.median(loads)) if loads else None
-    return replace(found, load=load, throttled=bool(throttles) and throttles[-1] > throttles[0])
+    throttled = bool(throttles) and throttles[-1] > throttles[0]
+    return replace(found, load=load, throttled=throttled, unsettled=not all(visit.settled for visit in visits))
 
 
 def anchor_median(visits: Sequence[Visit]) -> float:
@@ -159,7 +163,7 @@ def anchor_median(visits: Sequence[Visit]) -> float:
 
 
 def noise_reasons(found: Measurement, cores: int | None = None) -> list[str]:
-    """What disturbed a measurement, as far as it can be told: other work, heat, a slower clock, drift; for people."""
+    """What disturbed a measurement, as far as it can be told: other work, heat, a slower clock, drift, too short a warm-up."""
     cores = cores or os.cpu_count() or 1
     reasons = []
     if found.load is not None and found.load > cores:
@@ -172,6 +176,8 @@ def noise_reasons(found: Measurement, cores: int | None = None) -> list[str]:
         reasons.append(f"the machine ran {found.slowed:.2f} times slower than at the reference (clock, heat or other work)")
     if found.drift > DRIFTED:
         reasons.append(f"its speed drifted by {found.drift:.0%} meanwhile")
+    if found.unsettled:
+        reasons.append("its times still changed at the end of the warm-up")
     return reasons
 
 

@@ -27,20 +27,22 @@ class RunFailedError(MeasurementError):
 
 @dataclass(slots=True)
 class Series:
-    """The visits of one workload; `position` among those measured, None for the anchor."""
+    """The visits of one workload; `position` among those measured, None for the anchor. `settled`: its warm-up ended steady."""
 
     run: Callable[[], object]
     position: int | None = None
     repeats: int = 1
     visits: list[Visit] = field(default_factory=list)
     done: bool = False
+    settled: bool = True
 
 
 def warm(item: Series, state: MachineState) -> None:
-    """Run until successive block medians agree, and settle how many runs one reading of the clock covers."""
+    """Run until block medians agree, at most WARMUP_BLOCKS, and settle how many runs one reading of the clock covers."""
     middles: list[float] = []
     while len(middles) < WARMUP_BLOCKS and not steady(middles):
         middles.append(visit(item, 0, state))
+    item.settled = steady(middles)
     item.repeats = max(1, math.ceil(_clock_overhead() / CLOCK_SHARE / min(middles)))
     item.visits.clear()
 
@@ -60,7 +62,7 @@ def visit(item: Series, number: int, state: MachineState) -> float:
         raise RunFailedError(f"a network stopped running: {first_cause(error)}", item.position) from error
     after = interruptions()
     times = None if before is None or after is None else after - before
-    item.visits.append(Visit(at, number, tuple(found), times, state))
+    item.visits.append(Visit(at, number, tuple(found), times, state, item.settled))
     return sorted(found)[len(found) // 2]
 
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from nas.predictors.surrogates.base import Surrogate, register_surrogate, split_folds, surrogate
-from nas.predictors.surrogates.layout import COUNTS, STAGES, Layout
+from nas.predictors.surrogates.layout import STAGES, Layout
 from nas.predictors.surrogates.scale import ScaleName
 from nas.predictors.timings import Array
 
@@ -20,7 +20,7 @@ ROUNDS, HEAD_START = 20, 5
 FOLDS, MANY, FEWER_FOLDS = 5, 400, 3
 LEVEL, REACH = 0.9, 1.6448536269514722
 """Deviations are scaled so that this share of the rows, left out, lies within so many of them."""
-NEEDS = {"count_table": COUNTS, "fine_table": STAGES}
+NEEDS = {"fine_table": STAGES}
 """Members that say nothing where a layout lacks a group of columns."""
 
 
@@ -94,7 +94,7 @@ class Auto(EnsembleSurrogate):
     """For times tables, tables times residuals, and a process; for accuracies processes, trees and a ridge."""
 
     members: ClassVar[dict[ScaleName, tuple[str, ...]]] = {
-        "log": ("table", "count_table", "table_absolute", "fine_table", "table_gp", "gp", "table_boosting"),
+        "log": ("table", "table_absolute", "fine_table", "table_gp", "gp", "table_boosting"),
         "rank": ("ridge", "wl_gp", "boosting", "gp"),
         "linear": ("ridge", "wl_gp", "boosting", "gp"),
     }

@@ -6,7 +6,7 @@ Nothing of a test part is looked at before.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,11 @@ import numpy as np
 from nas.errors import UsageError
 from nas.predictors.assessment import assess
 from nas.predictors.surrogates import ScaleName, surrogate
+from nas.predictors.surrogates.base import LEAST_ROWS
 from nas.predictors.surrogates.layout import PROXIES, Integers, Layout
 from nas.predictors.surrogates.transfer import spread
-from nas.predictors.tables.splits import TRAIN_PART, family_numbers, parts, training_rows
+from nas.predictors.tables.rows import CODE, CONTENT, code_digest, content_digest
+from nas.predictors.tables.splits import TRAIN_PART, family_numbers, parts, train_part, training_rows
 from nas.predictors.tables.table import Kind, Table, Target
 from nas.predictors.timings import Array
 
@@ -37,7 +39,7 @@ class Job:
 
 def jobs(tables: Sequence[Table], sizes: Sequence[int], seeds: int, methods: Sequence[str], transfer: int = 0) -> Iterator[Job]:
     """All jobs, small ones first, those of published networks once, whatever the sizes; with `transfer`, each device again from
-    so many rows and the other devices' tables.
+    so many rows and the other devices' tables, where so many of its rows may train.
 
     Raises UsageError for a training size beyond the part that is kept for training.
     """
@@ -53,9 +55,15 @@ def jobs(tables: Sequence[Table], sizes: Sequence[int], seeds: int, methods: Seq
                         yield from (Job(table.name, target.name, number, seed, method) for method in methods)
     for seed in range(seeds if transfer else 0):
         for table in tables:
-            devices = [target for target in table.targets if target.kind != "accuracy"]
-            if len(devices) > 1 and table.split == "rows":
-                yield from (Job(table.name, target.name, transfer, seed, TRANSFER) for target in devices)
+            known = devices(table)
+            if len(known) > 1 and table.split == "rows":
+                learnt = (target for target in known if training_rows(table, target, seed, transfer))
+                yield from (Job(table.name, target.name, transfer, seed, TRANSFER) for target in learnt)
+
+
+def devices(table: Table) -> list[Target]:
+    """The targets that are devices, with rows enough for a surrogate."""
+    return [target for target in table.targets if target.kind != "accuracy" and len(target.rows) >= LEAST_ROWS]
 
 
 class Runner:
@@ -64,23 +72,34 @@ class Runner:
     def __init__(self, tables: Sequence[Table]) -> None:
         self.tables = {table.name: table for table in tables}
         self._sources: dict[tuple[str, str, int], Array] = {}
+        self._contents: dict[tuple[str, str, bool], str] = {}
+
+    def content(self, job: Job) -> str:
+        """The digest of all that a job sees of its table."""
+        table, transfer = self.tables[job.table], job.method == TRANSFER
+        key = (job.table, job.target, transfer)
+        if key not in self._contents:
+            others = [one for one in devices(table) if transfer and one.name != job.target]
+            self._contents[key] = content_digest(table, [table.target(job.target), *others])
+        return self._contents[key]
 
     def run(self, job: Job) -> dict[str, Any]:
-        """The row of a job: its fields and its figures."""
+        """The row of a job: its fields, its figures, and the digests of code and table."""
         table = self.tables[job.table]
         target = table.target(job.target)
         features, layout = table.features, table.layout
         train, test = parts(table, target, job.seed, job.train_size)
         if job.method == TRANSFER:
             features, layout = self._with_sources(table, target, job.seed)
-            pool, _ = parts(table, target, job.seed, TRAIN_PART)
+            pool = _pool(table, target, job.seed)
             train = pool[spread(layout.pick(features[target.rows[pool]], PROXIES), job.train_size)]
         kin = family_numbers(table, target) if table.split == "families" else None
-        return {**_fields(job), **_figures(job, features[target.rows], layout, target, train, test, kin)}
+        figures = _figures(job, features[target.rows], layout, target, train, test, kin)
+        return {**asdict(job), **figures, CODE: code_digest(), CONTENT: self.content(job)}
 
     def _with_sources(self, table: Table, target: Target, seed: int) -> tuple[Array, Layout]:
         """The features of a table with what the other devices' surrogates predict, as proxies."""
-        others = [one for one in table.targets if one.kind != "accuracy" and one.name != target.name]
+        others = [one for one in devices(table) if one.name != target.name]
         known = np.stack([self._source(table, other, seed) for other in others], 1)
         return np.concatenate([table.features, known], 1), Layout((*table.layout.widths, (PROXIES, known.shape[1])))
 
@@ -88,11 +107,16 @@ class Runner:
         """Logarithms (rows of the table,) of a device's times as its surrogate predicts them from the training part."""
         key = (table.name, target.name, seed)
         if key not in self._sources:
-            train, _ = parts(table, target, seed, TRAIN_PART)
+            train = _pool(table, target, seed)
             model = surrogate(SOURCE_METHOD, layout=table.layout, scale="log", seed=seed)
             model.fit(table.features[target.rows[train]], as_fitted(target.values[train], target.kind))
             self._sources[key] = model.latent(table.features)[0]
         return self._sources[key]
+
+
+def _pool(table: Table, target: Target, seed: int) -> Integers:
+    """All the places in `target.rows` that may train; none of them tests."""
+    return parts(table, target, seed, train_part(len(target.rows)))[0]
 
 
 def scale_of(kind: Kind) -> ScaleName:
@@ -103,12 +127,6 @@ def scale_of(kind: Kind) -> ScaleName:
 def as_fitted(values: Array, kind: Kind) -> Array:
     """Rates become times, which add up over a network; all else stays. Its own inverse."""
     return 1 / values if kind == "rate" else values
-
-
-def _fields(job: Job) -> dict[str, Any]:
-    return {
-        "table": job.table, "target": job.target, "train_size": job.train_size, "seed": job.seed, "method": job.method,
-    }  # fmt: skip
 
 
 def _figures(

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nas.errors import FileError
+from nas.errors import FileError, UsageError
 from nas.predictors.surrogates.layout import join
 from nas.predictors.tables.structures import structure_of
 from nas.predictors.tables.table import Kind, Table, Target, same_rows
@@ -77,8 +77,29 @@ def table_name(path: Path) -> str:
 
 
 def whole_numbers(frame: pd.DataFrame) -> list[str]:
-    """The columns that hold whole numbers alone."""
-    return [str(name) for name in frame.columns if pd.api.types.is_integer_dtype(frame[name])]
+    """The columns that hold whole numbers alone, and of the ones named as architecture columns are, those that hold them in
+    most rows and nothing else but gaps."""
+    return [str(name) for name in frame.columns if pd.api.types.is_integer_dtype(frame[name]) or _has_gaps(frame, str(name))]
+
+
+def _has_gaps(frame: pd.DataFrame, name: str) -> bool:
+    """Whether an architecture column lacks a value in fewer than half of the rows."""
+    if not ARCHITECTURE.fullmatch(name):
+        return False
+    values = numbers(frame, [name])[name]
+    there = values[np.isfinite(values)]
+    return len(values) / 2 < len(there) < len(values) and bool((there == np.round(there)).all())
+
+
+def spelt_out(name: str, frame: pd.DataFrame, architecture: Sequence[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The rows that have all architecture columns, and notes about the others. Raises UsageError where none has."""
+    there = {column: np.isfinite(values) for column, values in numbers(frame, architecture).items()}
+    whole = np.all(list(there.values()), axis=0)
+    gaps = ", ".join(column for column, known in there.items() if not known.all())
+    if not whole.any():
+        raise UsageError(f"no row of table {name} has all its architecture columns: {gaps} have gaps; fill them")
+    notes = (f"{name}: {int((~whole).sum())} rows without {gaps} are left out",) if gaps else ()
+    return frame[whole].reset_index(drop=True), notes
 
 
 def numbers(frame: pd.DataFrame, names: Sequence[str]) -> dict[str, Array]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from nas.errors import UsageError
-from nas.predictors.tables.columns import SUFFIXES, make_table, numbers, read_frame, roles, table_name, whole_numbers
+from nas.predictors.tables.columns import SUFFIXES, make_table, numbers, read_frame, roles, spelt_out, table_name, whole_numbers
 from nas.predictors.tables.models.reading import names_models, read_models
 from nas.predictors.tables.proxies import INDEX, names_proxies, read_proxies
 from nas.predictors.tables.table import Table
@@ -24,7 +25,9 @@ def read_table(path: Path, amounts_file: Path | None = None) -> Table:
         return read_models(name, frame, amounts_file)
     found = roles(columns, whole_numbers(frame))
     if found.architecture:
-        return make_table(name, numbers(frame, found.architecture), numbers(frame, found.sizes), found, frame)
+        frame, notes = spelt_out(name, frame, found.architecture)
+        table = make_table(name, numbers(frame, found.architecture), numbers(frame, found.sizes), found, frame)
+        return replace(table, notes=(*notes, *table.notes))
     if names_proxies(columns) and (spelt := _spelt_out(path)) is not None:
         return read_proxies(name, frame, *spelt)
     raise UsageError(
@@ -43,5 +46,5 @@ def _spelt_out(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]] | None:
         frame = read_frame(other)
         found = roles([str(column) for column in frame.columns], whole_numbers(frame))
         if INDEX in frame.columns and found.architecture:
-            return frame, found.architecture
+            return spelt_out(table_name(other), frame, found.architecture)[0], found.architecture
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -86,8 +87,24 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write indented JSON atomically. Raises FileError."""
-    write_text(path, json.dumps(data, indent=1, sort_keys=True) + "\n")
+    """Write indented JSON atomically; as in `to_json`. Raises FileError."""
+    write_text(path, to_json(data, sort_keys=True) + "\n")
+
+
+def to_json(data: Any, **options: Any) -> str:
+    """Indented JSON, with null for numbers that are not finite: the format has none of these."""
+    try:
+        return json.dumps(data, indent=1, allow_nan=False, **options)
+    except ValueError:
+        return json.dumps(_finite(data), indent=1, allow_nan=False, **options)
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:

@@ -17,6 +17,8 @@ FIELDS = [
     "spearman",
     "kendall",
     "coverage_90",
+    "code",
+    "content",
 ]
 
 
@@ -57,6 +59,26 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(nas, folder, tmp_path):
     assert [row["mape"] == 0.5 for row in rows] == [True, True, False]
 
 
+def test_rows_of_other_code_or_of_another_table_of_that_name_are_measured_again(nas, folder, tmp_path):
+    out, common = (
+        tmp_path / "rows.jsonl",
+        ("bench", "predictors", "--tables", folder, "--methods", "table", "--train-sizes", "20"),
+    )
+    assert nas(*common, "--out", out, "--seeds", 3).returncode == 0
+    first, second, third = (json.loads(line) for line in out.read_text().splitlines())
+    marked = [{**first, "code": "other", "mape": 0.5}, {**second, "content": "other", "mape": 0.5}, {**third, "mape": 0.5}]
+    out.write_text("".join(json.dumps(row) + "\n" for row in marked))
+    done = nas(*common, "--out", out, "--seeds", 3, "--json")
+    assert "2 rows of" in done.stderr
+    assert "2 of them are measured again" in done.stderr
+    rows = {row["seed"]: row for row in json.loads(done.stdout)}
+    assert (rows[0], rows[1], rows[2]["mape"]) == (first, second, 0.5)
+    assert "measured again" not in nas(*common, "--out", out, "--seeds", 3).stderr
+    table = folder / "small.csv"
+    table.write_text(table.read_text().replace("\n7,0,", "\n7,1,").replace("\n7,2,", "\n7,0,"))
+    assert "3 of them are measured again" in nas(*common, "--out", out, "--seeds", 3).stderr
+
+
 def test_people_get_a_line_for_each_method(nas, folder):
     done = nas(
         "bench", "predictors", "--tables", folder, "--train-sizes", 20, "--seeds", 1, "--methods", "table", "--only", "small"
@@ -80,6 +102,33 @@ def test_bad_requests_end_in_one_line(nas, folder, arguments, words, code):
     done = nas("bench", "predictors", "--tables", folder, *arguments)
     assert done.returncode == code
     assert words in done.stderr.splitlines()[-1]
+
+
+def with_other_device(folder):
+    table = folder / "small.csv"
+    head, *lines = table.read_text().splitlines()
+    table.write_text("\n".join([head + ",board", *(f"{line},{2 * float(line.split(',')[-1]):.4f}" for line in lines)]) + "\n")
+
+
+def test_one_device_alone_is_learnt_from_the_others_of_its_table(nas, folder):
+    with_other_device(folder)
+    asked = ("--train-sizes", 20, "--seeds", 1, "--methods", "table", "--transfer", 20, "--only", "small:board", "--json")
+    done = nas("bench", "predictors", "--tables", folder, *asked)
+    assert done.returncode == 0, done.stderr
+    assert [(row["target"], row["method"]) for row in json.loads(done.stdout)] == [("board", "table"), ("board", "transfer")]
+
+
+def test_what_a_table_is_too_small_for_is_told(nas, fails, folder):
+    table = folder / "small.csv"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:300]))
+    common = ("bench", "predictors", "--tables", folder, "--seeds", 1, "--methods", "table", "--only", "small")
+    assert "small can train on 900 rows" in fails(nas(*common, "--train-sizes", 900), 2)
+    done = nas(*common, "--train-sizes", "20,900")
+    assert done.returncode == 0
+    assert "small: too few rows to train on 900 and test on others; left out" in done.stderr
+    assert "--transfer 20 needs a table of one space with two devices" in fails(
+        nas(*common, "--train-sizes", 20, "--transfer", 20), 2
+    )
 
 
 def test_a_folder_without_tables_is_told(nas, fails, tmp_path):

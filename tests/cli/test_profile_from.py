@@ -14,9 +14,15 @@ def test_a_target_inherits_node_times_from_a_table_by_one_option(nas):
     told = json.loads(found.stdout)
     assert told["nodes"] == len(LatencyTable.load(Path("known.json")).nodes)
     assert told["networks"] == 10
-    assert LatencyTable.load(Path("new.json")).breaks == [
-        "node times are inherited from cpu:eager,threads=1,batch=1,precision=fp32"
-    ]
+    inherited = "node times are inherited from cpu:eager,threads=1,batch=1,precision=fp32, and not measured"
+    assert told["remarks"][-1] == inherited
+    assert ": 0 s for node times" in found.stderr
+    kept = LatencyTable.load(Path("new.json")).nodes
+    again = nas("profile", "--json", "--out", "new.json", *sizes)
+    assert again.returncode == 0, again.stderr
+    assert "keeps the node times inherited from cpu:eager,threads=1" in again.stderr
+    assert inherited in json.loads(again.stdout)["remarks"]
+    assert LatencyTable.load(Path("new.json")).nodes == kept
 
 
 def test_a_table_of_other_networks_is_refused_in_one_line(nas):

@@ -1,10 +1,12 @@
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from nas.errors import UsageError
 from nas.predictors.agreement import compare
+from nas.predictors.assessment import assess
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.target import Target
 from nas.predictors.timings import Measurement
@@ -30,6 +32,12 @@ TIMES = [1e-3 * (1 + index) for index in range(20)]
 def noisy(scale, noise, seed=0):
     rng = random.Random(seed)
     return [seconds * scale * rng.lognormvariate(0, noise) for seconds in TIMES]
+
+
+def test_times_that_are_all_the_same_have_no_order():
+    assert compare(table(TIMES), table([1e-3] * 20)).spearman == 0.0
+    found = assess(np.full(5, 2.0), np.arange(1.0, 6.0), np.zeros(5), np.ones(5))
+    assert (found.spearman, found.kendall) == (0.0, 0.0)
 
 
 def test_a_profile_agrees_with_itself_and_with_one_of_a_little_noise():

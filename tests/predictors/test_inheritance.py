@@ -4,10 +4,12 @@ from known_machine import SPACE, latency, made_table, mape, measured, other_seco
 from scipy.stats import spearmanr
 
 from nas.errors import FileError, MeasurementError
-from nas.predictors.inheritance import INHERITED, Ancestors, mixture
+from nas.predictors.inheritance import Ancestors, mixture
 from nas.predictors.latency_predictor import LatencyPredictor
 from nas.predictors.latency_profile import profile
 from nas.predictors.latency_table import LatencyTable
+from nas.predictors.profile_cost import profile_cost
+from nas.predictors.remarks import remarks
 from nas.predictors.target import Target
 
 NEW = Target(threads=3)
@@ -39,8 +41,7 @@ def test_twenty_networks_and_two_known_targets_predict_a_third(ancestors):
     found = predictor.predict(HELD_OUT).mean
     assert mape(found, truth) < 0.03
     assert spearmanr(found, truth).statistic > 0.98
-    assert table.census == INHERITED
-    assert "threads=2" in table.breaks[0]
+    assert table.ancestry == [str(Target()), str(Target(threads=2))]
 
 
 def test_the_mixture_is_found_and_never_negative():
@@ -70,3 +71,29 @@ def test_a_profile_from_another_table_times_no_node(tmp_path, monkeypatch):
     again = profile(SPACE, Target(), tmp_path / "t.json", **options)
     assert again.networks == table.networks
     assert LatencyPredictor.fit(again).predict(HELD_OUT).mean.min() > 0
+
+
+def test_a_profile_that_goes_on_without_the_other_tables_keeps_the_inherited_node_times(tmp_path, monkeypatch):
+    monkeypatch.setattr("nas.predictors.latency_profile.time_in_network", None)
+    path, options = tmp_path / "t.json", {"num_classes": 10, "held_out": 2, "seconds": 0.5}
+    table = profile(SPACE, Target(), path, train=8, known=[made_table(train=0)], **options)
+    table.breaks.append("python was 3.0")
+    table.save(path)
+    more = profile(SPACE, Target(), path, train=9, **options)
+    assert (more.nodes, more.ancestry) == (table.nodes, [str(Target())])
+    assert len(more.networks) == 11
+    assert set(table.networks) < set(more.networks)
+    assert remarks(more)[-2:] == [
+        "the machine changed between sessions: python was 3.0",
+        f"node times are inherited from {Target()}, and not measured",
+    ]
+    again = profile(SPACE, Target(), path, train=10, known=[made_table(train=0)], **options)
+    assert again.breaks == ["python was 3.0"]
+    assert again.nodes != table.nodes
+
+
+def test_the_cost_of_a_profile_that_inherits_node_times_has_none_for_them():
+    assert profile_cost(SPACE, Target(), train=8, held_out=2, seconds=2.0, inherits=True).nodes == 0
+    child_ = child(8)
+    child_.ancestry = ["cpu:eager"]
+    assert profile_cost(SPACE, NEW, train=8, held_out=0, seconds=2.0, table=child_).total == 0

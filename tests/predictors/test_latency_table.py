@@ -6,6 +6,7 @@ import pytest
 
 from nas.errors import FileError, MeasurementError, UsageError
 from nas.predictors.latency_table import HELD_OUT, LatencyTable
+from nas.predictors.remarks import remarks
 from nas.predictors.target import Target
 from nas.predictors.timings import Measurement
 from nas.search_spaces.graph import nodes
@@ -33,6 +34,21 @@ def table():
 def test_a_file_holds_the_whole_table(table, tmp_path):
     table.save(tmp_path / "t.json")
     assert LatencyTable.load(tmp_path / "t.json", Target()) == table
+
+
+def test_networks_that_never_settled_are_among_the_remarks(table):
+    assert remarks(table) == []
+    digest, item = next(iter(table.networks.items()))
+    table.networks[digest] = replace(item, measurement=replace(item.measurement, unsettled=True))
+    assert remarks(table)[0].startswith("1 of 2 networks were measured although their times still changed")
+
+
+def test_tables_from_before_ancestry_are_read(table, tmp_path):
+    table.save(tmp_path / "t.json")
+    data = json.loads((tmp_path / "t.json").read_text())
+    del data["ancestry"]
+    (tmp_path / "t.json").write_text(json.dumps(data))
+    assert LatencyTable.load(tmp_path / "t.json").ancestry == []
 
 
 def test_samples_of_a_node_are_kept_apart(table):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 
 from nas.errors import FileError, UsageError
 from nas.predictors.surrogates.layout import AMOUNTS, COUNTS, LABELS, SUMMARY, join
+from nas.predictors.surrogates.residual import TableProcess
 from nas.predictors.tables import read_table, roles
 from nas.predictors.tables.benchmark import Job, Runner, jobs
 from nas.predictors.tables.labels import LabelledGraph, label_counts
+from nas.predictors.tables.rows import content_digest
 from nas.predictors.tables.structures import structure_names, structure_of
 
 EDGES = ["e01", "e02", "e12", "e03", "e13", "e23"]
@@ -166,6 +169,26 @@ def test_rows_without_a_value_are_left_out_for_that_target_with_a_note(tmp_path)
     assert table.notes == ("cells: 2 rows without phone are left out for it",)
 
 
+@pytest.mark.parametrize("gap", ["", "?"])
+def test_rows_with_a_gap_in_their_architecture_are_left_out_with_a_note(tmp_path, gap):
+    frame = latency_frame(20).astype({"e02": object, "e13": object})
+    frame.loc[[2, 5], "e02"] = gap
+    frame.loc[5, "e13"] = gap
+    table, whole = read_table(write(tmp_path / "cells.csv", frame)), read_table(write(tmp_path / "all.csv", latency_frame(20)))
+    assert [one.name for one in table.targets] == ["phone", "throughput_gpu", "board"]
+    assert len(table.features) == 18
+    assert np.array_equal(table.target("phone").values, np.delete(whole.target("phone").values, [2, 5]))
+    assert table.notes == ("cells: 2 rows without e02, e13 are left out",)
+
+
+def test_a_table_whose_every_row_has_a_gap_in_its_architecture_is_refused(tmp_path):
+    frame = latency_frame(6).astype(dict.fromkeys(EDGES[:3], object))
+    for place, name in enumerate(EDGES[:3]):
+        frame.loc[[2 * place, 2 * place + 1], name] = ""
+    with pytest.raises(UsageError, match="no row of table cells has all its architecture columns: e01, e02, e12 have gaps"):
+        read_table(write(tmp_path / "cells.csv", frame))
+
+
 @pytest.mark.parametrize(
     ("content", "error", "words"),
     [
@@ -211,6 +234,44 @@ def test_a_device_is_learnt_from_a_few_rows_and_the_other_devices(tmp_path):
     wanted = [job for job in jobs([table], [50], 1, ["table"], transfer=10) if job.method == "transfer"]
     assert [job.target for job in wanted] == ["phone", "throughput_gpu", "board"]
     assert Runner([table]).run(wanted[0])["spearman"] > 0.8
+
+
+def test_no_row_that_tests_a_device_of_a_small_table_trains_it(tmp_path, monkeypatch):
+    table = read_table(write(tmp_path / "cells.csv", latency_frame(320)))
+    seen, fitted = [], []
+    monkeypatch.setattr(
+        "nas.predictors.tables.benchmark._figures",
+        lambda job, features, layout, target, train, test, kin: seen.append((train, test)) or {},
+    )
+    fit = TableProcess.fit
+    monkeypatch.setattr(
+        TableProcess, "fit", lambda self, features, *rest: fitted.append(features) or fit(self, features, *rest)
+    )
+    (*_, job) = jobs([table], [50], 1, ["table"], transfer=20)
+    Runner([table]).run(job)
+    ((train, test),) = seen
+    assert not set(train) & set(test)
+    order = np.random.default_rng(0).permutation(320)
+    assert [len(train), len(test), len(fitted)] == [20, 120, 2]
+    assert all(np.array_equal(features, table.features[order[:200]]) for features in fitted)
+
+
+def test_a_device_that_leaves_no_rows_to_test_is_not_learnt_from_the_others(tmp_path):
+    table = read_table(write(tmp_path / "cells.csv", latency_frame(150)))
+    assert list(jobs([table], [50], 1, ["table"], transfer=20)) == []
+
+
+def test_the_digest_of_a_table_sees_what_it_holds_and_not_the_last_bits(tmp_path):
+    table = read_table(write(tmp_path / "cells.csv", latency_frame(320)))
+    phone = table.target("phone")
+    digest = content_digest(table, [phone])
+    assert content_digest(replace(table, features=table.features * (1 + 1e-15)), [phone]) == digest
+    other = table.features.copy()
+    other[7, 0] += 1
+    assert content_digest(replace(table, features=other), [phone]) != digest
+    assert content_digest(replace(table, features=table.features[::-1]), [phone]) != digest
+    assert content_digest(table, [replace(phone, values=phone.values * 1.01)]) != digest
+    assert content_digest(table, [table.target("board")]) != digest
 
 
 def test_training_sizes_that_reach_into_the_test_part_are_refused():

@@ -1,3 +1,5 @@
+import itertools
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +20,8 @@ from nas.predictors.timings import (
     summarise,
     summarise_visits,
 )
+from nas.predictors.visits import Series, warm
+from nas.predictors.visits import visit as visited
 
 
 def visits(seed=0, number=40, median=2e-3, noise=0.02, drift=None):
@@ -115,22 +119,41 @@ def test_recorded_visits_bring_load_and_throttling_with_them():
     found = summarise_visits(taken, [1.0, 2.0], "", 1)
     assert (found.load, found.throttled, found.slowed) == (4.0, True, 1.5)
     assert not summarise_visits(taken[:1], [1.0, 2.0], "", 1).throttled
+    assert not found.unsettled
+    assert summarise_visits([taken[0], replace(taken[1], settled=False)], [1.0, 2.0], "", 1).unsettled
+
+
+def test_a_warm_up_that_never_settles_is_told():
+    growing = itertools.count(1)
+    restless, calm = Series(lambda: time.sleep(5e-4 * next(growing))), Series(lambda: time.sleep(5e-3))
+    for item in (restless, calm):
+        warm(item, MachineState())
+        visited(item, 0, MachineState())
+    assert summarise_visits(restless.visits, [1.0], "", 1).unsettled
+    assert not summarise_visits(calm.visits, [1.0], "", 1).unsettled
 
 
 def test_noise_has_its_reasons():
     quiet = summarise([[1e-3]] * 5, [1.0] * 5, "", 1)
     assert noise_reasons(quiet, cores=2) == []
-    loud = replace(quiet, load=5.0, disturbed=0.9, throttled=True, slowed=1.4, drift=0.5)
+    loud = replace(quiet, load=5.0, disturbed=0.9, throttled=True, slowed=1.4, drift=0.5, unsettled=True)
     reasons = noise_reasons(loud, cores=2)
-    for part in ("load average 5.0 on 2 cores", "interrupted 90%", "throttled by heat", "1.40 times slower", "drifted by 50%"):
+    for part in (
+        "load average 5.0 on 2 cores",
+        "interrupted 90%",
+        "throttled by heat",
+        "1.40 times slower",
+        "drifted by 50%",
+        "end of the warm-up",
+    ):
         assert any(part in reason for reason in reasons)
-    assert len(reasons) == 5
+    assert len(reasons) == 6
 
 
 def test_measurements_of_older_files_are_read_without_what_they_do_not_have():
     found = summarise([[1e-3]] * 5, [1.0] * 5, "", 1)
     data = found.to_mapping()
-    for name in ("disturbed", "slowed", "load", "throttled"):
+    for name in ("disturbed", "slowed", "load", "throttled", "unsettled"):
         del data[name]
     assert Measurement.from_mapping(data) == found
     del data["median"]

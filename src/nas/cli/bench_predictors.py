@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +15,7 @@ from nas.errors import FileError, NasError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from nas.predictors.tables import Table
+    from nas.predictors.tables.benchmark import Job, Runner
     from nas.progress import Reporter
 
 SIZES, METHODS = "50,100,200,900", "auto,table,sizes"
@@ -34,7 +34,8 @@ def predictors(
         Path | None, typer.Option(help="Amounts of the networks that a table only names; default: the checkout's, then timm.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="File of JSON lines that is gone on with; rows in it are not repeated.")
+        Path | None,
+        typer.Option(help="File of JSON lines that is gone on with; of the same code and tables, no row is repeated."),
     ] = None,
     list_methods: Annotated[bool, typer.Option("--list", help="List the surrogates.")] = False,
     as_json: Json = False,
@@ -45,7 +46,8 @@ def predictors(
     also split by family (`+families`), tables of proxies also read with them (`+proxies`).
     """
     from nas.predictors.surrogates import surrogate_names, surrogate_summary
-    from nas.predictors.tables.benchmark import Job, Runner, jobs
+    from nas.predictors.tables.benchmark import Runner, jobs
+    from nas.predictors.tables.rows import append_row
 
     if list_methods:
         for name in surrogate_names():
@@ -55,19 +57,18 @@ def predictors(
     for name in names:
         surrogate_summary(name)
     sizes, talk = _sizes(train_sizes), reporter()
-    chosen = _tables(tables, only, amounts, talk)
-    rows = _stored(out) if out is not None else []
-    known = {tuple(row[field] for field in Job.__slots__) for row in rows}
-    wanted = list(jobs(chosen, sizes, seeds, names, transfer))
-    todo = [job for job in wanted if tuple(getattr(job, field) for field in Job.__slots__) not in known]
+    chosen, target = _tables(tables, only, amounts, talk)
+    wanted = [job for job in jobs(chosen, sizes, seeds, names, transfer) if target in ("", job.target)]
+    _tell_missing(wanted, chosen, sizes, transfer, talk)
     runner = Runner(chosen)
+    rows, todo = _known(out, runner, wanted, talk)
     try:
         with talk.phase("Benchmark") as step:
             for done, job in enumerate(todo):
                 step(done, len(todo), f"{job.table} {job.target}, {job.train_size} rows, {job.method}")
                 rows.append(runner.run(job))
                 if out is not None:
-                    _append(out, rows[-1])
+                    append_row(out, rows[-1])
     except KeyboardInterrupt:
         kept = f"the rows so far are in {out}: the same command goes on" if out is not None else "give --out to keep rows"
         raise NasError(f"stopped; {kept}") from None
@@ -122,10 +123,9 @@ def _sizes(text: str) -> list[int]:
         raise UsageError(f"--train-sizes are whole numbers with commas, e.g. {SIZES}; got {text!r}") from error
 
 
-def _tables(path: Path, only: str | None, amounts: Path | None, talk: Reporter) -> list[Table]:
-    """The tables below a path; those that hold no architectures of one space are passed over with a note."""
-    from dataclasses import replace
-
+def _tables(path: Path, only: str | None, amounts: Path | None, talk: Reporter) -> tuple[list[Table], str]:
+    """The tables below a path, and the target that is asked for alone, if one is; tables that hold no architectures of one
+    space are passed over with a note."""
     from nas.predictors.tables import SUFFIXES, read_table, table_name, variants
 
     found_files = path.iterdir() if path.is_dir() else [path] if path.is_file() else []
@@ -147,33 +147,46 @@ def _tables(path: Path, only: str | None, amounts: Path | None, talk: Reporter) 
         for note in table.notes:
             talk.note(note)
         found += variants(table)
-    if target:
-        targets = [one.name for table in found for one in table.targets]
-        if target not in targets:
-            raise UnknownNameError("target", target, targets)
-        found = [replace(table, targets=tuple(one for one in table.targets if one.name == target)) for table in found]
-    return found
+    targets = [one.name for table in found for one in table.targets]
+    if target and target not in targets:
+        raise UnknownNameError("target", target, targets)
+    return found, target
 
 
-def _stored(path: Path) -> list[dict[str, Any]]:
-    """The rows of an earlier run; a last line that was cut off is dropped."""
-    from nas.files import read_text, write_text
+def _tell_missing(wanted: Sequence[Job], tables: Sequence[Table], sizes: Sequence[int], transfer: int, talk: Reporter) -> None:
+    """Note the training sizes that a table is too small for. Raises UsageError where nothing is left of what was asked for."""
+    from nas.predictors.tables.benchmark import TRANSFER
 
-    if not path.exists():
-        return []
-    rows = []
-    lines = read_text(path, "rows").splitlines()
-    for number, line in enumerate(lines, 1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            if number < len(lines):
-                raise FileError(f"rows {path} are damaged in line {number}; delete the file to start afresh") from error
-            write_text(path, "".join(line + "\n" for line in lines[:-1]))
-    return rows
+    names = ", ".join(table.name for table in tables)
+    if not any(job.method != TRANSFER for job in wanted):
+        raise UsageError(
+            f"nothing of {names} can train on {', '.join(map(str, sizes))} rows and be tested on others; ask for fewer"
+        )
+    if transfer and not any(job.method == TRANSFER for job in wanted):
+        raise UsageError(
+            f"--transfer {transfer} needs a table of one space with two devices, {transfer} rows to train and others to test; "
+            f"nothing of {names} is one"
+        )
+    for table in tables:
+        done = {job.train_size for job in wanted if job.table == table.name and job.method != TRANSFER}
+        missing = [str(size) for size in sizes if size not in done] if table.split == "rows" else []
+        if missing or not done:
+            talk.note(f"{table.name}: too few rows to train on {', '.join(missing) or '4/5'} and test on others; left out")
 
 
-def _append(path: Path, row: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+def _known(
+    path: Path | None, runner: Runner, wanted: Sequence[Job], talk: Reporter
+) -> tuple[list[dict[str, Any]], list[Job]]:  # fmt: skip
+    """The rows of an earlier run that count still, and the jobs that are left; a note tells of rows that do not."""
+    from nas.predictors.tables.rows import JOB, code_digest, current, read_rows
+
+    keys = {tuple(getattr(job, name) for name in JOB): job for job in wanted}
+    stored = read_rows(path) if path is not None else []
+    rows = current(stored, code_digest(), {key: runner.content(job) for key, job in keys.items()})
+    known = {tuple(row[name] for name in JOB) for row in rows}
+    if old := {tuple(row[name] for name in JOB) for row in stored} - known:
+        talk.note(
+            f"{len(old)} rows of {path} come of other code, or of tables that held something else: they are not counted, and "
+            f"{len(old & set(keys))} of them are measured again"
+        )
+    return rows, [job for key, job in keys.items() if key not in known]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -73,7 +72,9 @@ def write(text: str) -> None:
 
 def write_json(data: Any) -> None:
     """JSON on standard output."""
-    write(json.dumps(data, indent=1, ensure_ascii=False))
+    from nas.files import to_json
+
+    write(to_json(data, ensure_ascii=False))
 
 
 def threads_of_each(workers: int) -> int:

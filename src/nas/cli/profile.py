@@ -63,9 +63,13 @@ def profile(
     path = out or Path("latency") / f"{chosen.name}-{re.sub(r'[^0-9A-Za-z=._]+', '-', str(wanted))}.json"
     present = LatencyTable.load(path, wanted) if path.exists() else None
     tables = [LatencyTable.load(other) for other in known or ()]
-    cost = profile_cost(chosen, wanted, train=networks, held_out=held_out, seconds=seconds, table=present)
+    cost = profile_cost(
+        chosen, wanted, train=networks, held_out=held_out, seconds=seconds, table=present, inherits=bool(tables)
+    )
     talk = reporter()
     before = "" if present is None else f", which has {len(present.networks)} networks already"
+    if present is not None and present.ancestry and not tables:
+        before += f" and keeps the node times inherited from {', '.join(present.ancestry)}"
     talk.note(f"profiling {chosen.name} on {wanted} into {path}{before}, {cost}")
     try:
         with talk.phase("Latency profile") as step:
