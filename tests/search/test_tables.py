@@ -93,6 +93,46 @@ def test_tables_of_the_same_genes_are_joined_on_them(tmp_path):
         assert latency == pytest.approx(1e-3 * row[6]) if row is not rows[-1] else np.isnan(latency)
 
 
+def test_rows_that_are_spread_over_files_are_all_kept(tmp_path):
+    rows = chain_rows()
+    write(tmp_path / "whole.csv", HEADER, rows)
+    (whole,), _ = read_tables(tmp_path)
+    (tmp_path / "whole.csv").unlink()
+    write(tmp_path / "part_a.csv", HEADER, rows[:100])
+    write(tmp_path / "part_b.csv", HEADER, rows[90:])
+    (table,), _ = read_tables(tmp_path)
+    assert [*table.seeds, len(table.seeds["acc"])] == ["acc", 3]
+    for kind in ("accuracies", "latencies", "sizes", "seed_columns"):
+        assert list(getattr(table, kind)) == list(getattr(whole, kind))
+        for name, column in getattr(whole, kind).items():
+            np.testing.assert_array_equal(getattr(table, kind)[name], column)
+
+
+def test_training_seeds_may_come_from_several_files(tmp_path):
+    rows = chain_rows()
+    for seed in range(3):
+        write(tmp_path / f"net_{seed}.csv", f"id,b0,b1,b2,b3,b4,acc{seed}", [[*row[:6], row[6 + seed]] for row in rows])
+    (table,), _ = read_tables(tmp_path)
+    np.testing.assert_allclose(np.array(table.seeds["acc"]).T, [row[6:9] for row in rows])
+
+
+def test_files_that_disagree_about_a_value_are_refused_in_one_line(tmp_path):
+    rows = chain_rows()
+    write(tmp_path / "part_a.csv", HEADER, rows)
+    rows[5][10] += 1
+    write(tmp_path / "part_b.csv", HEADER, rows)
+    with pytest.raises(FileError, match="disagree about phone_1 in 1 rows, first in that of the genes 0, 0, 0, 1, 2; keep one"):
+        read_tables(tmp_path)
+
+
+def test_speeds_are_known_anywhere_in_a_name_and_energy_and_epochs_are_no_latencies(tmp_path):
+    rows = [[*row[:6], row[9], row[10], 2.0 * row[10], 50 + row[1], row[10] / 3] for row in chain_rows()]
+    write(tmp_path / "mixed.csv", "id,b0,b1,b2,b3,b4,acc,a100_throughput,energy_mj,epochs,phone_power_w", rows)
+    (table,), _ = read_tables(tmp_path)
+    assert list(table.latencies) == ["a100_throughput"]
+    assert table.latencies["a100_throughput"][0] == 1.0
+
+
 def test_rows_without_genes_are_left_out_with_a_note(tmp_path):
     rows = chain_rows()
     rows[3][2] = None
