@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.errors import FileError, SpaceError
-from nas.search import strategy
+from nas.search import strategy, table_runs
 from nas.search.archive import MEMORY, Archive
 from nas.search.executors.local import LocalExecutor
 from nas.search.loop import run_search
-from nas.search.table_runs import Results, play
+from nas.search.table_runs import Results, fingerprint, open_runs, play, run_key
 from nas.search.table_space import TableSpace
 from nas.search.table_tasks import FASTEST, FRONT, NOISY, TableEvaluator, tasks
 from nas.search.tables import read_tables
@@ -329,6 +329,32 @@ def test_results_survive_a_torn_last_line(found, tmp_path):
         results.add(play(task, "random", seed, 5))
     path.write_bytes(path.read_bytes()[:-20])
     again = Results(path)
-    assert list(again.runs) == [(task.name, "random", 0, 5)]
-    again.add(results.runs[(task.name, "random", 1, 5)])
+    assert list(again.runs) == [run_key(task, "random", 0, 5)]
+    again.add(results.runs[run_key(task, "random", 1, 5)])
     assert Results(path).runs == results.runs
+
+
+def test_a_run_is_known_by_what_its_task_sees_of_the_table_and_by_the_revision_of_the_strategies(tmp_path, monkeypatch):
+    def only(rows):
+        write(tmp_path / "chain.csv", HEADER, rows)
+        return {task.name: task for task in tasks(read_tables(tmp_path)[0], (0.25,))}
+
+    before = only(chain_rows())
+    rows = chain_rows()
+    rows[-1][10] += 1
+    after = only(rows)
+    changed = {name for name in before if fingerprint(before[name]) != fingerprint(after[name])}
+    assert changed == {name for name in before if "phone_1" in name}
+    name, free = "chain best mean_acc phone_1 q0.25", "chain best mean_acc"
+    results = Results(tmp_path / "runs.jsonl")
+    for task in (before[name], before[free]):
+        results.add(play(task, "random", 0, 5))
+    known = Results(tmp_path / "runs.jsonl")
+    assert [task.name for task, _, _ in open_runs([after[name], after[free]], ["random"], [0], 5, known)] == [name]
+    assert known.outdated(after[name], "random", 0, 5)
+    assert not known.outdated(after[name], "random", 1, 5)
+    assert not known.outdated(after[free], "random", 0, 5)
+    known.add(play(after[name], "random", 0, 5))
+    assert not list(open_runs([after[name], after[free]], ["random"], [0], 5, Results(tmp_path / "runs.jsonl")))
+    monkeypatch.setattr(table_runs, "REVISION", table_runs.REVISION + 1)
+    assert known.outdated(after[free], "random", 0, 5)

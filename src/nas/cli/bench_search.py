@@ -82,6 +82,9 @@ def _play(chosen: list[Task], names: list[str], seeds: range, evaluations: int, 
     from nas.search.table_runs import open_runs, play
 
     ahead = list(open_runs(chosen, names, seeds, evaluations, known))
+    again = sum(known.outdated(task, name, seed, evaluations) for task, name, seed in ahead)
+    if again:
+        reporter().note(f"{again} stored runs are of another table, or of strategies before a change: they are played again")
     with reporter().phase(f"{len(ahead)} runs") as step:
         try:
             for number, (task, name, seed) in enumerate(ahead):
