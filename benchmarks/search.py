@@ -5,8 +5,8 @@
 
 Writes benchmarks/results/search.json (a row for each task and strategy, as of `nas bench search --json`) and the tables between
 the marks in docs/search-benchmark.md: budgets by table and share of the rows, then the unconstrained, noisy and front tasks.
-Means over devices are taken seed by seed, as runs of one seed begin alike on all devices; intervals are over these; one seed has
-none. Runs of another fingerprint than today's are shown where there are no others, and named.
+Means over devices are taken seed by seed, as runs of one seed begin alike on all devices; intervals are over these. One seed
+has none. Runs of another fingerprint than today's are shown where there are no others, and named.
 """
 
 from __future__ import annotations
