@@ -1,11 +1,13 @@
 """Is the multi-objective machinery right? NSGA-II of this project against pymoo's on ZDT1-3, DTLZ2 and constrained MW problems.
 
     python benchmarks/moo.py [--seeds 15] [--problems zdt1 mw3 ...]
+    python benchmarks/moo.py --report          # the table of the docs again, from the file
 
 The strategy is `nsga2` as a search runs it; the problems are spaces of real vectors whose `crossover` and `mutate` are pymoo's
 (simulated binary, polynomial). Constraints are known after an evaluation only, so constrained domination does the work. The
 hypervolume is that of the last population's feasible front, below (1.1, 1.1); the reference is results/moo_pymoo.json, made
-by benchmarks/moo_pymoo.py. Writes benchmarks/results/moo.json.
+by benchmarks/moo_pymoo.py. Writes benchmarks/results/moo.json and, out of it, the table between the marks in
+docs/search-benchmark.md.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from nas.search.types import COMPLETE, Budgets, Problem, Trial
 from nas.search_spaces.genotype import Gene
 
 FOLDER = Path(__file__).parent / "results"
+DOCS = Path(__file__).parent.parent / "docs" / "search-benchmark.md"
+BEGIN, END = "<!-- figures: python benchmarks/moo.py -->", "<!-- end of figures of benchmarks/moo.py -->"
 Vector = tuple[float, ...]
 Values = tuple[float, float, float]
 CROSSOVER_INDEX, MUTATION_INDEX = 15.0, 20.0
@@ -214,12 +218,34 @@ def line(name: str, ours: list[float], theirs: list[float]) -> str:
     return f"| {name} | {sides} | {ratios} | {ours.count(0.0)}, {theirs.count(0.0)} |"
 
 
+def report() -> None:
+    """Put what the file holds between the marks of the docs."""
+    stored = json.loads((FOLDER / "moo.json").read_text(encoding="utf-8"))
+    about, problems = stored["about"], stored["problems"]
+    corner = ", ".join(map(str, about["reference"]))
+    seeds = sorted({len(side) for row in problems.values() for side in (row["ours"], row["pymoo"])})
+    lines = [
+        f"Hypervolume below ({corner}) after {about['evaluations']:,} evaluations with a population of {about['population']}; "
+        f"seeds from 0 on, {' or '.join(map(str, seeds))} of each; pymoo {about['pymoo']}.",
+        "",
+        "| problem | ours | lowest | pymoo | lowest | ratio of means | of medians | nothing feasible (ours, pymoo) |",
+        "|" + "---|" * 8,
+        *(line(name, problems[name]["ours"], problems[name]["pymoo"]) for name in PROBLEMS if name in problems),
+    ]
+    head, rest = DOCS.read_text(encoding="utf-8").split(BEGIN)
+    DOCS.write_text(f"{head}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{rest.split(END)[1]}", encoding="utf-8")
+
+
 def main() -> None:
     """Run, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=15)
     parser.add_argument("--problems", nargs="+", default=list(PROBLEMS), choices=list(PROBLEMS))
+    parser.add_argument("--report", action="store_true", help="run nothing")
     options = parser.parse_args()
+    if options.report:
+        report()
+        return
     stored = json.loads((FOLDER / "moo_pymoo.json").read_text(encoding="utf-8"))
     about = stored["about"]
     rows = {}
@@ -236,6 +262,7 @@ def main() -> None:
         print(line(name, ours, theirs), flush=True)
     text = json.dumps({"about": about, "problems": rows}, indent=1, sort_keys=True)
     (FOLDER / "moo.json").write_text(text + "\n", encoding="utf-8")
+    report()
 
 
 if __name__ == "__main__":

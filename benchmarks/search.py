@@ -5,7 +5,8 @@
 
 Writes benchmarks/results/search.json (a row for each task and strategy, as of `nas bench search --json`) and the tables between
 the marks in docs/search-benchmark.md: budgets by table and share of the rows, then the unconstrained, noisy and front tasks.
-Means over devices are taken seed by seed, as runs of one seed begin alike on all devices; intervals are over these.
+Means over devices are taken seed by seed, as runs of one seed begin alike on all devices; intervals are over these. One seed
+has none. Runs of another fingerprint than today's are shown where there are no others, and named.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nas.results.bench_search import Row, mean_interval, summarise
-from nas.search.table_runs import Played, Results
+from nas.search.table_runs import Played, Results, fingerprint, run_key
 from nas.search.table_tasks import BEST, FRONT, NOISY, Task, tasks
 from nas.search.tables import read_tables
 
@@ -36,14 +37,40 @@ UNSHOWN = {"10", "20", "30", "75"}
 FIRST = ("bo", "random", "evolution", "local_search", "nsga2", "optuna:NSGAIISampler", "pymoo_nsga2", "tpe", "gp")
 
 
+Runs = dict[tuple[str, str], list[Played]]
+
+
 def cell(values: Iterable[float], digits: int) -> str:
     """A mean and half its 95 % interval, which takes two values."""
-    known = np.array(list(values))
-    mean, half = mean_interval(known)
-    return f"{mean:.{digits}f}" + (f" ± {half:.{digits}f}" if len(known) > 1 else "")
+    return _pair(mean_interval(np.array(list(values))), digits)
 
 
-def budget_lines(found: Sequence[Task], runs: dict[tuple[str, str], list[Played]], names: Sequence[str]) -> list[str]:
+def of_today(found: Sequence[Task], stored: Iterable[Played]) -> tuple[Results, Counter[str]]:
+    """The runs to report, as if all were of today's fingerprint, and how many of each strategy are not."""
+    by_name = {task.name: task for task in found}
+    shown, older = Results(None), Counter[str]()
+    for run in sorted(stored, key=lambda run: run.fingerprint, reverse=True):
+        task = by_name.get(run.task)
+        if task is None or run.seed not in SEEDS or run.evaluations != EVALUATIONS:
+            continue
+        place = run_key(task, run.strategy, run.seed, run.evaluations)
+        if run.fingerprint == fingerprint(task) or place not in shown:
+            shown.runs[place] = run
+    for run in shown.runs.values():
+        older[run.strategy] += run.fingerprint != fingerprint(by_name[run.task])
+    return shown, +older
+
+
+def by_seed(runs: Runs, members: Sequence[Task], name: str, value: Callable[[Task, Played], float]) -> dict[int, float]:
+    """The mean over some tasks of a value of a strategy's runs, for each seed that has played all of them."""
+    found: dict[int, list[float]] = defaultdict(list)
+    for task in members:
+        for run in runs[task.name, name]:
+            found[run.seed].append(value(task, run))
+    return {seed: float(np.mean(values)) for seed, values in found.items() if len(values) == len(members)}
+
+
+def budget_lines(found: Sequence[Task], runs: Runs, names: Sequence[str]) -> list[str]:
     """For each table, share of the rows and strategy: the fraction of the best feasible value, and the worst device."""
     lines = [
         "| table | met by | strategy | devices | seeds | of the best feasible | worst device | worst run | at the target |",
@@ -55,56 +82,59 @@ def budget_lines(found: Sequence[Task], runs: dict[tuple[str, str], list[Played]
             groups[task.table.name, task.quantile].append(task)
     for (table, quantile), members in sorted(groups.items()):
         for name in names:
-            played = [(task, runs[task.name, name]) for task in members if (task.name, name) in runs]
+            played = [task for task in members if (task.name, name) in runs]
             if played:
-                lines.append(f"| {table} | {quantile:.0%} of rows | {name} | {' | '.join(_budget_cells(played))} |")
+                lines.append(f"| {table} | {quantile:.0%} of rows | {name} | {' | '.join(_budget_cells(runs, played, name))} |")
     return lines
 
 
-def _budget_cells(played: Sequence[tuple[Task, list[Played]]]) -> list[str]:
-    seeds: dict[int, list[float]] = defaultdict(list)
-    devices: dict[str, list[float]] = defaultdict(list)
-    reached: list[bool] = []
-    for task, some in played:
-        for run in some:
-            value = _fraction(task, run)
-            seeds[run.seed].append(value)
-            devices[str(task.device)].append(value)
-            reached.append(task.reached(run.curve[-1]))
-    whole = [np.mean(values) for values in seeds.values() if len(values) == len(played)]
+def _budget_cells(runs: Runs, members: Sequence[Task], name: str) -> list[str]:
+    devices = {str(task.device): [_fraction(task, run) for run in runs[task.name, name]] for task in members}
+    reached = [task.reached(run.curve[-1]) for task in members for run in runs[task.name, name]]
+    whole = by_seed(runs, members, name, _fraction)
     worst = min(devices, key=lambda device: np.mean(devices[device]))
-    counts = sorted({len(values) for values in devices.values()})
     return [
-        str(len(played)),
-        "-".join(str(count) for count in (counts[:1] + counts[-1:] if len(counts) > 1 else counts)),
-        cell(whole or [np.mean([value for values in seeds.values() for value in values])], 4),
+        str(len(members)),
+        extent([len(values) for values in devices.values()]),
+        cell(whole.values(), 4) if whole else f"{np.mean([np.mean(values) for values in devices.values()]):.4f}",
         f"{np.mean(devices[worst]):.4f} ({worst})",
         f"{min(min(values) for values in devices.values()):.4f}",
         f"{np.mean(reached):.0%}",
     ]
 
 
-def lead_lines(found: Sequence[Task], runs: dict[tuple[str, str], list[Played]], names: Sequence[str]) -> list[str]:
-    """On how many budgets the first strategy's mean is ahead of each other one's, level with it, or behind."""
-    first, lines = names[0], [f"| {names[0]} against | budgets | ahead | level | behind | behind most |", "|" + "---|" * 6]
+def lead_lines(found: Sequence[Task], runs: Runs, names: Sequence[str]) -> list[str]:
+    """On how many budgets the first strategy is ahead of each other one, level or behind: means over the seeds of both."""
+    first = names[0]
+    lines = [f"| {first} against | budgets | common seeds | ahead | level | behind | behind most |", "|" + "---|" * 7]
     for other in names[1:]:
-        gaps = {}
-        for task in found:
-            pair = [runs.get((task.name, name)) for name in (first, other)]
-            if task.quantile is not None and all(pair):
-                mine, theirs = (np.mean([_fraction(task, run) for run in some or []]) for some in pair)
-                gaps[f"{task.device} {task.quantile:.0%}"] = float(mine - theirs)
+        gaps, seeds = {}, []
+        for task in (task for task in found if task.quantile is not None):
+            mine, theirs = ({run.seed: _fraction(task, run) for run in runs.get((task.name, n), [])} for n in (first, other))
+            common = mine.keys() & theirs.keys()
+            if common:
+                gaps[f"{task.device} {task.quantile:.0%}"] = float(np.mean([mine[seed] - theirs[seed] for seed in common]))
+                seeds.append(len(common))
         if gaps:
             worst = min(gaps, key=lambda key: gaps[key])
-            counts = [sum(gap > LEVEL for gap in gaps.values()), sum(gap < -LEVEL for gap in gaps.values())]
-            level = len(gaps) - sum(counts)
+            ahead, behind = sum(gap > LEVEL for gap in gaps.values()), sum(gap < -LEVEL for gap in gaps.values())
             most = f"{-gaps[worst]:.4f} ({worst})" if gaps[worst] < -LEVEL else "-"
-            lines.append(f"| {other} | {len(gaps)} | {counts[0]} | {level} | {counts[1]} | {most} |")
+            level = len(gaps) - ahead - behind
+            lines.append(f"| {other} | {len(gaps)} | {extent(seeds)} | {ahead} | {level} | {behind} | {most} |")
     return lines
+
+
+def extent(counts: Sequence[int]) -> str:
+    """`4`, or `2-12` where counts differ."""
+    return str(min(counts)) if min(counts) == max(counts) else f"{min(counts)}-{max(counts)}"
 
 
 def _fraction(task: Task, run: Played) -> float:
     return 0.0 if math.isnan(run.curve[-1]) else task.fraction(run.curve[-1])
+
+
+def _pair(pair: tuple[float, float], digits: int) -> str:
+    return f"{pair[0]:.{digits}f}" + ("" if math.isnan(pair[1]) else f" ± {pair[1]:.{digits}f}")
 
 
 def free_lines(rows: Sequence[Row]) -> list[str]:
@@ -116,24 +146,24 @@ def free_lines(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         if row.kind in (BEST, NOISY) and row.budget is None:
             target = "-" if row.median_evaluations_to_target is None else f"{row.median_evaluations_to_target:g}"
-            regrets = " | ".join(f"{row.regret[n][0]:.3f} ± {row.regret[n][1]:.3f}" for n in ("50", "100"))
-            whole = f"{row.fraction_of_optimum:.4f} ± {row.fraction_interval:.4f}"
+            regrets = " | ".join(_pair(row.regret[n], 3) for n in ("50", "100"))
+            whole = _pair((row.fraction_of_optimum, row.fraction_interval), 4)
             first = f"| {row.table} | {row.objective} | {row.strategy} | {row.seeds} | {whole}"
             lines.append(f"{first} | {'-' if row.kind == NOISY else target} | {regrets} | {row.repeats} |")
     return lines
 
 
-def front_lines(found: Sequence[Task], runs: dict[tuple[str, str], list[Played]], names: Sequence[str]) -> list[str]:
+def front_lines(found: Sequence[Task], runs: Runs, names: Sequence[str]) -> list[str]:
     """Hypervolume of accuracy and latency relative to that of the whole table, after some evaluations."""
     steps = (25, 50, 100, 150)
     lines = ["| table | strategy | devices | seeds | " + " | ".join(f"at {n}" for n in steps) + " |", "|" + "---|" * 8]
     for table in sorted({task.table.name for task in found}):
         for name in names:
             members = [t for t in found if t.kind == FRONT and t.table.name == table and (t.name, name) in runs]
-            shares = [(t, run) for t in members for run in runs[t.name, name]]
-            if shares:
-                cells = [cell([t.fraction(run.curve[n - 1]) for t, run in shares], 3) for n in steps]
-                lines.append(f"| {table} | {name} | {len(members)} | {len(shares) / len(members):.3g} | {' | '.join(cells)} |")
+            shares = [by_seed(runs, members, name, lambda t, run, n=n: t.fraction(run.curve[n - 1])) for n in steps]
+            if members and shares[0]:
+                cells = " | ".join(cell(share.values(), 3) for share in shares)
+                lines.append(f"| {table} | {name} | {len(members)} | {len(shares[0])} | {cells} |")
     return lines if len(lines) > 2 else []
 
 
@@ -152,14 +182,12 @@ def main() -> None:
     parser.add_argument("--tables", type=Path, required=True)
     parser.add_argument("folders", type=Path, nargs="+")
     options = parser.parse_args()
-    known = Results(None)
-    for folder in options.folders:
-        known.runs.update(Results(folder / "runs.jsonl").runs)
     found = list(tasks(read_tables(options.tables)[0], QUANTILES))
-    runs: dict[tuple[str, str], list[Played]] = defaultdict(list)
+    stored = [run for folder in options.folders for run in Results(folder / "runs.jsonl").runs.values()]
+    known, older = of_today(found, stored)
+    runs: Runs = defaultdict(list)
     for run in known.runs.values():
-        if run.seed in SEEDS and run.evaluations == EVALUATIONS:
-            runs[run.task, run.strategy].append(run)
+        runs[run.task, run.strategy].append(run)
     played = {name for _, name in runs}
     names = [name for name in FIRST if name in played] + sorted(played - set(FIRST))
     rows = summarise(found, names, SEEDS, EVALUATIONS, known)
@@ -173,10 +201,13 @@ def main() -> None:
     fronts = front_lines(found, runs, names)
     parts += [["### Fronts of accuracy and latency", "", *fronts]] if fronts else []
     about = f"{count} runs of {EVALUATIONS} evaluations; duplicates evaluated: {duplicates}. Means with 95 % intervals."
+    if older:
+        told = ", ".join(f"{name} {number}" for name, number in sorted(older.items()))
+        about += f" Stored by an earlier version, and not played again since: {told}."
     text = DOCS.read_text(encoding="utf-8")
     head, rest = text.split(BEGIN)
     body = "\n\n".join("\n".join(part) for part in ([about], *parts))
-    DOCS.write_text(f"{head}{BEGIN}\n{body}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    DOCS.write_text(f"{head}{BEGIN}\n{body}\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
     print(about)
 
 

@@ -13,21 +13,22 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
+from scipy.stats import t as student_t
 
 from nas.files import write_json, write_text
 from nas.results.plots import plot
-from nas.search.table_runs import Played, Results
+from nas.search.table_runs import Played, Results, run_key
 from nas.search.table_tasks import FASTEST, FRONT, NOISY, Task
 
 Array = NDArray[np.float64]
-NORMAL_95 = 1.96
 MARGIN = 0.05
 STEPS = (10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 1000)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One strategy on one task. Values are means over the seeds, each with half the width of its 95 % interval beside it.
+    """One strategy on one task. Values are means over the seeds, each with half the width of its 95 % interval beside it,
+    NaN for a single seed.
 
     `best` is the final value in the table's unit (of a noisy task the judged accuracy of what is recommended, of a front its
     hypervolume); `area` the mean over all evaluations of the fraction of the optimum; `regret` what the value lacks at some
@@ -56,8 +57,17 @@ class Row:
     optimum: float
 
     def to_mapping(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {**asdict(self), "regret": {step: list(pair) for step, pair in self.regret.items()}}
+        """Plain values for JSON; None where something is not known, as the interval of a single seed."""
+        found: dict[str, Any] = _plain({**asdict(self), "regret": {step: list(pair) for step, pair in self.regret.items()}})
+        return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def summarise(tasks: Sequence[Task], names: Sequence[str], seeds: Sequence[int], evaluations: int, known: Results) -> list[Row]:
@@ -72,8 +82,8 @@ def summarise(tasks: Sequence[Task], names: Sequence[str], seeds: Sequence[int],
 
 
 def _runs(task: Task, name: str, seeds: Sequence[int], evaluations: int, known: Results) -> list[Played]:
-    keys = [(task.name, name, seed, evaluations) for seed in seeds]
-    return [known.runs[key] for key in keys if key in known]
+    keys = [run_key(task, name, seed, evaluations) for seed in seeds]
+    return [known.runs[one] for one in keys if one in known]
 
 
 def _row(task: Task, name: str, runs: Sequence[Played], evaluations: int) -> Row:
@@ -105,12 +115,12 @@ def _hit(task: Task, curve: Sequence[float]) -> int | None:
 
 
 def mean_interval(values: Array) -> tuple[float, float]:
-    """The mean of values (n,) and half the width of its normal 95 % interval; NaN where nothing is known."""
+    """The mean of values (n,) and half the width of its 95 % interval by Student's t; NaN where too little is known."""
     known = values[np.isfinite(values)]
-    if len(known) == 0:
-        return math.nan, math.nan
-    spread = float(known.std(ddof=1)) if len(known) > 1 else 0.0
-    return float(known.mean()), NORMAL_95 * spread / math.sqrt(len(known))
+    if len(known) < 2:
+        return float(known.mean()) if len(known) else math.nan, math.nan
+    half = float(student_t.ppf(0.975, len(known) - 1) * known.std(ddof=1)) / math.sqrt(len(known))
+    return float(known.mean()), half
 
 
 def write_files(
@@ -132,7 +142,7 @@ def write_files(
         shown = {name: curve for name, curve in found.items() if curve is not None}
         for name, (middle, half) in shown.items():
             points += [
-                {"task": task.name, "strategy": name, "evaluations": n, "mean": m, "interval": h}
+                _plain({"task": task.name, "strategy": name, "evaluations": n, "mean": m, "interval": h})
                 for n, m, h in zip(range(1, len(middle) + 1), middle.tolist(), half.tolist(), strict=True)
             ]
         if shown:
@@ -168,7 +178,8 @@ def curve_plot(task: Task, curves: dict[str, tuple[Array, Array]]) -> str:
 
 def _extent(task: Task, curves: dict[str, tuple[Array, Array]]) -> tuple[float, float]:
     """The values to show: not those of the first tenth of a run, which lie so far off that they would hide all differences."""
-    ends = [end[len(end) // 10 :] for middle, half in curves.values() for end in (middle - half, middle + half)]
+    halves = [(middle, np.nan_to_num(half)) for middle, half in curves.values()]
+    ends = [end[len(end) // 10 :] for middle, half in halves for end in (middle - half, middle + half)]
     known = np.append(np.concatenate(ends), task.optimum)
     low, high = float(np.nanmin(known)), float(np.nanmax(known))
     margin = MARGIN * (high - low) or abs(high) * MARGIN or MARGIN

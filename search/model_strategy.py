@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from nas.predictors.surrogates.base import LEAST_ROWS
 from nas.search.batches import Batches
 from nas.search.encoding import Codes, Encoding
+from nas.search.evidence import best_and_latest, with_front
 from nas.search.feasibility import BudgetModel
 from nas.search.strategy import HistoryStrategy, Recommendation
 from nas.search.surrogate_study import first_cost
@@ -28,6 +29,7 @@ STARTUP = 10
 BATCH_SHARE = 50
 BEST = 150
 LATEST = 150
+FRONT = 100
 PARENTS = 20
 RANDOM = 500
 CHILDREN = 300
@@ -93,7 +95,7 @@ class ModelStrategy(HistoryStrategy):
         for member in self._planned(start, size, taken):
             if member.digest not in taken:
                 return member
-        parents = sorted(self.complete, key=merit)[:PARENTS]
+        parents = self.parents(self.complete)
         return self._legal(lambda draws: self.space.mutate(draws.choice(parents).architecture, draws), rng, taken)
 
     def recommend(self) -> Recommendation | None:
@@ -134,15 +136,21 @@ class ModelStrategy(HistoryStrategy):
         rng = np.random.default_rng([self.seed, start])
         evidence = self.evidence(known)
         self.fit(evidence, rng)
-        parents = sorted(known, key=merit)[:PARENTS]
+        parents = self.parents(known)
         limit = SHORTLIST + 2 * size
         shortlist = self._bred(parents, told, limit, rng) if self.space.dense else self._drawn(parents, told, limit, start)
         return self.pick(shortlist, size) if shortlist else []
 
     def evidence(self, known: Sequence[Trial]) -> list[Trial]:
-        """The best and the latest trials, in order of number: what a model takes to fit must not grow with the archive."""
-        older = sorted(known[:-LATEST], key=merit)[:BEST]
-        return sorted(older, key=lambda trial: trial.number) + list(known[-LATEST:])
+        """The best and the latest trials and the front, in order of number: what a model takes to fit must not grow with the
+        archive.
+        """
+        chosen = with_front(self.problem, best_and_latest(known, BEST, LATEST), known, FRONT)
+        return sorted(chosen, key=lambda trial: trial.number)
+
+    def parents(self, known: Sequence[Trial]) -> list[Trial]:
+        """What candidates are bred from: the best trials, and the front."""
+        return with_front(self.problem, sorted(known, key=merit)[:PARENTS], known, PARENTS)
 
     def _bred(self, parents: Sequence[Trial], told: set[str], limit: int, rng: np.random.Generator) -> list[Any]:
         """New feasible members that evolved inside the model."""

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.search.batches import Batches
 from nas.search.strategy import HistoryStrategy
-from nas.search.types import Problem, Trial, merit
+from nas.search.types import Problem, Trial
 from nas.search_spaces.architecture import Architecture
 
 STARTUP = 20
@@ -206,12 +206,6 @@ class OptunaStrategy(HistoryStrategy):
             system_attrs=self.attributes(trial),
             intermediate_values={},
         )
-
-
-def best_and_latest(known: list[Trial], best: int, latest: int) -> list[Trial]:
-    """The `latest` of some trials in order of number, and the `best` of those before them, still in order."""
-    older = sorted(known[:-latest], key=merit)[:best]
-    return sorted(older, key=lambda trial: trial.number) + known[-latest:]
 
 
 def first_cost(problem: Problem, trial: Trial) -> float:

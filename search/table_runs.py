@@ -1,4 +1,8 @@
-"""Playing strategies on the tasks of tables: the loop, the archive and the constraint code of a real run, stored run by run."""
+"""Playing strategies on the tasks of tables: the loop, the archive and the constraint code of a real run, stored run by run.
+
+A run is stored with a fingerprint of what it was played on and with. Where the table, the package's version or `REVISION` is
+another now, it is played again.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +23,8 @@ from nas.search.loop import run_search
 from nas.search.table_tasks import FASTEST, FRONT, NOISY, TableEvaluator, Task, front_curve, judged
 from nas.search.types import Problem, Trial
 
+REVISION = 1
+"""Raised with every change of a strategy, the loop or a task that changes what some run finds."""
 CHECKED = (1, 5, 10, 20, 30, 40, 50, 75, 100, 125, 150, 200, 300, 500, 1000)
 
 
@@ -33,6 +40,20 @@ class Played:
     duplicates: int
     repeats: int
     failed: int
+    fingerprint: str = ""
+
+
+Key = tuple[str, str, int, int, str]
+
+
+def fingerprint(task: Task) -> str:
+    """What tells a run's table, package and strategies from others."""
+    return f"{task.content}-{version('hybrid-nas')}-{REVISION}"
+
+
+def run_key(task: Task, name: str, seed: int, evaluations: int) -> Key:
+    """By what a run is found again: task, strategy, seed, evaluations, fingerprint."""
+    return task.name, name, seed, evaluations, fingerprint(task)
 
 
 def play(task: Task, name: str, seed: int, evaluations: int) -> Played:
@@ -50,7 +71,8 @@ def play(task: Task, name: str, seed: int, evaluations: int) -> Played:
     repeats = sum(trial.repeat > 0 for trial in trials)
     failed = sum(not trial.complete for trial in trials)
     rounded = tuple(float(f"{value:.9g}") for value in curve)
-    return Played(task.name, name, seed, evaluations, rounded, len(trials) - distinct - repeats, repeats, failed)
+    duplicates = len(trials) - distinct - repeats
+    return Played(task.name, name, seed, evaluations, rounded, duplicates, repeats, failed, fingerprint(task))
 
 
 class _Judge:
@@ -83,7 +105,8 @@ class Results:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self.runs: dict[tuple[str, str, int, int], Played] = {}
+        self.runs: dict[Key, Played] = {}
+        self._names: set[tuple[str, str, int, int]] = set()
         if path is not None and path.exists():
             self._read(path)
 
@@ -101,17 +124,27 @@ class Results:
                     f"{path} is damaged in line {number} or no results of a benchmark; choose another --out"
                 ) from error
             if run is not None:
-                self.runs[_key(run.task, run.strategy, run.seed, run.evaluations)] = run
+                self._keep(run)
         if lines and not lines[-1].endswith("\n"):
             with path.open("rb+") as file:
                 file.truncate(sum(len(line.encode()) for line in lines[:-1]))
 
-    def __contains__(self, key: tuple[str, str, int, int]) -> bool:
+    def _keep(self, run: Played) -> None:
+        names = run.task, run.strategy, run.seed, run.evaluations
+        self._names.add(names)
+        self.runs[(*names, run.fingerprint)] = run
+
+    def __contains__(self, key: Key) -> bool:
         return key in self.runs
+
+    def outdated(self, task: Task, name: str, seed: int, evaluations: int) -> bool:
+        """Whether such a run is stored, but of another table, version or revision."""
+        found = run_key(task, name, seed, evaluations)
+        return found[:-1] in self._names and found not in self.runs
 
     def add(self, run: Played) -> None:
         """Keep a run, on the disk too where there is a file. Raises FileError."""
-        self.runs[_key(run.task, run.strategy, run.seed, run.evaluations)] = run
+        self._keep(run)
         if self.path is None:
             return
         fields: dict[str, Any] = {**asdict(run), "curve": [None if math.isnan(v) else v for v in run.curve]}
@@ -132,12 +165,8 @@ def open_runs(
     for seed in seeds:
         for task in tasks:
             for name in names:
-                if _key(task.name, name, seed, evaluations) not in known:
+                if run_key(task, name, seed, evaluations) not in known:
                     yield task, name, seed
-
-
-def _key(task: str, name: str, seed: int, evaluations: int) -> tuple[str, str, int, int]:
-    return task, name, seed, evaluations
 
 
 def _number(value: float | None) -> float:

@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +85,17 @@ class Task:
         """Which rows have a value and meet the budget."""
         found = np.isfinite(self.values)
         return found if self.limit is None else found & (self.table.latencies[str(self.device)] <= self.limit)
+
+    @cached_property
+    def content(self) -> str:
+        """A digest of what a run on this task sees of the table: the genes, the values, and the latencies of its device."""
+        table = self.table
+        values = list(table.seeds[self.objective]) if self.kind == NOISY else [self.values]
+        device = [] if self.device is None else [table.latencies[self.device]]
+        digest = blake2b(" ".join(table.gene_names).encode(), digest_size=8)
+        for column in (table.genes, *values, *device):
+            digest.update(np.ascontiguousarray(column).tobytes())
+        return digest.hexdigest()
 
     @property
     def playable(self) -> bool:

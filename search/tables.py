@@ -3,8 +3,8 @@
 A folder holds `*.csv` or `*.csv.gz` files. In each, the genes are the first run of columns with small whole numbers (behind
 an identifier with another value in every row); tables with the same genes are joined on them. Of the rest, names with
 `acc`, `top1`, `_test` or `_valid` are accuracies; `acc0`, `acc1` ... are training seeds of one; `macs`, `flops` and `params`
-are sizes; `throughput` is a speed; every other numeric column is a latency in milliseconds, but for spreads and training
-times.
+are sizes; a name with `throughput` is a speed; every other numeric column is a latency in milliseconds, but for spreads,
+energy, power, epochs and training times.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +27,12 @@ Column = NDArray[np.float64]
 MOST_CHOICES = 64
 FEWEST_GENES = 4
 FEWEST_ROWS = 8
+SAME = 1e-9
 _ACCURACY = re.compile(r"(^|_)acc(uracy)?(\d*|_.*)$|top1|_(test|valid)$", re.IGNORECASE)
 _SEED = re.compile(r"^(.*acc)_?(\d+)$", re.IGNORECASE)
 _SIZE = re.compile(r"(macs|flops|params?|param_count)$", re.IGNORECASE)
-_IGNORED = re.compile(r"(_std|_std_ms|time|top5|_idx|^id|_class)$", re.IGNORECASE)
+_SPEED = re.compile(r"throughput", re.IGNORECASE)
+_IGNORED = re.compile(r"(_std|_std_ms|time|top5|_idx|^id|_class|epochs?)$|energy|(^|_)power(_|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Table:
     """Rows of a space: `genes` (rows, genes) of whole numbers, columns by name with NaN where a row says nothing.
 
     `accuracies` are in the table's own unit, `latencies` in seconds (of a step, or of an image where the table gives a
-    throughput), `seeds` maps an accuracy to its training seeds, each (rows,).
+    throughput), `seed_columns` the training seeds of accuracies, by the columns' names.
     """
 
     name: str
@@ -46,8 +49,16 @@ class Table:
     accuracies: dict[str, Column] = field(default_factory=dict)
     latencies: dict[str, Column] = field(default_factory=dict)
     sizes: dict[str, Column] = field(default_factory=dict)
-    seeds: dict[str, tuple[Column, ...]] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    seed_columns: dict[str, Column] = field(default_factory=dict)
+
+    @cached_property
+    def seeds(self) -> dict[str, tuple[Column, ...]]:
+        """The training seeds of each accuracy that has some, each (rows,)."""
+        found: dict[str, tuple[Column, ...]] = {}
+        for name, column in self.seed_columns.items():
+            accuracy = _SEED.sub(r"\1", name)
+            found[accuracy] = (*found.get(accuracy, ()), column)
+        return found
 
 
 def read_tables(folder: Path) -> tuple[list[Table], list[str]]:
@@ -125,21 +136,20 @@ def _sort_in(table: Table, name: str, column: pd.Series, notes: list[str]) -> No
     if np.isnan(values).all():
         notes.append(f"{table.name}: column {name} left out, as it holds no numbers")
         return
-    seed = _SEED.match(name)
-    if seed:
-        table.seeds[seed.group(1)] = (*table.seeds.get(seed.group(1), ()), values)
+    if _SEED.match(name):
+        table.seed_columns[name] = values
     elif _ACCURACY.search(name):
         table.accuracies[name] = values
     elif _SIZE.search(name):
         table.sizes[name] = values
-    elif name.startswith("throughput"):
+    elif _SPEED.search(name):
         table.latencies[name] = 1.0 / np.where(values > 0, values, np.nan)
     else:
         table.latencies[name] = 1e-3 * np.where(values > 0, values, np.nan)
 
 
 def _join(first: Table, second: Table) -> Table:
-    """Both tables' columns on the rows of either; NaN where a table lacks a row."""
+    """Both tables' columns on the rows of either; NaN where neither says anything. Raises FileError where they disagree."""
     genes = np.unique(np.concatenate([first.genes, second.genes]), axis=0)
     index = {tuple(row): number for number, row in enumerate(genes.tolist())}
 
@@ -148,14 +158,27 @@ def _join(first: Table, second: Table) -> Table:
         wide[[index[tuple(row)] for row in table.genes.tolist()]] = column
         return wide
 
-    def merged(kind: str) -> dict[str, Column]:
-        return {name: spread(table, column) for table in (first, second) for name, column in getattr(table, kind).items()}
+    def filled(name: str, one: Column, other: Column) -> Column:
+        both = np.isfinite(one) & np.isfinite(other)
+        differ = np.flatnonzero(both & ~np.isclose(one, other, rtol=SAME, atol=0.0))
+        if len(differ):
+            raise FileError(
+                f"tables {first.name} and {second.name} disagree about {name} in {len(differ)} rows, first in that of the "
+                f"genes {', '.join(map(str, genes[differ[0]]))}; keep one of them, or rename the column in one"
+            )
+        return np.where(np.isfinite(one), one, other)
 
-    seeds = {
-        name: tuple(spread(table, one) for one in columns) for table in (first, second) for name, columns in table.seeds.items()
-    }
+    def merged(kind: str) -> dict[str, Column]:
+        found = {name: spread(first, column) for name, column in getattr(first, kind).items()}
+        for name, column in getattr(second, kind).items():
+            wide = spread(second, column)
+            found[name] = filled(name, found[name], wide) if name in found else wide
+        return found
+
     name = common_name([first.name, second.name])
-    return Table(name, first.gene_names, genes, merged("accuracies"), merged("latencies"), merged("sizes"), seeds)
+    return Table(
+        name, first.gene_names, genes, *(merged(kind) for kind in ("accuracies", "latencies", "sizes", "seed_columns"))
+    )
 
 
 def common_name(names: Sequence[str]) -> str:

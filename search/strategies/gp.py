@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.samplers import BaseSampler, GPSampler
 
+from nas.search.evidence import best_and_latest
 from nas.search.strategy import register
-from nas.search.surrogate_study import Asked, OptunaStrategy, best_and_latest
+from nas.search.surrogate_study import Asked, OptunaStrategy
 from nas.search.types import Trial, merit
 from nas.search_spaces.architecture import Architecture
 

@@ -13,8 +13,9 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial
 
+from nas.search.evidence import best_and_latest
 from nas.search.strategy import register
-from nas.search.surrogate_study import ROW, Asked, OptunaStrategy, best_and_latest
+from nas.search.surrogate_study import ROW, Asked, OptunaStrategy
 from nas.search.types import Trial
 
 CANDIDATES = 24

@@ -45,6 +45,21 @@ def test_it_reports_each_task_and_goes_on_from_what_is_stored(nas, tables, tmp_p
     assert len((out / "curves.csv").read_text().splitlines()) == 1 + 5 * 2 * 12
 
 
+def test_runs_of_another_table_are_played_again_and_the_reader_is_told(nas, tables, tmp_path):
+    command = ["bench", "search", "--tables", tables, "--strategies", "random", "--seeds", "1", "--evaluations", "8"]
+    command += ["--quantiles", ",", "--kinds", "best", "--out", tmp_path / "out", "--json"]
+    first = nas(*command)
+    assert "taken for latencies: phone" in first.stderr
+    assert "played again" not in first.stderr
+    path = tables / "toy.csv"
+    path.write_text(path.read_text().replace(",80,", ",95,", 1))
+    second = nas(*command)
+    assert "1 stored runs are of another table, or of strategies before a change: they are played again" in second.stderr
+    assert json.loads(second.stdout)[0]["optimum"] == 95.0
+    assert len((tmp_path / "out" / "runs.jsonl").read_text().splitlines()) == 2
+    assert json.loads(second.stdout)[0]["best_interval"] is None
+
+
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
-from hypothesis import given
+import random
+
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nas.search import model_strategy, strategy
 from nas.search.batches import Batches
+from nas.search.evidence import best_and_latest, front
+from nas.search.pareto import dominates
 from nas.search.strategies.tpe import Tpe
-from nas.search.surrogate_study import best_and_latest
-from nas.search.types import COMPLETE, Trial
+from nas.search.types import COMPLETE, Problem, Trial
 
 
 @given(st.integers(1, 60), st.integers(1, 12), st.integers(0, 3000))
@@ -38,3 +42,36 @@ def test_what_is_remembered_are_the_latest_and_the_best_before_them(problem, fak
     known = [Trial(n, None, COMPLETE, {"accuracy": a}) for n, a in enumerate(accuracies)]  # type: ignore[arg-type]
     assert [trial.number for trial in best_and_latest(known, 2, 3)] == [1, 3, 4, 5, 6]
     assert best_and_latest(known, 9, 9) == known
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 60))
+def test_the_front_is_what_no_other_trial_beats(seed, count):
+    """Against the definition, and of equal trials the first."""
+    rng = random.Random(seed)
+    points = [(rng.randrange(13), rng.randrange(13)) for _ in range(count)]
+    two = Problem(None, lambda _: {}, None, ("accuracy", "latency"))  # type: ignore[arg-type]
+    known = [Trial(n, None, COMPLETE, {"accuracy": float(a), "latency": float(b)}) for n, (a, b) in enumerate(points)]  # type: ignore[arg-type]
+    costs = [(-a, b) for a, b in points]
+    expected = [n for n, one in enumerate(costs) if one not in costs[:n] and not any(dominates(c, one) for c in costs)]
+    assert [trial.number for trial in front(two, known, 100)] == expected
+    assert [trial.number for trial in front(two, known, 2)] == sorted(trial.number for trial in front(two, known, 2))
+    assert len(front(two, known, 2)) == min(2, len(expected))
+
+
+def test_with_several_objectives_a_model_keeps_the_front_it_has_seen(problem, fake, monkeypatch):
+    """The best by accuracy and the latest alone would forget the fast end, from which nothing would be bred either."""
+    monkeypatch.setattr(model_strategy, "BEST", 5)
+    monkeypatch.setattr(model_strategy, "LATEST", 5)
+    monkeypatch.setattr(model_strategy, "PARENTS", 5)
+    two = Problem(problem.space, fake.describe, None, ("accuracy", "latency"))
+    for sought, remembered in ((two, True), (Problem(problem.space, fake.describe), False)):
+        found = strategy.create("bo", sought)
+        known = [
+            Trial(n, None, COMPLETE, {"accuracy": 0.5 + 0.01 * n, "latency": 1.0 + n})  # type: ignore[arg-type]
+            for n in range(40)
+        ]
+        assert {0, 20} <= {t.number for t in found.evidence(known)} or not remembered
+        assert len(found.evidence(known)) == (40 if remembered else 10)
+        assert (0 in {t.number for t in found.parents(known)}) == remembered
+        assert len(found.parents(known)) <= 10

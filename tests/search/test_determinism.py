@@ -35,7 +35,7 @@ class Thread:
 @pytest.fixture(params=strategy.names())
 def name(request, monkeypatch):
     """Every registered strategy, small enough that it leaves its random start within few trials."""
-    from nas.search import model_strategy, networks, surrogate_study
+    from nas.search import model_strategy, surrogate_study
     from nas.search.strategies import evolution, nsga2
 
     monkeypatch.setattr(surrogate_study.OptunaStrategy.__init__, "__defaults__", (0, 6))
@@ -44,7 +44,6 @@ def name(request, monkeypatch):
     monkeypatch.setattr(model_strategy.ModelStrategy.__init__, "__defaults__", (0, 6))
     for size, few in {"RANDOM": 20, "CHILDREN": 20, "ROUNDS": 2, "SHORTLIST": 2}.items():
         monkeypatch.setattr(model_strategy, size, few)
-    monkeypatch.setattr(networks, "STEPS", 20)
     return request.param
 
 

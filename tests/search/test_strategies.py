@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import sys
 
 import pytest
 
@@ -8,6 +9,7 @@ from nas import plugins
 from nas.errors import InfeasibleError, UnknownNameError, UsageError
 from nas.search import strategy
 from nas.search.proposal import SpaceExhausted
+from nas.search.strategies import optuna_sampler
 from nas.search.types import FAILED, Budgets, Problem, Trial
 
 NAMES = [name for name in strategy.names() if name != "auto"]
@@ -145,10 +147,29 @@ def test_any_sampler_of_optuna_is_a_strategy(problem, fake):
         strategy.require("optuna:TPSampler")
 
 
+@pytest.mark.parametrize("kind", ["TPESampler", "QMCSampler", "RandomSampler", "NSGAIIISampler"])
+def test_samplers_of_optuna_say_nothing_about_their_own_future(kind, problem, fake, recwarn):
+    found = strategy.create(f"optuna:{kind}", Problem(problem.space, fake.describe), 1)
+    fake.advance(found.problem, found, 0, 22)
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_a_sampler_that_lacks_its_library_is_refused_at_once_in_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cmaes", None)
+    optuna_sampler._try.cache_clear()
+    with pytest.raises(UsageError, match=r"CmaEsSampler does not work here .*cmaes.*; install what it lacks") as refused:
+        strategy.require("optuna:CmaEsSampler")
+    assert "\n" not in str(refused.value)
+
+
+def test_an_abstract_sampler_is_none():
+    with pytest.raises(UsageError, match="no sampler 'BaseGASampler'") as refused:
+        strategy.require("optuna:BaseGASampler")
+    assert "'optuna:Base" not in str(refused.value)
+
+
 def test_a_genetic_sampler_of_optuna_breeds_from_the_generation_before(problem, fake, monkeypatch):
     """Without generations it would draw at random for ever, no better in the last generation than in the first."""
-    from nas.search.strategies import optuna_sampler
-
     monkeypatch.setattr(optuna_sampler, "POPULATION", 20)
     free = Problem(problem.space, fake.describe)
     runs = [fake.advance(free, strategy.create("optuna:NSGAIISampler", free, seed), 0, 80) for seed in range(3)]

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.errors import FileError, SpaceError
-from nas.search import strategy
+from nas.search import strategy, table_runs
 from nas.search.archive import MEMORY, Archive
 from nas.search.executors.local import LocalExecutor
 from nas.search.loop import run_search
-from nas.search.table_runs import Results, play
+from nas.search.table_runs import Results, fingerprint, open_runs, play, run_key
 from nas.search.table_space import TableSpace
 from nas.search.table_tasks import FASTEST, FRONT, NOISY, TableEvaluator, tasks
 from nas.search.tables import read_tables
@@ -91,6 +91,46 @@ def test_tables_of_the_same_genes_are_joined_on_them(tmp_path):
         row = next(row for row in rows if row[1:5] == genes.tolist())
         assert accuracy == row[5]
         assert latency == pytest.approx(1e-3 * row[6]) if row is not rows[-1] else np.isnan(latency)
+
+
+def test_rows_that_are_spread_over_files_are_all_kept(tmp_path):
+    rows = chain_rows()
+    write(tmp_path / "whole.csv", HEADER, rows)
+    (whole,), _ = read_tables(tmp_path)
+    (tmp_path / "whole.csv").unlink()
+    write(tmp_path / "part_a.csv", HEADER, rows[:100])
+    write(tmp_path / "part_b.csv", HEADER, rows[90:])
+    (table,), _ = read_tables(tmp_path)
+    assert [*table.seeds, len(table.seeds["acc"])] == ["acc", 3]
+    for kind in ("accuracies", "latencies", "sizes", "seed_columns"):
+        assert list(getattr(table, kind)) == list(getattr(whole, kind))
+        for name, column in getattr(whole, kind).items():
+            np.testing.assert_array_equal(getattr(table, kind)[name], column)
+
+
+def test_training_seeds_may_come_from_several_files(tmp_path):
+    rows = chain_rows()
+    for seed in range(3):
+        write(tmp_path / f"net_{seed}.csv", f"id,b0,b1,b2,b3,b4,acc{seed}", [[*row[:6], row[6 + seed]] for row in rows])
+    (table,), _ = read_tables(tmp_path)
+    np.testing.assert_allclose(np.array(table.seeds["acc"]).T, [row[6:9] for row in rows])
+
+
+def test_files_that_disagree_about_a_value_are_refused_in_one_line(tmp_path):
+    rows = chain_rows()
+    write(tmp_path / "part_a.csv", HEADER, rows)
+    rows[5][10] += 1
+    write(tmp_path / "part_b.csv", HEADER, rows)
+    with pytest.raises(FileError, match="disagree about phone_1 in 1 rows, first in that of the genes 0, 0, 0, 1, 2; keep one"):
+        read_tables(tmp_path)
+
+
+def test_speeds_are_known_anywhere_in_a_name_and_energy_and_epochs_are_no_latencies(tmp_path):
+    rows = [[*row[:6], row[9], row[10], 2.0 * row[10], 50 + row[1], row[10] / 3] for row in chain_rows()]
+    write(tmp_path / "mixed.csv", "id,b0,b1,b2,b3,b4,acc,a100_throughput,energy_mj,epochs,phone_power_w", rows)
+    (table,), _ = read_tables(tmp_path)
+    assert list(table.latencies) == ["a100_throughput"]
+    assert table.latencies["a100_throughput"][0] == 1.0
 
 
 def test_rows_without_genes_are_left_out_with_a_note(tmp_path):
@@ -289,6 +329,32 @@ def test_results_survive_a_torn_last_line(found, tmp_path):
         results.add(play(task, "random", seed, 5))
     path.write_bytes(path.read_bytes()[:-20])
     again = Results(path)
-    assert list(again.runs) == [(task.name, "random", 0, 5)]
-    again.add(results.runs[(task.name, "random", 1, 5)])
+    assert list(again.runs) == [run_key(task, "random", 0, 5)]
+    again.add(results.runs[run_key(task, "random", 1, 5)])
     assert Results(path).runs == results.runs
+
+
+def test_a_run_is_known_by_what_its_task_sees_of_the_table_and_by_the_revision_of_the_strategies(tmp_path, monkeypatch):
+    def only(rows):
+        write(tmp_path / "chain.csv", HEADER, rows)
+        return {task.name: task for task in tasks(read_tables(tmp_path)[0], (0.25,))}
+
+    before = only(chain_rows())
+    rows = chain_rows()
+    rows[-1][10] += 1
+    after = only(rows)
+    changed = {name for name in before if fingerprint(before[name]) != fingerprint(after[name])}
+    assert changed == {name for name in before if "phone_1" in name}
+    name, free = "chain best mean_acc phone_1 q0.25", "chain best mean_acc"
+    results = Results(tmp_path / "runs.jsonl")
+    for task in (before[name], before[free]):
+        results.add(play(task, "random", 0, 5))
+    known = Results(tmp_path / "runs.jsonl")
+    assert [task.name for task, _, _ in open_runs([after[name], after[free]], ["random"], [0], 5, known)] == [name]
+    assert known.outdated(after[name], "random", 0, 5)
+    assert not known.outdated(after[name], "random", 1, 5)
+    assert not known.outdated(after[free], "random", 0, 5)
+    known.add(play(after[name], "random", 0, 5))
+    assert not list(open_runs([after[name], after[free]], ["random"], [0], 5, Results(tmp_path / "runs.jsonl")))
+    monkeypatch.setattr(table_runs, "REVISION", table_runs.REVISION + 1)
+    assert known.outdated(after[free], "random", 0, 5)

@@ -44,7 +44,7 @@ def search(
 
     A table is a CSV file with a header: an identifier, columns of genes (small whole numbers), then results: accuracies
     (`acc`, `top1`, `_test`, `_valid`; `acc0`, `acc1` ... are training seeds), sizes (`macs`, `flops`, `params`), throughputs,
-    and latencies in milliseconds (every other column).
+    and latencies in milliseconds (every other column but energy, power, epochs and training times).
     """
     from nas.results.bench_search import summarise, write_files
     from nas.search import strategy
@@ -62,6 +62,8 @@ def search(
     report = reporter()
     for note in notes:
         report.note(note)
+    for table in found:
+        report.note(f"{table.name}: taken for latencies: {', '.join(table.latencies) or 'no column'}")
     chosen = [task for task in tasks(found, _shares(quantiles)) if task.kind in wanted and _matches(task.name, only)]
     if not chosen:
         raise UsageError("no task is left; see which there are without --only and --kinds")
@@ -80,6 +82,9 @@ def _play(chosen: list[Task], names: list[str], seeds: range, evaluations: int, 
     from nas.search.table_runs import open_runs, play
 
     ahead = list(open_runs(chosen, names, seeds, evaluations, known))
+    again = sum(known.outdated(task, name, seed, evaluations) for task, name, seed in ahead)
+    if again:
+        reporter().note(f"{again} stored runs are of another table, or of strategies before a change: they are played again")
     with reporter().phase(f"{len(ahead)} runs") as step:
         try:
             for number, (task, name, seed) in enumerate(ahead):

@@ -1,0 +1,45 @@
+"""Which trials a model learns from and breeds from: a part of the archive, so that a fit does not grow dear with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nas.search.pareto import crowding_distance
+from nas.search.types import Problem, Trial, merit
+
+
+def best_and_latest(known: Sequence[Trial], best: int, latest: int) -> list[Trial]:
+    """The `latest` of some trials in order of number, and the `best` of those before them, still in order."""
+    older = sorted(known[:-latest], key=merit)[:best]
+    return sorted(older, key=lambda trial: trial.number) + list(known[-latest:])
+
+
+def front(problem: Problem, known: Sequence[Trial], count: int) -> list[Trial]:
+    """The trials that no other beats in all objectives, in order of number; of more than `count` the least crowded.
+
+    Of equal ones the first counts.
+    """
+    costs = np.array([problem.costs(trial) for trial in known]).reshape(len(known), len(problem.objectives))
+    finite = np.flatnonzero(np.isfinite(costs).all(axis=1))
+    kept: list[int] = []
+    # In lexicographic order nothing beats what stands before it, so that one look back at the front is enough.
+    for place in finite[np.lexsort(costs[finite].T[::-1])]:
+        if not (costs[kept] <= costs[place]).all(axis=1).any():
+            kept.append(int(place))
+    if len(kept) > count:
+        lonely = np.argsort([-distance for distance in crowding_distance(costs[kept].tolist())], kind="stable")
+        kept = [kept[i] for i in lonely[:count]]
+    return [known[place] for place in sorted(kept)]
+
+
+def with_front(problem: Problem, chosen: Sequence[Trial], known: Sequence[Trial], count: int) -> list[Trial]:
+    """What was chosen of the known trials, in its order, then where there are several objectives the rest of their front.
+
+    The best by accuracy are one end of a front: without the others a model would forget what is small or quick.
+    """
+    if len(problem.objectives) == 1:
+        return list(chosen)
+    numbers = {trial.number for trial in chosen}
+    return [*chosen, *(trial for trial in front(problem, known, count) if trial.number not in numbers)]

@@ -1,0 +1,94 @@
+"""The figures that docs and README quote are those of the files in benchmarks/results."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+from nas.search.table_runs import Played
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+DOCS = (ROOT / "docs" / "search-benchmark.md").read_text(encoding="utf-8")
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", ROOT / "benchmarks" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look for the module that they are in
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_table_of_nsga2_is_that_of_its_file():
+    moo = script("moo")
+    problems = json.loads((RESULTS / "moo.json").read_text())["problems"]
+    part = DOCS.split(moo.BEGIN)[1].split(moo.END)[0]
+    assert part.splitlines()[-len(problems) :] == [moo.line(n, problems[n]["ours"], problems[n]["pymoo"]) for n in moo.PROBLEMS]
+    assert {len(row[side]) for row in problems.values() for side in ("ours", "pymoo")} == {15}
+    assert "15 of each" in part
+
+
+def test_the_overheads_are_those_of_their_file():
+    found = json.loads((RESULTS / "search_overhead.json").read_text())
+    assert found["evaluations"] == 5000
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (row,) = (line for line in readme.splitlines() if "benchmarks/search_overhead.py" in line)
+    for name, cost in found["ms_per_candidate"].items():
+        assert f"{name} {cost['cpu']:.1f} ms" in row
+        cells = [f"{cost[key]:.1f}" for key in ("cpu", "first_tenth", "last_tenth")]
+        assert f"| {name} | {' | '.join(cells)} | {cost['growth']:.2f} | {cost['duplicates']} |" in DOCS
+
+
+def test_the_number_of_runs_is_that_of_the_file():
+    search = script("search")
+    rows = json.loads((RESULTS / "search.json").read_text())
+    assert f"{sum(row['seeds'] for row in rows)} runs of" in DOCS.split(search.BEGIN)[1]
+
+
+def toy(kind, device):
+    name, table = f"toy {kind} {device}", SimpleNamespace(name="toy")
+    return SimpleNamespace(name=name, table=table, kind=kind, quantile=0.25, device=device, fraction=float, reached=bool)
+
+
+def runs_of(values):
+    """By task and strategy, runs whose curve stays at a value, one for each seed."""
+    return {
+        (task.name, strategy): [Played(task.name, strategy, seed, 150, (value,) * 150, 0, 0, 0) for seed, value in some.items()]
+        for (task, strategy), some in values
+    }
+
+
+def test_fronts_are_averaged_over_devices_before_seeds_give_an_interval():
+    search = script("search")
+    fast, slow = toy("front", "fast"), toy("front", "slow")
+    runs = runs_of([((fast, "bo"), {0: 0.9, 1: 0.7}), ((slow, "bo"), {0: 0.5, 1: 0.3, 2: 0.1})])
+    (line,) = search.front_lines([fast, slow], runs, ["bo"])[2:]
+    assert line.startswith("| toy | bo | 2 | 2 | 0.600 ± ")
+    assert math.isclose(float(line.split("± ")[1].split()[0]), 12.706 * 0.1, rel_tol=1e-3)
+    runs = runs_of([((fast, "bo"), {0: 0.9}), ((slow, "bo"), {0: 0.5})])
+    assert search.front_lines([fast, slow], runs, ["bo"])[2:] == ["| toy | bo | 2 | 1 | 0.700 | 0.700 | 0.700 | 0.700 |"]
+
+
+def test_leads_are_over_the_seeds_that_both_have_played():
+    """Over all its seeds the first would be far ahead, by luck that the other had no part in."""
+    search = script("search")
+    task = toy("best", "phone")
+    runs = runs_of([((task, "bo"), {0: 0.8, 1: 1.0, 2: 1.0}), ((task, "random"), {0: 0.9})])
+    assert search.lead_lines([task], runs, ["bo", "random"])[2:] == ["| random | 1 | 1 | 0 | 0 | 1 | 0.1000 (phone 25%) |"]
+
+
+def test_a_run_of_today_is_shown_before_an_older_one_and_older_ones_are_counted(monkeypatch):
+    search = script("search")
+    monkeypatch.setattr(search, "fingerprint", lambda task: "today")
+    monkeypatch.setattr(search, "run_key", lambda task, *rest: (task.name, *rest, "today"))
+    task = toy("best", "phone")
+    stored = [Played(task.name, "bo", seed, 150, (value,), 0, 0, 0, mark) for seed, value, mark in
+              [(0, 0.1, "older"), (0, 0.2, "today"), (1, 0.3, "older"), (1, 0.4, "")]]  # fmt: skip
+    shown, older = search.of_today([task], stored)
+    assert sorted(run.curve[0] for run in shown.runs.values()) == [0.2, 0.3]
+    assert older == {"bo": 1}
