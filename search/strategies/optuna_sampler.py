@@ -50,7 +50,7 @@ class OptunaSampler(OptunaStrategy):
         return {self.kind._get_generation_key(): trial.number // POPULATION}
 
 
-@register_family("optuna")
+@register_family("optuna", single=True)
 def optuna_sampler(name: str) -> Factory:
     """A factory of strategies around `optuna.samplers.NAME`. Raises UsageError with the nearest name."""
     known = [one for one in optuna.samplers.__all__ if one.endswith("Sampler") and one not in _NOT_ALONE]
