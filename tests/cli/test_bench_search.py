@@ -49,6 +49,7 @@ def test_it_reports_each_task_and_goes_on_from_what_is_stored(nas, tables, tmp_p
     ("options", "code", "message"),
     [
         (["--strategies", "evolutoin"], 2, "Did you mean 'evolution'"),
+        (["--strategies", " , "], 2, "no strategy is named"),
         (["--quantiles", "0,2"], 2, "quantiles are shares above 0"),
         (["--kinds", "worst"], 2, "unknown kind of task 'worst'"),
         (["--only", "elsewhere"], 2, "no task is left"),
