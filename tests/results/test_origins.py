@@ -200,18 +200,27 @@ def test_a_run_without_candidates_is_read_and_nothing_is_written(make):
 
 
 def test_on_a_shared_storage_what_another_process_has_in_hand_is_not_taken_over_twice(make, tmp_path, monkeypatch):
-    known = members(3, 7)
-    url = f"sqlite:///{tmp_path / 'x.db'}"
+    known, url = members(3, 7), f"sqlite:///{tmp_path / 'x.db'}"
     first = make("first", complete(known))
-    run = make("run", [], origins=(str(first.path),))
-    search, theirs = search_of(run), Archive(url, SPACE)
-    search.archive = lambda: Archive(url, SPACE)
-    assert theirs.reserve(0, known[1])
+    theirs = Archive(url, SPACE)
     assert theirs.reserve(1, members(9, 8)[8])
-    monkeypatch.setattr(origins_module.time, "sleep", lambda _: theirs.add(replace(complete(known)[1], number=0)))
+
+    class Late(Archive):
+        """Another process is quicker after the first look."""
+
+        def elsewhere(self):
+            found = super().elsewhere()
+            theirs.reserve(0, known[0])
+            return found
+
+    search = search_of(make("run", [], origins=(str(first.path),)))
+    search.archive = lambda: Late(url, SPACE)
+    monkeypatch.setattr(origins_module.time, "sleep", lambda _: theirs.add(complete(known)[0]))
     Origins(search).join()
     with Archive(url, SPACE) as archive:
-        assert {trial.number: trial.architecture for trial in archive.trials()} == {0: known[1], 2: known[0], 3: known[2]}
+        trials = archive.trials()
+    assert {trial.number: trial.architecture for trial in trials} == {0: known[0], 2: known[1], 3: known[2]}
+    assert [trial.origin for trial in trials] == ["", str(first.path), str(first.path)], "the first is the other's"
 
 
 def test_runs_are_read_together_and_an_architecture_taken_over_counts_once(make):
