@@ -10,7 +10,7 @@ from typing import Any
 from nas.errors import FileError, UsageError
 from nas.predictors.target import Target
 from nas.progress import Reporter
-from nas.results.config import SearchConfig, versions
+from nas.results.config import SearchConfig, require_screened, strategy_for, versions
 from nas.results.pipeline import SearchRun
 from nas.results.run import Run
 from nas.results.summary import Outcome
@@ -24,7 +24,7 @@ def search(
     data: str = "digits",
     budgets: Mapping[str, float] | None = None,
     target: Target | str = "cpu:eager",
-    strategy: str = "evolution",
+    strategy: str | None = None,
     evaluations: int = 120,
     seed: int = 0,
     out: str | Path | None = None,
@@ -34,17 +34,19 @@ def search(
     """Find, train, verify and export a backbone; budgets are in SI units: `{"latency": 0.005, "params": 5e6}`.
 
     `latency` is that of `target`; `latency@cpu:onnxruntime` among budgets or `objectives` is another one's, which is profiled,
-    predicted and verified as well. `out` is a folder that does not hold a run yet (default: the next free one below `runs/`).
+    predicted and verified as well. The `strategy` is `evolution` by default, `auto` with several objectives. `out` is a folder
+    that does not hold a run yet (default: the next free one below `runs/`).
     `options` are further fields of `nas.results.config.SearchConfig`. Raises InfeasibleError where no architecture meets the
     budgets.
     """
+    require_screened(options, options.get("screen"))
     chosen = load_space(space) if isinstance(space, str) else space
     config = SearchConfig(
         space=chosen.to_mapping(),
         data=data,
         budgets=dict(budgets or {}),
         target=str(Target.parse(str(target))),
-        strategy=strategy,
+        strategy=strategy or strategy_for(options.get("objectives", ())),
         evaluations=evaluations,
         seed=seed,
         versions=versions(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from importlib.metadata import version
@@ -28,6 +28,7 @@ from nas.supernet.recipe import TrainingRecipe
 
 FORMAT = "nas-run"
 VERSION = 2
+DEFAULT_STRATEGY = "evolution"
 _LEAST = {"evaluations": 1, "workers": 1, "threads": 1, "profile_networks": MIN_NETWORKS, "profile_held_out": 2}
 _PACKAGES = ("torch", "optuna", "numpy", "onnxruntime", "ray")
 
@@ -39,7 +40,8 @@ class SearchConfig:
     `target` is what `latency` means among budgets and objectives; `latency@TARGET` names others; each is profiled, predicted
     and verified (`latencies`). `latency_tables` are files of `nas profile` by the names of these latencies. With `screen`,
     candidates are scored on so many validation images first, and the best `promote` of them on all. `origins` are runs whose
-    candidates this one starts from, `supernet` is the run whose weights it takes.
+    candidates this one starts from, `supernet` is the run whose weights it takes, `supernet_digest` these weights, filled in
+    when the run starts.
     """
 
     space: Mapping[str, Any]
@@ -48,7 +50,7 @@ class SearchConfig:
     validation_images: int | None = None
     target: str = "cpu:eager"
     budgets: Mapping[str, float] = field(default_factory=dict)
-    strategy: str = "evolution"
+    strategy: str = DEFAULT_STRATEGY
     objectives: tuple[str, ...] = ("accuracy",)
     evaluations: int = 120
     seed: int = 0
@@ -62,6 +64,7 @@ class SearchConfig:
     promote: float = 0.25
     origins: tuple[str, ...] = ()
     supernet: str | None = None
+    supernet_digest: str = ""
     ray: str | None = None
     workers: int = 1
     threads: int = 1
@@ -113,7 +116,10 @@ class SearchConfig:
         return SearchSpace.from_mapping(self.space)
 
     def identity(self) -> str:
-        """A digest of what the accuracies of candidates depend on."""
+        """A digest of what the accuracies of candidates depend on.
+
+        Others may write to a shared storage: there the supernet's weights, the targets and the budgets are part of it.
+        """
         what = [
             _plain(self.space),
             self.data,
@@ -122,6 +128,7 @@ class SearchConfig:
             self.seed,
             self.threads,
             *([] if self.screen is None else [self.screen]),
+            *([] if self.storage is None else [self.supernet_digest, _named(self.latencies()), dict(self.budgets)]),
         ]
         return blake2b(json.dumps(what, sort_keys=True).encode(), digest_size=8).hexdigest()
 
@@ -161,6 +168,20 @@ class SearchConfig:
         return found
 
 
+def strategy_for(objectives: Sequence[str]) -> str:
+    """The strategy of a run that names none: with several objectives one that follows all of them."""
+    return DEFAULT_STRATEGY if len(objectives) < 2 else "auto"
+
+
+def require_screened(options: Iterable[str], screen: int | None) -> None:
+    """Raise UsageError where `promote` is among the options that were given, but candidates are not screened."""
+    if "promote" in options and screen is None:
+        raise UsageError(
+            "promote is the share of the screened candidates to score on all images, and none are screened: "
+            "give screen too, e.g. --screen 96"
+        )
+
+
 def versions() -> dict[str, str]:
     """The versions that the results depend on."""
     return {"nas": version("hybrid-nas"), "python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
@@ -175,6 +196,10 @@ def _require_types(record: object) -> None:
         if not fits or (isinstance(value, bool) and bool not in kinds):
             wanted = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in kinds)
             raise UsageError(f"{name} must be of type {wanted}, got {value!r}")
+
+
+def _named(targets: Mapping[str, Target]) -> dict[str, str]:
+    return {metric: str(target) for metric, target in targets.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 from nas.results.config import SearchConfig, versions
 from nas.results.run import Run
 from nas.search_spaces.space import SearchSpace
+from nas.supernet.training import trained_epochs
 
 _SUPERNET = ("space", "data", "train_images", "validation_images", "training")
 
@@ -20,12 +21,19 @@ _SUPERNET = ("space", "data", "train_images", "validation_images", "training")
 def continued(run: Run, changes: Mapping[str, Any]) -> SearchConfig:
     """The request of `run` with some fields changed.
 
-    Where none of them touches the supernet, its weights are taken over, and so are its latency tables of the same targets.
-    Another space, other data or another training need a supernet of their own.
+    Where none of them touches the supernet, its weights are taken over if its training is finished (else those that it was
+    itself given), and so are its latency tables of the same targets. Another space, other data or another training need a
+    supernet of their own.
     """
     other = run.config()
-    fresh = {"supernet": None, "latency_tables": {}, "storage": None, "data_fingerprint": "", "versions": versions()}
-    config = replace(other, **{**fresh, **changes})
+    own: dict[str, Any] = {
+        "supernet": None,
+        "supernet_digest": "",
+        "latency_tables": {},
+        "storage": None,
+        "data_fingerprint": "",
+    }
+    config = replace(other, **{**own, "versions": versions(), **changes})
     if any(_plain(getattr(config, name)) != _plain(getattr(other, name)) for name in _SUPERNET):
         return config
     tables = {str(target): run.table_of(metric, target) for metric, target in other.latencies().items()}
@@ -34,7 +42,9 @@ def continued(run: Run, changes: Mapping[str, Any]) -> SearchConfig:
         for metric, target in config.latencies().items()
         if str(target) in tables and tables[str(target)].exists()
     }
-    return replace(config, supernet=str(run.path), latency_tables={**known, **config.latency_tables})
+    trained = trained_epochs(run.checkpoint) >= other.training.epochs
+    supernet = str(run.path) if trained else other.supernet
+    return replace(config, supernet=supernet, latency_tables={**known, **config.latency_tables})
 
 
 def _plain(value: Any) -> Any:

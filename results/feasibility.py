@@ -107,11 +107,13 @@ def span_remark(quick: Fastest, slow: Fastest, limit: float | None, space: Searc
 
 
 def require_latency(found: Fastest, limit: float | None, space: SearchSpace, target: Target) -> None:
-    """Raise InfeasibleError where even the fastest member is over the latency budget (seconds)."""
+    """Raise InfeasibleError, with the fastest member found, where even that is over the latency budget (seconds)."""
     if limit is not None and found.measurement.low > limit:
+        took = found.measurement.median
         raise InfeasibleError(
-            f"no architecture of space {space.name!r} runs in {format_time(limit)} on {target}: the smallest takes "
-            f"{format_time(found.measurement.median)}; raise --budget-latency or choose a smaller space"
+            f"no architecture of space {space.name!r} runs in {format_time(limit)} on {target}: the fastest found takes "
+            f"{format_time(took)} ({took / limit - 1:+.0%}); raise --budget-latency or choose a smaller space",
+            found.architecture,
         )
 
 

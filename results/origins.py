@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import time
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
@@ -14,6 +16,7 @@ from nas.errors import FileError
 from nas.files import read_json, write_json
 from nas.results.metrics import LATENCY
 from nas.results.run import Run
+from nas.search.archive import Archive
 from nas.search.types import Trial, merit
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.space import SearchSpace
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from nas.results.pipeline import SearchRun
 
 SEEDS = 20
+PAUSE = 0.2
 
 
 class Origins:
@@ -85,10 +89,12 @@ class Origins:
         problem = self.run.problem
         with self.run.archive() as archive:
             for trial in trials:
-                if not archive.count(trial.architecture.digest) and self.run.runnable_space.contains(trial.architecture):
-                    measured = {name: value for name, value in trial.metrics.items() if not name.startswith(LATENCY)}
-                    metrics = {**measured, **problem.cheap(trial.architecture)}
-                    archive.add(replace(trial, number=len(archive), metrics=metrics, repeat=0))
+                if self.run.runnable_space.contains(trial.architecture):
+                    number = _reserved(archive, trial.architecture)
+                    if number is not None:
+                        measured = {name: value for name, value in trial.metrics.items() if not name.startswith(LATENCY)}
+                        metrics = {**measured, **problem.cheap(trial.architecture)}
+                        archive.add(replace(trial, number=number, metrics=metrics, repeat=0))
             return sum(bool(trial.origin) for trial in archive.trials())
 
     def _best(self, trials: list[tuple[SearchSpace, Trial]]) -> list[Architecture]:
@@ -100,6 +106,23 @@ class Origins:
             if len(found) < SEEDS and problem.violation(member) == 0.0:
                 found.setdefault(member.digest, member)
         return list(found.values())
+
+
+def _reserved(archive: Archive, architecture: Architecture) -> int | None:
+    """A number that is reserved for an architecture; None where it is recorded.
+
+    What another process on the same storage has in hand is waited for.
+    """
+    while not archive.count(architecture.digest):
+        busy = archive.elsewhere()
+        if architecture in busy.values():
+            time.sleep(PAUSE)
+        else:
+            number = next(n for n in itertools.count(len(archive)) if n not in archive and n not in busy)
+            if archive.reserve(number, architecture):
+                return number
+        archive.refresh()
+    return None
 
 
 def identity(run: Run) -> str:

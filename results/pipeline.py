@@ -34,7 +34,7 @@ from nas.search.executors.local import LocalExecutor
 from nas.search.loop import run_search
 from nas.search.screening import Screening
 from nas.search.seeded import Seeded
-from nas.search.strategy import create
+from nas.search.strategy import create, single
 from nas.search.types import Budgets, Problem, Trial, format_metric
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.exclusion import without
@@ -124,6 +124,16 @@ class SearchRun(SupernetRun):
             one.target.require()
         create(self.config.strategy, self.problem_without_latency, self.config.seed)
         super().start(workers)
+        self.say_ignored()
+
+    def say_ignored(self) -> None:
+        """Name what was asked for and changes nothing here."""
+        config, images = self.config, len(self.data.validation)
+        if len(config.objectives) > 1 and single(config.strategy):
+            names = ", ".join(config.objectives)
+            self.reporter.note(f"{config.strategy} improves one objective alone; --strategy auto follows all of {names}")
+        if config.screen is not None and config.screen >= images:
+            self.reporter.note(f"--screen {config.screen} spares nothing: there are {images} validation images; take fewer")
 
     def require_files(self) -> None:
         """Raise FileError where a given latency table or the storage cannot be used."""

@@ -155,7 +155,8 @@ class Run:
         return calibration_images(data, side)
 
     def archive(self) -> Archive:
-        """All candidates, for reading."""
+        """All candidates, for reading; none where the run has not got so far."""
         config = self.config()
         location = config.storage or self.journal
-        return Archive(location, config.search_space(), config.objectives, Budgets(config.budgets))
+        budgets = Budgets(config.budgets)
+        return Archive(location, config.search_space(), config.objectives, budgets, config.identity(), reading=True)

@@ -17,6 +17,7 @@ from nas.progress import Reporter, Silent, Step
 from nas.quantities import format_duration
 from nas.results.config import SearchConfig
 from nas.results.estimate import training_seconds
+from nas.results.origins import weights_digest
 from nas.results.run import Run
 from nas.search_spaces.backbone import Backbone
 from nas.supernet.data import DataSplits, load_data
@@ -76,10 +77,17 @@ class SupernetRun:
         fingerprint = self.data.fingerprint
         if self.config.data_fingerprint and self.config.data_fingerprint != fingerprint:
             raise UsageError(f"data {self.config.data!r} has changed since the run began: start a new run with another --out")
+        self.config = replace(self.config, data_fingerprint=fingerprint, supernet_digest=self._given_weights())
         self.require_files()
         self.reporter.note(f"run folder: {self.folder.path}")
-        self.config = replace(self.config, data_fingerprint=fingerprint)
         self.config.save(self.folder.config_path)
+
+    def _given_weights(self) -> str:
+        """A digest of the weights that are taken from another run; empty where none are."""
+        if self.config.supernet is None:
+            return ""
+        mine = self.folder.checkpoint
+        return weights_digest(mine if mine.exists() else Run.open(self.config.supernet).checkpoint)
 
     def require_files(self) -> None:
         """Raise an error where a file that the run rests on cannot be used; called before anything is written."""

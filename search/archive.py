@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import IO, Self
 
+from optuna import Study
 from optuna.exceptions import UpdateFinishedTrialError
 
 from nas.errors import FileError, NasError
@@ -17,7 +18,7 @@ from nas.search import journal
 from nas.search.records import Records
 from nas.search.reservations import Reservations, counts
 from nas.search.space import Space
-from nas.search.study import MEMORY, Header, open_storage, open_study
+from nas.search.study import MEMORY, Header, open_storage, open_study, read_study
 from nas.search.types import Budgets, Trial
 from nas.search_spaces.architecture import Architecture
 
@@ -31,7 +32,8 @@ class Archive:
     `location` is a path of a journal file, a storage URL (`sqlite:///x.db`, `postgresql://...`), or `memory://` for a search
     that leaves nothing behind. Raises FileError for a foreign or damaged file and for an archive of another space or other
     objectives. `identity` names what else the recorded accuracies depend on (data, training, seed); an archive of another
-    identity is refused where one is given.
+    identity is refused where one is given. With `reading` nothing is written, not even where there is no archive yet: then it
+    has no trials.
     """
 
     def __init__(
@@ -41,8 +43,10 @@ class Archive:
         objectives: tuple[str, ...] = ("accuracy",),
         budgets: Budgets | None = None,
         identity: str = "",
+        *,
+        reading: bool = False,
     ) -> None:
-        self.space, self.objectives, self.identity = space, objectives, identity
+        self.space, self.objectives, self.identity, self.reading = space, objectives, identity, reading
         self.budgets = budgets or Budgets()
         url = "://" in str(location)
         self.location = str(location) if url else str(Path(location).absolute())
@@ -53,16 +57,22 @@ class Archive:
         self._digests: dict[str, list[int]] = {}
         self._seen: set[int] = set()
         self._read = 0
-        if self._journal is not None and journal.check(self._journal) == 0:
-            self.claim()
-        header = Header(space.to_mapping(), objectives, identity)
-        self._study = open_study(open_storage(self.location), self.location, header, self.claim)
+        self._study = self._open(Header(space.to_mapping(), objectives, identity))
         self._records = Records(space, objectives, self.budgets)
         self._reservations = Reservations(self._study, self._records)
         self.refresh()
 
+    def _open(self, header: Header) -> Study:
+        if self.reading:
+            return read_study(self.location, header)
+        if self._journal is not None and journal.check(self._journal) == 0:
+            self.claim()
+        return open_study(open_storage(self.location), self.location, header, self.claim)
+
     def claim(self) -> None:
-        """Become the only writer of a journal. Raises FileError where another process is."""
+        """Become the only writer of a journal. Raises FileError where another process is, NasError for a mere reader."""
+        if self.reading:
+            raise NasError(f"{self.location} was opened for reading alone")
         if self._journal is not None and self._writer is None:
             self._writer = journal.claim(self._journal)
             if self._read:

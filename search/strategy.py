@@ -97,35 +97,50 @@ F = TypeVar("F", bound=Callable[..., Strategy])
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """A strategy's name, its line for people, and what makes one for a problem and a seed."""
+    """A strategy's name, its line for people, what makes one for a problem and a seed, and whether it has one objective."""
 
     name: str
     summary: str
     make: Factory
+    single: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What makes the factory of each member of a family, and whether its members have one objective."""
+
+    member: Callable[[str], Factory]
+    single: bool = False
 
 
 _REGISTRY: dict[str, Registered] = {}
-_FAMILIES: dict[str, Callable[[str], Factory]] = {}
+_FAMILIES: dict[str, Family] = {}
 
 
-def register(name: str, summary: str) -> Callable[[F], F]:
-    """Announce a strategy; what is decorated is called with the problem and the seed."""
+def register(name: str, summary: str, *, single: bool = False) -> Callable[[F], F]:
+    """Announce a strategy; what is decorated is called with the problem and the seed.
+
+    `single` is for one that improves one objective, however many there are.
+    """
 
     def announce(factory: F) -> F:
         known = _REGISTRY.get(name)
         if known is not None and getattr(known.make, "__qualname__", "") != factory.__qualname__:
             raise UsageError(f"strategy {name!r} is registered twice, by {known.make} and {factory}")
-        _REGISTRY[name] = Registered(name, summary, factory)
+        _REGISTRY[name] = Registered(name, summary, factory, single)
         return factory
 
     return announce
 
 
-def register_family(family: str) -> Callable[[Callable[[str], Factory]], Callable[[str], Factory]]:
-    """Announce strategies named `family:member`: what is decorated makes the factory of a member, or raises UsageError."""
+def register_family(family: str, *, single: bool = False) -> Callable[[Callable[[str], Factory]], Callable[[str], Factory]]:
+    """Announce strategies named `family:member`: what is decorated makes the factory of a member, or raises UsageError.
+
+    `single` is as in `register`.
+    """
 
     def announce(members: Callable[[str], Factory]) -> Callable[[str], Factory]:
-        _FAMILIES[family] = members
+        _FAMILIES[family] = Family(members, single)
         return members
 
     return announce
@@ -153,8 +168,17 @@ def require(name: str) -> Factory:
     _load()
     family, colon, member = name.partition(":")
     if colon and family in _FAMILIES:
-        return _FAMILIES[family](member)
+        return _FAMILIES[family].member(member)
     return lookup("strategy", name, _REGISTRY).make
+
+
+def single(name: str) -> bool:
+    """Whether the strategy of that name improves one objective, however many there are. Raises UnknownNameError."""
+    _load()
+    family, colon, _ = name.partition(":")
+    if colon and family in _FAMILIES:
+        return _FAMILIES[family].single
+    return lookup("strategy", name, _REGISTRY).single
 
 
 def create(name: str, problem: Problem, seed: int = 0) -> Strategy:

@@ -53,8 +53,8 @@ class Header:
             )
         if self.identity and found.get("identity") not in ("", self.identity):
             raise FileError(
-                f"{location} holds the candidates of another run (other data, training or seed); choose another folder or "
-                "--storage"
+                f"{location} holds the candidates of another run (other data, training, supernet, seed, targets or budgets); "
+                "choose another folder or --storage"
             )
 
 
@@ -76,12 +76,8 @@ def open_study(storage: BaseStorage, location: str, header: Header, claim: Calla
 
     Raises FileError for the study of another program or of another header.
     """
-    names = [found.study_name for found in storage.get_all_studies()]
-    if STUDY not in names and names:
-        raise FileError(f"{location} holds the Optuna study {names[0]!r}, no search of nas; choose another file")
-    if STUDY in names:
-        study = optuna.load_study(study_name=STUDY, storage=storage)
-    else:
+    study = _known(storage, location)
+    if study is None:
         claim()
         directions = [StudyDirection.MAXIMIZE if name in MAXIMISED else StudyDirection.MINIMIZE for name in header.objectives]
         study = optuna.create_study(study_name=STUDY, storage=storage, directions=directions, load_if_exists=True)
@@ -95,3 +91,26 @@ def open_study(storage: BaseStorage, location: str, header: Header, claim: Calla
             study.set_metric_names(list(header.objectives))
     header.require(found, location)
     return study
+
+
+def read_study(location: str, header: Header) -> optuna.Study:
+    """The study at a location, or where there is none yet one without trials; nothing is written there.
+
+    Raises FileError for what `open_study` refuses.
+    """
+    if "://" in location or journal.check(Path(location)):
+        study = _known(open_storage(location), location)
+        found = None if study is None else study.user_attrs.get(FORMAT)
+        if study is not None and (found is not None or study.get_trials(deepcopy=False)):
+            header.require(found, location)
+            return study
+    return optuna.create_study(storage=open_storage(MEMORY))
+
+
+def _known(storage: BaseStorage, location: str) -> optuna.Study | None:
+    names = [found.study_name for found in storage.get_all_studies()]
+    if STUDY in names:
+        return optuna.load_study(study_name=STUDY, storage=storage)
+    if names:
+        raise FileError(f"{location} holds the Optuna study {names[0]!r}, no search of nas; choose another file")
+    return None

@@ -31,7 +31,7 @@ RATE = 0.2
 FLAT = 0.1
 
 
-@register("boshnas", "BOSHNAS: second-order search on the input of a heteroscedastic surrogate, batches of ten")
+@register("boshnas", "BOSHNAS: second-order search on the input of a heteroscedastic surrogate, batches of ten", single=True)
 class Boshnas(ModelStrategy):
     """Improves the first objective. What the descents end in joins what evolution bred."""
 

@@ -17,7 +17,9 @@ TOURNAMENT = 10
 CROSSOVER = 0.25
 
 
-@register("evolution", "regularised (aging) evolution: mutate the winner of a tournament among the latest candidates")
+@register(
+    "evolution", "regularised (aging) evolution: mutate the winner of a tournament among the latest candidates", single=True
+)
 class RegularisedEvolution(HistoryStrategy):
     """The population is the last `population` feasible, complete trials; until it is full, draws are random.
 

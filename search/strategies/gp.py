@@ -46,7 +46,11 @@ class PoolGp(GPSampler):
         return self.ranked[0]
 
 
-@register("gp", "Optuna's Gaussian process (of the best and latest 100) with expected improvement over mutants of the best")
+@register(
+    "gp",
+    "Optuna's Gaussian process (of the best and latest 100) with expected improvement over mutants of the best",
+    single=True,
+)
 class GaussianProcess(OptunaStrategy):
     """Maximises accuracy. A fit takes 0.2 s, so that later one serves a batch: it pays where an evaluation is dear."""
 

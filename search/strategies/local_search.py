@@ -18,7 +18,7 @@ DRAWS = 24
 CENTRES = 8
 
 
-@register("local_search", "neighbours of the best candidate, or of the next best where all of these are known")
+@register("local_search", "neighbours of the best candidate, or of the next best where all of these are known", single=True)
 class LocalSearch(HistoryStrategy):
     """The first `startup` trials are random. A centre is passed over once `DRAWS` of its mutants are known or infeasible."""
 

@@ -55,7 +55,7 @@ def _made(kind: type[BaseSampler], seed: int) -> BaseSampler:
     return found
 
 
-@register_family("optuna")
+@register_family("optuna", single=True)
 def optuna_sampler(name: str) -> Factory:
     """A factory of strategies around `optuna.samplers.NAME`.
 

@@ -45,7 +45,7 @@ class RowTpe(TPESampler):
         return values
 
 
-@register("tpe", "Optuna's tree-structured Parzen estimator: models which choices the good candidates share")
+@register("tpe", "Optuna's tree-structured Parzen estimator: models which choices the good candidates share", single=True)
 class Tpe(OptunaStrategy):
     """Maximises accuracy; needs some 50 evaluations before its model says much.
 

@@ -64,6 +64,7 @@ def test_runs_of_another_table_are_played_again_and_the_reader_is_told(nas, tabl
     ("options", "code", "message"),
     [
         (["--strategies", "evolutoin"], 2, "Did you mean 'evolution'"),
+        (["--strategies", " , "], 2, "no strategy is named"),
         (["--quantiles", "0,2"], 2, "quantiles are shares above 0"),
         (["--kinds", "worst"], 2, "unknown kind of task 'worst'"),
         (["--only", "elsewhere"], 2, "no task is left"),

@@ -36,6 +36,7 @@ USAGE = {
         ["--screen", "64", "--promote", "1.5"],
         "the share of candidates to score in full lies above 0 and at most at 1",
     ),
+    "a share of nothing": (["--promote", "0.5"], "and none are screened: give screen too"),
     "no images": (["--screen", "0"], "screen must be at least 1, got 0"),
 }
 
@@ -50,6 +51,26 @@ def test_other_runs_that_do_not_exist_are_named(nas, fails, tmp_path):
     for arguments in (("search", "--from", "nowhere"), ("front", "nowhere")):
         assert "nowhere is no run folder" in fails(nas(*arguments), 1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_was_infeasible_is_gone_on_from_under_other_budgets(nas, mini, tmp_path):
+    options = ("--space", mini, "--threads", 1, "--budget-params", 1)
+    assert nas("search", *options, "--out", "first").returncode == 3
+    assert "0 of 0 candidates" in nas("front", "first").stdout.splitlines()[-1]
+    before = sorted(path.name for path in (tmp_path / "first").iterdir())
+    assert "study.journal" not in before
+    wanted = ("--objectives", "accuracy,latency,macs", "--screen", 512, "--promote", 0.5)
+    found = nas("search", "--from", "first", *wanted, "--budget-params", 2, "--out", "second")
+    assert found.returncode == 3, found.stderr
+    assert "--screen 512 spares nothing: there are 288 validation images" in found.stderr
+    assert "improves one objective" not in found.stderr
+    config = package.Run.open("second").config()
+    assert (config.strategy, config.supernet) == ("auto", None), "the supernet of the first run was never trained"
+    assert sorted(path.name for path in (tmp_path / "first").iterdir()) == before
+    found = nas("search", "--from", "second", "--strategy", "tpe", "--out", "third")
+    assert "tpe improves one objective alone; --strategy auto follows all of accuracy, latency, macs" in found.stderr
+    nas("search", "--from", "third", "--objectives", "accuracy", "--out", "fourth")
+    assert package.Run.open("fourth").config().strategy == "tpe"
 
 
 pytestmark = pytest.mark.slow

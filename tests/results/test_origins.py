@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from dataclasses import replace
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 
 from nas.errors import FileError, UsageError
 from nas.progress import Silent
+from nas.results import origins as origins_module
 from nas.results.config import SearchConfig
 from nas.results.continuation import continued
 from nas.results.fronts import joint_front
@@ -22,6 +24,7 @@ from nas.search.archive import Archive
 from nas.search.types import COMPLETE, FAILED, SCREENED, Budgets, Problem, Trial
 from nas.search_spaces.presets import load_space
 from nas.search_spaces.space import SearchSpace
+from nas.supernet.checkpoint import FORMAT, VERSION
 
 SPACE = SearchSpace.from_mapping({"depths": [[1, 2], [1, 2], [1]], "mixers": ["pooling", "depthwise_conv"]}, load_space("tiny"))
 OTHER = SearchSpace.from_mapping({"mixers": ["pooling", "depthwise_conv", "linear_attention"]}, SPACE)
@@ -44,13 +47,16 @@ def members(count, seed, space=SPACE):
 def make(tmp_path):
     """`make(name, trials, ...)`: the folder of a run with these trials and a supernet of these weights."""
 
-    def run(name, trials, weights=1.0, **fields):
+    def run(name, trials, weights=1.0, epochs=None, **fields):
         config = SearchConfig(**{"space": SPACE.to_mapping(), "data_fingerprint": "ab" * 8, **fields})
         found = Run(tmp_path / name)
         config.save(found.config_path)
         found.checkpoint.parent.mkdir()
-        optimizer = torch.rand(3)
-        save_file({"weight/a": torch.full((2, 3), weights), "optimizer/exp_avg/a": optimizer}, str(found.checkpoint))
+        tensors = {"weight/a": torch.full((2, 3), weights), "optimizer/exp_avg/a": torch.rand(3)}
+        progress = json.dumps({"history": [{}] * (config.training.epochs if epochs is None else epochs)})
+        save_file(
+            tensors, str(found.checkpoint), {"format": FORMAT, "version": str(VERSION), "identity": "", "progress": progress}
+        )
         with Archive(found.journal, config.search_space(), config.objectives) as archive:
             for trial in trials:
                 archive.add(trial)
@@ -172,6 +178,49 @@ def test_a_run_started_from_another_reuses_what_its_changes_leave_valid(make):
     for change in ({"space": OTHER.to_mapping()}, {"data": "folder:x"}, {"training": replace(same.training, epochs=99)}):
         found = continued(first, change)
         assert (found.supernet, found.latency_tables) == (None, {})
+
+
+def test_a_supernet_is_taken_over_only_when_its_training_is_finished(make):
+    assert continued(make("begun", [], epochs=3), {}).supernet is None
+    assert continued(make("lent", [], epochs=0, supernet="runs/net"), {}).supernet == "runs/net"
+    untrained = make("untrained", [])
+    untrained.checkpoint.unlink()
+    assert continued(untrained, {"evaluations": 7}).supernet is None
+
+
+def test_a_run_without_candidates_is_read_and_nothing_is_written(make):
+    first, second = make("first", []), make("second", complete(members(2, 0)))
+    first.journal.unlink()
+    assert len(joint_front([first, second]).candidates) == 2
+    origins = Origins(search_of(make("run", [], origins=(str(first.path),))))
+    origins.require()
+    origins.join()
+    assert (origins.taken, origins.seeds) == (0, [])
+    assert not first.journal.exists()
+
+
+def test_on_a_shared_storage_what_another_process_has_in_hand_is_not_taken_over_twice(make, tmp_path, monkeypatch):
+    known, url = members(3, 7), f"sqlite:///{tmp_path / 'x.db'}"
+    first = make("first", complete(known))
+    theirs = Archive(url, SPACE)
+    assert theirs.reserve(1, members(9, 8)[8])
+
+    class Late(Archive):
+        """Another process is quicker after the first look."""
+
+        def elsewhere(self):
+            found = super().elsewhere()
+            theirs.reserve(0, known[0])
+            return found
+
+    search = search_of(make("run", [], origins=(str(first.path),)))
+    search.archive = lambda: Late(url, SPACE)
+    monkeypatch.setattr(origins_module.time, "sleep", lambda _: theirs.add(complete(known)[0]))
+    Origins(search).join()
+    with Archive(url, SPACE) as archive:
+        trials = archive.trials()
+    assert {trial.number: trial.architecture for trial in trials} == {0: known[0], 2: known[1], 3: known[2]}
+    assert [trial.origin for trial in trials] == ["", str(first.path), str(first.path)], "the first is the other's"
 
 
 def test_runs_are_read_together_and_an_architecture_taken_over_counts_once(make):

@@ -180,6 +180,30 @@ def test_a_foreign_file_is_refused_in_one_line_and_left_alone(path, problem, con
     assert path.read_bytes() == content
 
 
+@pytest.mark.parametrize("records", [None, 0, 1])
+def test_a_mere_reader_writes_nothing_where_no_search_has_begun(path, problem, trials, records):
+    if records is not None:
+        filled(path, problem.space, trials[:1])
+        path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:records]))
+    before = path.read_bytes() if path.exists() else None
+    with Archive(path, problem.space, OBJECTIVES, identity="a run", reading=True) as archive:
+        assert archive.trials() == []
+        with pytest.raises(NasError, match="opened for reading alone"):
+            archive.add(trials[0])
+    assert (path.read_bytes() if path.exists() else None) == before
+    with Archive(path, problem.space, OBJECTIVES, identity="a run") as archive:
+        archive.add(trials[0])
+    with pytest.raises(FileError, match="the candidates of another run"):
+        Archive(path, problem.space, OBJECTIVES, identity="another", reading=True)
+    assert Archive(path, problem.space, OBJECTIVES, reading=True).trials() == trials[:1]
+
+
+def test_a_mere_reader_leaves_a_database_without_a_search_as_it_is(tmp_path, problem):
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    assert Archive(url, problem.space, OBJECTIVES, reading=True).trials() == []
+    assert optuna.get_all_study_names(url) == []
+
+
 def test_damage_in_the_middle_is_named_and_nothing_is_cut_off(path, problem, trials):
     filled(path, problem.space, trials)
     lines = path.read_bytes().splitlines(keepends=True)

@@ -42,6 +42,15 @@ def test_the_strategies_of_the_design_are_registered():
     assert all(found.summary for found in strategy.strategies())
 
 
+def test_the_strategies_that_improve_one_objective_alone_say_so():
+    several = {found.name for found in strategy.strategies() if not found.single}
+    assert several == {"auto", "bo", "nsga2", "nsga3", "random"}
+    assert strategy.single("evolution")
+    assert strategy.single("optuna:NSGAIISampler")
+    with pytest.raises(UnknownNameError):
+        strategy.single("evolutoin")
+
+
 def test_an_unknown_strategy_is_answered_with_the_nearest(problem):
     with pytest.raises(UnknownNameError, match="Did you mean 'evolution'"):
         strategy.create("evolutoin", problem)

@@ -53,6 +53,8 @@ def search(
     from nas.search.tables import read_tables
 
     names = strategy.names() if strategies == "all" else _listed(strategies)
+    if not names:
+        raise UsageError("no strategy is named; write names by commas, or --strategies all")
     for name in names:
         strategy.require(name)
     wanted = _listed(kinds)

@@ -144,7 +144,7 @@ def _with_supernet(config: SearchConfig, run: Path) -> SearchConfig:
 
 def _config(context: typer.Context, budgets: dict[str, float], origins: list[Path]) -> SearchConfig:
     """The request of a command line, or, with origins, of the first of them with what the command line changes."""
-    from nas.results.config import SearchConfig, versions
+    from nas.results.config import SearchConfig, require_screened, versions
     from nas.results.continuation import continued
     from nas.results.run import Run
     from nas.results.targets import tables_by_metric
@@ -156,13 +156,16 @@ def _config(context: typer.Context, budgets: dict[str, float], origins: list[Pat
         config = continued(Run(origins[0]), fields)
     else:
         config = SearchConfig(**{"threads": threads_of_each(context.params["workers"]), "versions": versions(), **fields})
+    require_screened(given_of(context, ["promote"]), config.screen)
     tables = tables_by_metric(context.params["latency_table"] or [], config.latencies())
     return replace(config, latency_tables={**config.latency_tables, **tables}) if tables else config
 
 
 def _changes(context: typer.Context, budgets: dict[str, float], base: SearchConfig | None) -> dict[str, Any]:
     """The fields of a request that the command line gives; the space and the recipes, where `base` is None, in any case."""
+    from nas.results.config import strategy_for
     from nas.results.metrics import split_objectives
+    from nas.search.strategy import single
     from nas.search_spaces.presets import load_space
 
     options = context.params
@@ -177,8 +180,8 @@ def _changes(context: typer.Context, budgets: dict[str, float], base: SearchConf
         found["target"] = own_target([*budgets, *objectives], options["target"] if base is None else base.target)
     if objectives:
         found["objectives"] = tuple(objectives)
-        if len(objectives) > 1 and base is None:
-            found.setdefault("strategy", "auto")
+        if len(objectives) > 1 and (base is None or single(base.strategy)):
+            found.setdefault("strategy", strategy_for(objectives))
     if budgets or base is None:
         found["budgets"] = budgets
     return found | _recipes(options, given, base)

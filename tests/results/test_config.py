@@ -1,0 +1,69 @@
+"""What a request may share a storage with, and what it takes where it names nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from known_machine import SPACE
+
+import nas
+from nas.errors import FileError, UsageError
+from nas.results.config import SearchConfig
+from nas.results.pipeline import SearchRun
+from nas.results.run import Run
+from nas.supernet.checkpoint import save_checkpoint
+
+CONFIG = SearchConfig(space=SPACE.to_mapping(), budgets={"latency": 0.005}, threads=1)
+OTHERS = {
+    "target": {"target": "cpu:onnxruntime"},
+    "another target": {"objectives": ("accuracy", "latency@cpu:onnxruntime")},
+    "budgets": {"budgets": {"latency": 0.004}},
+    "weights": {"supernet_digest": "ab"},
+}
+
+
+@pytest.mark.parametrize("changes", OTHERS.values(), ids=OTHERS)
+def test_searches_share_a_storage_only_with_the_same_targets_budgets_and_supernet(changes):
+    shared = replace(CONFIG, storage="sqlite:///x.db")
+    assert shared.identity() == replace(shared, strategy="random", evaluations=7).identity()
+    assert shared.identity() != replace(shared, **changes).identity()
+    assert CONFIG.identity() == replace(CONFIG, **changes).identity(), "a journal is one run's own"
+
+
+def given(folder, weights):
+    """The folder of a run whose supernet is trained, of these weights."""
+    run = Run(folder)
+    run.checkpoint.parent.mkdir(parents=True)
+    CONFIG.save(run.config_path)
+    layer = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(layer.weight, weights)
+    save_checkpoint(run.checkpoint, layer, None, "", {"history": [{}] * CONFIG.training.epochs})
+    return str(folder)
+
+
+def test_a_storage_is_opened_again_by_the_same_request_and_refused_to_other_weights(tmp_path):
+    nets = [given(tmp_path / name, weights) for name, weights in (("one", 1.0), ("same", 1.0), ("other", 2.0))]
+    config = replace(CONFIG, storage=f"sqlite:///{tmp_path / 'x.db'}")
+    for number, net in enumerate(nets[:2]):
+        run = SearchRun(tmp_path / f"run-{number}", replace(config, supernet=net))
+        run.start()
+        run.archive().close()
+        with Run.open(run.folder.path).archive() as archive:
+            assert archive.trials() == []
+    for other in (replace(config, supernet=nets[2]), replace(config, supernet=nets[0], budgets={"latency": 0.001})):
+        with pytest.raises(FileError, match="holds the candidates of another run"):
+            SearchRun(tmp_path / "other-run", other).start()
+    assert not (tmp_path / "other-run").exists()
+
+
+def test_several_objectives_are_followed_where_no_strategy_is_named(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("nas.results.api.SearchRun.run", lambda self: asked.append(self.config))
+    nas.search(SPACE, out=tmp_path / "a")
+    nas.search(SPACE, out=tmp_path / "b", objectives=("accuracy", "latency"))
+    nas.search(SPACE, out=tmp_path / "c", objectives=("accuracy", "latency"), strategy="evolution")
+    assert [config.strategy for config in asked] == ["evolution", "auto", "evolution"]
+    with pytest.raises(UsageError, match="none are screened"):
+        nas.search(SPACE, out=tmp_path / "d", promote=0.5)
