@@ -63,7 +63,7 @@ def test_tables_that_do_not_fit_are_refused(ancestors):
 
 
 def test_a_profile_from_another_table_times_no_node(tmp_path, monkeypatch):
-    monkeypatch.setattr("nas.predictors.latency_profile.time_in_network", None)
+    monkeypatch.setattr("nas.predictors.census.time_in_network", None)
     options = {"num_classes": 10, "train": 8, "held_out": 2, "seconds": 0.5, "known": [made_table(train=0)]}
     table = profile(SPACE, Target(), tmp_path / "t.json", **options)
     assert len(table.networks) == 10
