@@ -63,7 +63,9 @@ def test_the_weights_of_another_program_are_no_checkpoint(nas, unfinished, refer
 
 def test_a_checkpoint_of_another_recipe_is_refused(nas, unfinished):
     edit(unfinished, lambda config: config["training"].update(learning_rate=0.0123))
-    assert "holds the candidates of another run (other data, training or seed)" in refused(nas, unfinished)
+    assert "holds the candidates of another run (other data, training, supernet, seed, targets or budgets)" in refused(
+        nas, unfinished
+    )
 
 
 @pytest.mark.parametrize("content", ['{"a": 1}\n', "rubbish\n", '{"op_code": 0}\n{"op_code": 1}\n'])
