@@ -219,7 +219,7 @@ class TestTables:
 @pytest.mark.parametrize(
     ("budget", "words"),
     [
-        (["--budget-latency", "1us"], "runs in 1 µs on cpu:eager,threads=1,batch=1,precision=fp32: the smallest takes "),
+        (["--budget-latency", "1us"], "runs in 1 µs on cpu:eager,threads=1,batch=1,precision=fp32: the fastest found "),
         (["--budget-params", "100"], "meets the params budget of 100: the closest one found has "),
         (["--budget-macs", "1k"], "meets the macs budget of 1k: the closest one found has "),
     ],
@@ -232,7 +232,7 @@ def test_a_budget_below_the_smallest_network_ends_with_code_3_before_any_trainin
     errors = [line for line in found.stderr.splitlines() if line.startswith("error: ")]
     assert errors == found.stderr.splitlines()[-1:]
     assert words in errors[0]
-    assert errors[0].partition(words)[2].split(";")[0].strip()[0].isdigit(), "the best that can be had is named"
+    assert any(letter.isdigit() for letter in errors[0].partition(words)[2].split(";")[0]), "the best that can be had is named"
     assert "raise" in errors[0]
     assert not (tmp_path / "run" / "supernet").exists()
 

@@ -146,7 +146,7 @@ def test_a_report_of_damaged_files_is_refused(nas, fails, copied, name):
     assert "unexpected" not in line
 
 
-@pytest.mark.parametrize("kilobytes", [20, 45])
+@pytest.mark.parametrize("kilobytes", [20, pytest.param(45, marks=pytest.mark.thorough)])
 def test_a_full_disk_is_told_in_one_line_and_leaves_no_half_file(start, request_of, tmp_path, kilobytes):
     # A file over the limit ends in the error of a full disk; the limit strikes the latency table, or the checkpoint.
     limit = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1024, kilobytes * 1024))}

@@ -107,6 +107,7 @@ def _scripts() -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_search_for_int8_delivers_measures_and_scores_the_int8_file(nas, mini, tmp_path):
     target = "cpu:onnxruntime,precision=int8"
     profiled = nas(
@@ -140,6 +141,7 @@ def test_a_search_on_a_table_of_noise_stops_before_training_and_says_why(nas, mi
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_search_does_without_what_the_target_refuses_and_says_so(nas, mini, mine, tmp_path):
     data = json.loads(mine.read_text())
     data["refused"] = {"token_mixer:depthwise_conv": {"reason": "no kernel", "share": 0.5}}

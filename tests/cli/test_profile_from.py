@@ -1,11 +1,13 @@
 import json
 from pathlib import Path
 
+import pytest
 from known_machine import made_table
 
 from nas.predictors.latency_table import LatencyTable
 
 
+@pytest.mark.thorough
 def test_a_target_inherits_node_times_from_a_table_by_one_option(nas):
     made_table(train=0).save(Path("known.json"))
     sizes = ["--in-channels", "3", "--networks", "8", "--held-out", "2", "--seconds", "0.5"]

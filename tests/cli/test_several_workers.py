@@ -47,6 +47,7 @@ def test_two_processes_of_torchrun_train_the_supernet_of_one(nas, level, tmp_pat
     same(checkpoint(tmp_path / "one"), checkpoint(tmp_path / "two"))
 
 
+@pytest.mark.thorough
 def test_two_ray_workers_train_the_supernet_of_one_and_rank_it_as_one_would(nas, level, start, tmp_path):
     arguments = ("train", "--space", level, *SIZES)
     assert nas(*arguments, "--out", tmp_path / "one").returncode == 0

@@ -81,7 +81,9 @@ def assert_runs_the_same(side: Side, x: Tensor) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize(
+    "part", [pytest.param(part, marks=[pytest.mark.thorough] if part >= PARTS // 2 else []) for part in range(PARTS)]
+)
 def test_mixers_run_in_onnxruntime_as_in_torch(part: int) -> None:
     """Each at its first or its last settings: exporting is slow, and the variants below have others.
 
@@ -103,7 +105,7 @@ def variants(op: Operator) -> list[Settings]:
 
 VARIANT_PARTS = {True: 2, False: 10}
 """How many files the variants of the stems, and of all others, are spread over."""
-QUICK_PARTS = 2
+QUICK_PARTS = 1
 """How many of these `make test` looks at; `make test-all` looks at all."""
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from usual import usual_first
 
 from nas.predictors.cost import module_cost
 from nas.search_spaces.registry import Kind, Operator, Settings, operators
@@ -22,7 +23,7 @@ def cases(op: Operator, width: int, size: int) -> Iterator[Settings]:
     yield from op.variants(width, size)
 
 
-@pytest.mark.parametrize("op", MIXERS, ids=lambda op: f"{op.kind}-{op.name}")
+@pytest.mark.parametrize("op", usual_first(MIXERS), ids=lambda op: f"{op.kind}-{op.name}")
 def test_the_formula_of_the_macs_equals_the_counter(op: Operator) -> None:
     formula = importlib.import_module(op.module.__module__).macs
     for width, size in PLACES:

@@ -55,6 +55,7 @@ def test_rows_that_are_taken_are_not_chosen_again():
         spread(rows, 23, taken=8)
 
 
+@pytest.mark.thorough
 def test_an_active_profile_extends_a_table_by_chosen_networks(tmp_path):
     path = tmp_path / "table.json"
     options = {"num_classes": 10, "held_out": 2, "seconds": 0.5}

@@ -74,7 +74,7 @@ def test_a_profile_from_another_table_times_no_node(tmp_path, monkeypatch):
 
 
 def test_a_profile_that_goes_on_without_the_other_tables_keeps_the_inherited_node_times(tmp_path, monkeypatch):
-    monkeypatch.setattr("nas.predictors.latency_profile.time_in_network", None)
+    monkeypatch.setattr("nas.predictors.census.time_in_network", None)
     path, options = tmp_path / "t.json", {"num_classes": 10, "held_out": 2, "seconds": 0.5}
     table = profile(SPACE, Target(), path, train=8, known=[made_table(train=0)], **options)
     table.breaks.append("python was 3.0")

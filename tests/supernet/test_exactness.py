@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from usual import usual_first
 
 import nas
 from nas.errors import SpaceError
@@ -110,7 +111,7 @@ def alone(name: str) -> Supernet:
     return supernet
 
 
-@pytest.mark.parametrize("op", MIXERS, ids=name_of)
+@pytest.mark.parametrize("op", usual_first(MIXERS), ids=name_of)
 def test_every_setting_and_split_of_a_token_mixer_is_exact(op: Operator) -> None:
     supernet = alone(op.name)
     for place in range(3):

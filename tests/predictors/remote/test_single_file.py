@@ -98,6 +98,7 @@ def test_an_agent_killed_in_the_middle_of_a_job_measures_it_when_it_is_back(star
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_network_that_kills_the_runtime_is_given_up_when_the_agent_is_started_again(start, kit):
     process, port = start()
     client, found = Client("127.0.0.1", port, kit.secret), []
