@@ -13,6 +13,7 @@ from nas.errors import FileError, InfeasibleError, NasError
 from nas.files import write_json
 from nas.predictors.latency_predictor import LatencyPredictor
 from nas.predictors.latency_profile import profile
+from nas.predictors.measure import threads
 from nas.predictors.remarks import remarks
 from nas.predictors.target import Target
 from nas.progress import Reporter
@@ -24,7 +25,7 @@ from nas.results.origins import Origins
 from nas.results.quantised import Int8Accuracy
 from nas.results.selection import MEASURED_A_ROUND, Selection, Winner, nothing_verified
 from nas.results.summary import Outcome, write_results
-from nas.results.supernet_run import SupernetRun, threads
+from nas.results.supernet_run import SupernetRun
 from nas.results.targets import RunTarget
 from nas.results.verification import read_verdicts
 from nas.search.archive import Archive

@@ -9,10 +9,9 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-import torch
-
 from nas.errors import FileError, UsageError
 from nas.files import copy_file, read_json, write_json
+from nas.predictors.measure import threads
 from nas.progress import Reporter, Silent, Step
 from nas.quantities import format_duration
 from nas.results.config import SearchConfig
@@ -163,14 +162,3 @@ def require_epochs(folder: Run, wanted: int) -> None:
             f"the supernet of {folder.path} has {done} of {wanted} epochs behind it: "
             f"`nas train --resume {folder.path}` trains it"
         )
-
-
-@contextlib.contextmanager
-def threads(number: int) -> Iterator[None]:
-    """So many CPU threads of torch within, as many as before afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
