@@ -72,6 +72,7 @@ def accept(path: Path, table_path: Path, budget: str | None, number: int) -> Non
         "target": str(table.target),
         "in_channels": table.in_channels,
         "num_classes": table.num_classes,
+        "anchor": table.anchor,
         "budget": float(np.median(known)) if budget is None else parse_time(budget),
         "environment": environment(table.target.runtime),
         "networks": {},
@@ -129,8 +130,8 @@ def measured(architecture: Architecture, report: dict[str, Any]) -> dict[str, An
     """A network with fresh weights, exported and measured as a search verifies its candidates; and when that began."""
     began = datetime.now(UTC).isoformat(timespec="seconds")
     classes, channels = report["num_classes"], report["in_channels"]
-    network = build(architecture, classes, channels).eval()
-    return {"at": began, **measure_network(network, Target.parse(report["target"]), classes, channels).to_mapping()}
+    network, target = build(architecture, classes, channels).eval(), Target.parse(report["target"])
+    return {"at": began, **measure_network(network, target, classes, channels, reference=report["anchor"]).to_mapping()}
 
 
 def markdown(report: dict[str, Any]) -> str:

@@ -24,10 +24,11 @@ from nas.files import read_json, write_json, write_text
 from nas.predictors.assessment import Assessment, assess
 from nas.predictors.cost import cost
 from nas.predictors.environment import environment
+from nas.predictors.interleaving import Effort
 from nas.predictors.latency_predictor import LatencyPredictor
 from nas.predictors.latency_profile import profile
 from nas.predictors.latency_table import HELD_OUT, TRAIN, LatencyTable
-from nas.predictors.measure import Effort, measure_many
+from nas.predictors.measure import measure_many
 from nas.predictors.target import Target
 from nas.predictors.timings import Array
 from nas.search_spaces.architecture import Architecture
@@ -35,7 +36,7 @@ from nas.search_spaces.backbone import build
 from nas.search_spaces.presets import load_space
 
 RESULTS = Path(__file__).parent / "results"
-GROUP = 5
+GROUP = 20
 
 
 def main() -> None:
@@ -131,7 +132,7 @@ def remeasured(architectures: list[Architecture], table: LatencyTable, path: Pat
         group = left[start : start + GROUP]
         built = [build(item, table.num_classes, table.in_channels) for item in group]
         sides = [item.resolution for item in group]
-        effort = Effort(seconds=0.4, rounds=3)
+        effort = Effort(seconds=0.6, rounds=3)
         times = measure_many(built, table.target, sides, in_channels=table.in_channels, effort=effort, seed=table.seed + 1,
                              reference=table.anchor)  # fmt: skip
         found.update({item.digest: one.median for item, one in zip(group, times, strict=True)})

@@ -16,7 +16,8 @@ import random
 from pathlib import Path
 
 from nas.predictors.environment import environment
-from nas.predictors.measure import Effort, measure_many
+from nas.predictors.interleaving import Effort
+from nas.predictors.measure import measure_many
 from nas.predictors.target import Target
 from nas.quantities import format_time
 from nas.results.feasibility import fastest

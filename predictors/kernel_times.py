@@ -21,14 +21,16 @@ import torch
 
 from nas.errors import MeasurementError
 from nas.predictors.anchor import anchor
+from nas.predictors.interleaving import undisturbed
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.machine import machine_state, pinned
-from nas.predictors.measure import quiet, threads
-from nas.predictors.node_timing import Refuse, time_in_place, unlooked
+from nas.predictors.measure import threads
+from nas.predictors.node_timing import Refuse, around_runs, time_in_place, unlooked
 from nas.predictors.runtimes.onnxruntime import exported, open_session, session_options
 from nas.predictors.samples import Record, unrecorded
 from nas.predictors.target import Target
 from nas.predictors.timings import Visit
+from nas.predictors.visits import Series
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import build
 from nas.search_spaces.graph import Node, nodes
@@ -62,43 +64,47 @@ def time_in_network(
         return []
 
 
-def time_kernels(architecture: Architecture, table: LatencyTable, record: Record = unrecorded) -> list[tuple[Node, float]]:
+def time_kernels(
+    architecture: Architecture, table: LatencyTable, record: Record = unrecorded, file: Path | None = None
+) -> list[tuple[Node, float]]:
     """Every node with the seconds of its kernels, normalised by the anchor beside them.
 
-    `record` is given the seconds of every node's passes. Raises MeasurementError where the network cannot be exported or run.
+    `file` is the architecture's export where there is one already; `record` is given the seconds of every node's passes.
+    Raises MeasurementError where the network cannot be exported or run.
     """
     target, side = table.target, architecture.resolution
     found = nodes(architecture, None, table.in_channels, table.num_classes)
     example = torch.randn(target.batch, table.in_channels, side, side)
-    at, anchors = time.time(), []
+    at = time.time()
     with (
         tempfile.TemporaryDirectory(prefix="nas-onnx-") as folder,
         threads(target.threads),
         pinned(target.threads) as cpus,
-        quiet(),
+        undisturbed(),
     ):
-        path, optimised = Path(folder) / "model.onnx", Path(folder) / "optimised.onnx"
-        exported(build(architecture, table.num_classes, table.in_channels), example, path)
+        path, optimised = file or Path(folder) / "model.onnx", Path(folder) / "optimised.onnx"
+        if file is None:
+            exported(build(architecture, table.num_classes, table.in_channels), example, path)
         options = session_options(target)
         options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "profile")
         options.optimized_model_filepath = str(optimised)
         session = open_session(path, options)
         state = machine_state(cpus)
-        feed, beside = {session.get_inputs()[0].name: example.numpy()}, anchor(target)
+        feed, beside = {session.get_inputs()[0].name: example.numpy()}, Series(anchor(target))
+        anchors = [beside.once()]
         for _ in range(WARM + PASSES):
-            start = time.perf_counter()
-            beside()
-            anchors.append(time.perf_counter() - start)
             session.run(None, feed)
+            anchors.append(beside.once())
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         owners = kernel_owners(optimised, [node.name for node in found])
     passes = node_passes(events, owners, len(found))[WARM:]
+    around = around_runs(anchors)[-len(passes) :]
     record("anchor", "", Visit(at, table.census, tuple(anchors[WARM:]), None, state))
     for place, node in enumerate(found):
-        record("node", node.key, Visit(at, table.census, tuple(passes[:, place].tolist()), None, state))
-    # The anchor runs a hundred times as long as a kernel and is interrupted as much more often: its quarter is undisturbed.
-    beside_now = float(np.quantile(anchors[WARM:], 0.25))
-    seconds = np.maximum(np.median(passes, axis=0) * (table.anchor or beside_now) / beside_now, LEAST)
+        taken = tuple(passes[:, place].tolist())
+        record("node", node.key, Visit(at, table.census, taken, None, state, beside=tuple(around)))
+    factors = around / (table.anchor or float(np.median(around)))
+    seconds = np.maximum(np.median(passes / factors[:, None], axis=0), LEAST)
     return list(zip(found, seconds.tolist(), strict=True))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import statistics
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
@@ -14,10 +15,12 @@ from nas.predictors.acquisition import informative, view_of
 from nas.predictors.census import node_batches
 from nas.predictors.coverage import covering_batches
 from nas.predictors.environment import DECISIVE, differences, environment
+from nas.predictors.export_pool import ExportPool
 from nas.predictors.inheritance import Ancestors
+from nas.predictors.interleaving import Effort
 from nas.predictors.kernel_times import IN_PLACE, node_clock
 from nas.predictors.latency_table import HELD_OUT, NETWORK, TRAIN, LatencyTable
-from nas.predictors.measure import Effort, anchor_seconds
+from nas.predictors.measure import anchor_seconds
 from nas.predictors.network_profile import DeviceLostError, NetworkProfile
 from nas.predictors.node_refusal import NodeRefusals
 from nas.predictors.profile_cost import NETWORK_SECONDS, default_seconds, node_seconds, profile_estimate
@@ -38,7 +41,8 @@ SAVE_SECONDS = 3.0
 COOLING_SECONDS = 5.0
 MIN_SECONDS = 0.05
 MEASURED = 0.8
-GROUP = 4
+GROUP, GROUP_SECONDS = 20, 60.0
+"""Networks that are measured in turn: the more, the more of the machine's moods each of them meets; and about how long."""
 DRAWS = 50
 
 
@@ -62,6 +66,7 @@ def profile(
     Half of `seconds` (default: as `default_seconds` says) goes to node times of the space's random members, the rest to
     `train` and `held_out` random networks, all of which are measured even where that takes longer. What the file holds
     already is not measured again: a killed profile goes on, larger numbers extend it, and `seconds` is for what is missing.
+    In the end all times are told at the median speed of the machine meanwhile.
     The file is rewritten every few seconds, and every raw sample is appended to `samples_path(table_path)`. Operators that
     the target refuses are named in `LatencyTable.refused`, and networks without them are drawn instead. Everything but the
     clock follows from `seed`, and from what is measured already where training networks are chosen (`active`) rather than
@@ -112,15 +117,23 @@ class _Session:
         table = self.table
         missing = len(self.left())
         inherits = self.ancestors is not None or bool(table.ancestry)
-        ahead = 0.0 if inherits else max(node_seconds(seconds) - table.spent, 0.0)
-        budget = ahead + default_seconds(table.target, missing) - node_seconds(None) if seconds is None else seconds
+        alone = node_seconds(table.target, seconds)
+        ahead = 0.0 if inherits else max(alone - table.spent, 0.0)
+        budget = ahead + default_seconds(table.target, missing) - alone if seconds is None else seconds
         least = NETWORK_SECONDS * MEASURED if seconds is None else MIN_SECONDS
         try:
             if not inherits:
-                self.time_nodes(node_seconds(seconds), progress)
-            self.measure_networks(budget, least, progress)
+                self.require_clock()
+            if not (inherits or alone == 0):
+                self.time_nodes(alone, progress)
+            self.measure_networks(budget, least, progress, kernels=alone == 0 and not inherits)
+            if not inherits:
+                self.cover_operators(progress)
             if self.ancestors is not None:
                 self.ancestors.bequeath(table)
+            anchors = [item.measurement.anchor for item in table.networks.values() if item.measurement.anchor]
+            if anchors:
+                table.tell_at(statistics.median(anchors))
         finally:
             self.save()
 
@@ -133,15 +146,11 @@ class _Session:
             self.saved = time.perf_counter()
 
     def time_nodes(self, seconds: float, progress: Progress) -> None:
-        """Take node times until the table has cost so many seconds, then of the operators that are missing still.
+        """Take node times until the table has cost so many seconds.
 
         Nodes that the target refuses are left out, and the operators to blame are recorded. Raises FileError where the table's
-        node times were taken by another clock or machine, and MeasurementError where the target runs nothing any more.
+        node times were taken on another machine, and MeasurementError where the target runs nothing any more.
         """
-        clock, before = node_clock(self.table.target), self.table.environment.get("nodes", IN_PLACE)
-        if self.table.nodes and before != clock:
-            raise FileError(f"latency table {self.path} has nodes timed {before}, not by {clock}; name another file with --out")
-        self.table.environment["nodes"] = clock
         refusals = NodeRefusals(self.space, self.table)
         try:
             for batch in node_batches(self.space, self.table, self.samples.add, refusals.look):
@@ -151,11 +160,25 @@ class _Session:
                 self._time(batch, progress)
                 self.table.census += 1
             refusals.record()
+        except (DeviceLostError, RunFailedError) as error:
+            raise self._lost(error) from error
+
+    def cover_operators(self, progress: Progress) -> None:
+        """Take node times of the operators that have none yet; raises what `time_nodes` does."""
+        refusals = NodeRefusals(self.space, self.table)
+        try:
             for batch in covering_batches(self.space, self.table, self.samples.add, refusals.look):
                 self._time(batch, progress)
             refusals.record()
         except (DeviceLostError, RunFailedError) as error:
             raise self._lost(error) from error
+
+    def require_clock(self) -> None:
+        """Raise FileError where the table's node times were taken by another clock than those to come."""
+        clock, before = node_clock(self.table.target), self.table.environment.get("nodes", IN_PLACE)
+        if self.table.nodes and before != clock:
+            raise FileError(f"latency table {self.path} has nodes timed {before}, not by {clock}; name another file with --out")
+        self.table.environment["nodes"] = clock
 
     def _time(self, batch: Callable[[], list[tuple[Node, float]]], progress: Progress) -> None:
         if self.table.target.place and not self.client_told:
@@ -176,22 +199,32 @@ class _Session:
         table.environment["client"] = {name: here[name] for name in DECISIVE if name in here}
         self.client_told = True
 
-    def measure_networks(self, budget: float, least: float, progress: Progress) -> None:
-        """Measure the missing networks, each for its share of what is left of the budget, and at least so many seconds."""
-        networks = NetworkProfile(self.space, self.table, self.samples.add)
+    def measure_networks(self, budget: float, least: float, progress: Progress, *, kernels: bool = False) -> None:
+        """Measure the missing networks, each for its share of what is left of the budget, and at least so many seconds.
+
+        With `kernels` the training networks bring node times along.
+        """
+        table = self.table
+        with ExportPool(table.target, table.num_classes, table.in_channels) as exports:
+            networks = NetworkProfile(self.space, table, self.samples.add, exports, kernels)
+            self._measure_left(networks, budget, least, progress)
+
+    def _measure_left(self, networks: NetworkProfile, budget: float, least: float, progress: Progress) -> None:
         total, cooling = self.train + self.held_out, COOLING_SECONDS
-        left = self.left()
+        left, size = self.left(), GROUP
         while left:
             self.save()
+            began = time.perf_counter()
             effort = Effort(max((budget - self.elapsed) / len(left) * MEASURED, least), rounds=3, cooling=cooling)
             refused = len(self.table.refused)
             try:
-                networks.measure(left[:GROUP], effort)
+                networks.measure(left[:size], effort)
             except DeviceLostError as error:
                 raise self._lost(error) from error
             if any(self.table.networks[item.digest].measurement.slowed > SLOWED for item in networks.last):
                 cooling = 0.0  # it did not recover in the time it was given
-            left = left[GROUP:] if len(self.table.refused) == refused else self.left()
+            left = left[size:] if len(self.table.refused) == refused else self.left()
+            size = max(1, min(GROUP, round(size * GROUP_SECONDS / (time.perf_counter() - began))))
             progress(total - len(left), total, "whole networks")
 
     def _lost(self, error: MeasurementError) -> MeasurementError:

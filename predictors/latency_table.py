@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +15,7 @@ from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.graph import Node
 
 FORMAT = "nas-latency-table"
-VERSION = 1
+VERSION = 2
 TRAIN, HELD_OUT = "train", "held-out"
 NETWORK = "network:"
 
@@ -59,7 +59,8 @@ class NetworkTime:
 class LatencyTable:
     """Node times by key and network times by digest, of one target and one input and output size.
 
-    `anchor` is the anchor's time (seconds) that all times are normalised to, `spent` the seconds of profiling so far,
+    `anchor` is the anchor's time (seconds) that all times are normalised to: of a finished profile, its median beside the
+    networks, which is the machine's usual speed. `spent` the seconds of profiling so far,
     `census` the networks or nodes whose node times have been taken. `refused` holds what the runtime cannot run: operators as
     `kind:name` and single networks as `network:digest`, each with the `reason` and the `share` of the space that has it.
     `breaks` lists changes of the machine between sessions that were too small to refuse (`environment.differences`).
@@ -92,6 +93,15 @@ class LatencyTable:
         known = self.nodes.get(node.key)
         samples = (seconds,) if known is None else (*known.samples, seconds)
         self.nodes[node.key] = NodeTime(node, samples)
+
+    def tell_at(self, anchor: float) -> None:
+        """Tell all times at the speed at which the anchor takes so many seconds."""
+        factor = anchor / (self.anchor or anchor)
+        self.anchor = anchor
+        for key, node in self.nodes.items():
+            self.nodes[key] = replace(node, samples=tuple(seconds * factor for seconds in node.samples))
+        for digest, network in self.networks.items():
+            self.networks[digest] = replace(network, measurement=network.measurement.scaled(factor))
 
     @property
     def excluded(self) -> frozenset[str]:
@@ -138,7 +148,8 @@ class LatencyTable:
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise FileError(f"{path} is no latency table; delete it or name another file")
         if data.get("version") != VERSION:
-            raise FileError(f"latency table {path} has version {data.get('version')!r}, not {VERSION}; profile again")
+            version = data.get("version")
+            raise FileError(f"latency table {path} has version {version!r}, not {VERSION}; profile again into another file")
         if target is not None and data.get("target") != str(target):
             raise FileError(f"latency table {path} is of target {data.get('target')}, not {target}; name another file")
         try:
@@ -149,7 +160,7 @@ class LatencyTable:
 
     @classmethod
     def _read(cls, data: dict[str, Any]) -> Self:
-        table = cls(Target.parse(data["target"]), **{name: data[name] for name in _PLAIN if name not in _LATER or name in data})
+        table = cls(Target.parse(data["target"]), **{name: data[name] for name in _PLAIN})
         table.nodes = {key: NodeTime.from_mapping(item) for key, item in data["nodes"].items()}
         for digest, item in data["networks"].items():
             measurement = Measurement.from_mapping(item["measurement"])
@@ -158,5 +169,3 @@ class LatencyTable:
 
 
 _PLAIN = tuple(item.name for item in fields(LatencyTable) if item.name not in ("target", "nodes", "networks"))
-_LATER = ("refused", "breaks", "ancestry")
-"""Fields that the first tables of this version do not have."""

@@ -3,54 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import gc
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from nas.errors import MeasurementError, NasError, UsageError
+from nas.errors import MeasurementError, NasError
 from nas.predictors.anchor import anchor
-from nas.predictors.machine import MachineState, machine_state, pinned
+from nas.predictors.interleaving import Effort, interleave
 from nas.predictors.remote.place import place
 from nas.predictors.runtime import runtime
 from nas.predictors.target import Target
-from nas.predictors.timings import (
-    MAX_SPREAD,
-    SLOWED,
-    Measurement,
-    Visit,
-    anchor_median,
-    drift_factors,
-    noise_reasons,
-    summarise_visits,
-)
+from nas.predictors.timings import MAX_SPREAD, Measurement, Visit, anchor_median, noise_reasons, summarise_visits
 from nas.predictors.tracing import first_cause
-from nas.predictors.visits import Series, visit, warm
+from nas.predictors.visits import Series
 
 Run = Callable[[], object]
 Watch = Callable[[int | None, Sequence[Visit]], None]
 """Is given the visits of every run, by its position, and of the anchor (None): the raw samples."""
-COOLING_STEP = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """How long to measure: `rounds` visits of each network there and back at least, however long they take, else at most
-    `seconds` a network, and no longer than until half the 95 % interval is at most `precision` of the median. Where the
-    machine is slower than the reference, it is given at most `cooling` seconds to recover first."""
-
-    seconds: float = 2.0
-    rounds: int = 4
-    precision: float = 0.01
-    cooling: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not (self.seconds > 0 and self.rounds >= 1 and self.precision >= 0 and self.cooling >= 0):
-            raise UsageError(f"{self}: give a time above zero, at least one round and a precision of 0 or more")
 
 
 def measure(
@@ -64,15 +35,16 @@ def measure(
     accept_noise: bool = False,
     max_spread: float = MAX_SPREAD,
     seed: int = 0,
+    reference: float | None = None,
 ) -> Measurement:
-    """The latency of one network on square images of `resolution`, in seconds for a batch.
+    """The latency of one network on square images of `resolution`, in seconds for a batch; `reference` as for `measure_runs`.
 
     Stops when half the 95 % interval of the median is at most `precision` of it, or after `budget_seconds`, but not before
     eight visits: an interval of fewer says little. Raises MeasurementError where the device is missing, the network cannot
     run, or the runs spread by more than `max_spread` (interquartile range / median) and `accept_noise` is off.
     """
     effort = Effort(budget_seconds, precision=precision)
-    found = measure_many([model], target, resolution, in_channels=in_channels, effort=effort, seed=seed)[0]
+    found = measure_many([model], target, resolution, in_channels=in_channels, effort=effort, seed=seed, reference=reference)[0]
     if found.spread > max_spread and not accept_noise:
         reasons = ", ".join(noise_reasons(found)) or "why cannot be told"
         raise MeasurementError(
@@ -185,47 +157,16 @@ def measure_runs(
     series = [Series(run, position) for position, run in enumerate(runs)]
     beside = Series(anchor(target))
     try:
-        with threads(target.threads), pinned(target.threads) as cpus, quiet():
-            _visit_all(series, beside, effort, reference, cpus)
+        with threads(target.threads):
+            interleave(series, beside, target.threads, effort, reference)
     finally:
         if watch is not None:
             for item in (beside, *series):
                 watch(item.position, item.visits)
-    factors = _factors(beside, reference)
-    seconds = anchor_median(beside.visits)
     return [
-        replace(summarise_visits(item.visits, factors, str(target), side, seed), anchor=seconds)
+        summarise_visits(item.visits, beside.visits, str(target), side, seed, reference)
         for item, side in zip(series, resolutions, strict=True)
     ]
-
-
-def _visit_all(series: list[Series], beside: Series, effort: Effort, reference: float | None, cpus: tuple[int, ...]) -> None:
-    """Warm everything up, then go through it in at least so many rounds until every interval is narrow or the time is over."""
-    state = machine_state(cpus)
-    for item in (*series, beside):
-        warm(item, state)
-    if reference is not None:
-        _cool_down(beside, reference, effort.cooling)
-    deadline = time.perf_counter() + effort.seconds * len(series)
-    rounds = 0
-    while not all(item.done for item in series):
-        state = machine_state(cpus)
-        visit(beside, rounds, state)
-        active = [item for item in series if not item.done]
-        for item in active + active[::-1]:
-            visit(item, rounds, state)
-        rounds += 1
-        late = time.perf_counter() > deadline
-        for item in active:
-            item.done = rounds >= effort.rounds and (late or _precise(item, beside, effort, reference))
-
-
-def _cool_down(beside: Series, reference: float, limit: float) -> None:
-    """Wait, at most `limit` seconds, while the anchor is slower than SLOWED times the reference."""
-    end = time.monotonic() + limit
-    while time.monotonic() < end and visit(beside, 0, MachineState()) > SLOWED * reference:
-        time.sleep(min(COOLING_STEP, limit))
-    beside.visits.clear()
 
 
 def anchor_seconds(target: Target, rounds: int = 20) -> float:
@@ -234,10 +175,9 @@ def anchor_seconds(target: Target, rounds: int = 20) -> float:
     if target.place:
         return place(target.place).anchor_seconds(target, rounds)
     beside = Series(anchor(target))
-    with threads(target.threads), pinned(target.threads) as cpus, quiet():
-        state = machine_state(cpus)
-        warm(beside, state)
-        return sorted(visit(beside, i, state) for i in range(rounds))[rounds // 2]
+    with threads(target.threads):
+        interleave([], beside, target.threads, Effort(rounds=rounds))
+    return anchor_median(beside.visits)
 
 
 @contextlib.contextmanager
@@ -249,25 +189,3 @@ def threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without garbage collection, which would fall into some runs and not into others."""
-    enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-def _factors(beside: Series, reference: float | None) -> list[float]:
-    """By round, how much slower than the reference the machine was."""
-    return drift_factors([sorted(visit.seconds)[len(visit.seconds) // 2] for visit in beside.visits], reference=reference)
-
-
-def _precise(item: Series, beside: Series, effort: Effort, reference: float | None) -> bool:
-    return summarise_visits(item.visits, _factors(beside, reference), "", 1).precision <= effort.precision

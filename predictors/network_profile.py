@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from nas.errors import MeasurementError
-from nas.predictors.latency_table import NETWORK, LatencyTable
-from nas.predictors.measure import Effort, Run, measure_runs, noise, prepare, run_once, threads
+from nas.predictors.export_pool import ExportPool
+from nas.predictors.interleaving import Effort
+from nas.predictors.kernel_times import time_kernels
+from nas.predictors.latency_table import NETWORK, TRAIN, LatencyTable
+from nas.predictors.measure import Run, measure_runs, noise, prepare, run_once, threads
 from nas.predictors.refusal import refusals
 from nas.predictors.samples import Record
 from nas.predictors.timings import Visit
@@ -27,11 +31,15 @@ class DeviceLostError(MeasurementError):
 
 @dataclass
 class NetworkProfile:
-    """Measures groups of networks of a space into a table; `record` is given the raw samples, `last` is what was measured."""
+    """Measures groups of networks of a space into a table; `record` is given the raw samples, `exports` writes the networks of
+    a group to files where the target reads files, `last` is what was measured. With `kernels` the training networks' files give
+    node times too."""
 
     space: SearchSpace
     table: LatencyTable
     record: Record
+    exports: ExportPool
+    kernels: bool = False
     last: list[Architecture] = field(default_factory=list)
 
     def measure(self, group: Sequence[Wanted], effort: Effort) -> None:
@@ -41,11 +49,12 @@ class NetworkProfile:
         """
         runs: list[tuple[Wanted, Run]] = []
         self.last = []
+        files = self.exports.files([item for item, _ in group if operators_in(item).isdisjoint(self.table.excluded)])
         for wanted in group:
             if not operators_in(wanted[0]).isdisjoint(self.table.excluded):
                 continue
             try:
-                runs.append((wanted, self._prepare(wanted[0])))
+                runs.append((wanted, self._prepare(wanted, files.get(wanted[0].digest))))
             except MeasurementError as error:
                 self._refuse(wanted[0], error)
         while runs:
@@ -60,11 +69,20 @@ class NetworkProfile:
                 self.last = [architecture for (architecture, _), _ in runs]
                 return
 
-    def _prepare(self, architecture: Architecture) -> Run:
-        table = self.table
-        model = build(architecture, table.num_classes, table.in_channels)
+    def _prepare(self, wanted: Wanted, file: Path | MeasurementError | None) -> Run:
+        """A run of the network, from its file where there is one; what kept it from being written is raised."""
+        if isinstance(file, MeasurementError):
+            raise file
+        (architecture, role), table = wanted, self.table
+        if self.kernels and role == TRAIN:
+            for node, seconds in time_kernels(architecture, table, self.record, file):
+                table.add_node(node, seconds)
+        model = file or build(architecture, table.num_classes, table.in_channels)
         with threads(table.target.threads):
-            return prepare(model, table.target, architecture.resolution, table.in_channels)
+            run = prepare(model, table.target, architecture.resolution, table.in_channels)
+        if file is not None:
+            file.unlink()
+        return run
 
     def _measure(self, runs: Sequence[tuple[Wanted, Run]], effort: Effort) -> None:
         table = self.table

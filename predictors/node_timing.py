@@ -20,14 +20,15 @@ from torch import Tensor, nn
 from nas.errors import MeasurementError
 from nas.predictors.anchor import anchor
 from nas.predictors.device import device
+from nas.predictors.interleaving import Effort, undisturbed
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.machine import interruptions, machine_state, pinned
-from nas.predictors.measure import Effort, Run, checked, measure_runs, quiet, threads
+from nas.predictors.measure import Run, checked, measure_runs, threads
 from nas.predictors.samples import Record, unrecorded
 from nas.predictors.target import Target
-from nas.predictors.timings import Measurement, Visit
+from nas.predictors.timings import Array, Measurement, Visit
 from nas.predictors.tracing import first_cause
-from nas.predictors.visits import RunFailedError
+from nas.predictors.visits import RunFailedError, Series
 from nas.search_spaces import graph
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import Backbone, build, module_of
@@ -55,23 +56,28 @@ def time_in_place(architecture: Architecture, table: LatencyTable, record: Recor
     model = build(architecture, table.num_classes, table.in_channels)
     found = nodes(architecture, None, table.in_channels, table.num_classes)
     example = torch.randn(target.batch, table.in_channels, architecture.resolution, architecture.resolution)
-    with threads(target.threads), pinned(target.threads) as cpus, quiet():
-        beside = anchor(target)
-        passes, anchors = [], []
+    with threads(target.threads), pinned(target.threads) as cpus, undisturbed():
+        beside = Series(anchor(target))
+        passes, anchors = [], [beside.once()]
         at, before, state = time.time(), interruptions(), machine_state(cpus)
         for run in _passes(copy.deepcopy(model).eval().to(dtype=target.dtype), example.to(target.dtype)):
-            start = time.perf_counter()
-            beside()
-            anchors.append(time.perf_counter() - start)
+            anchors.append(beside.once())
             passes.append(run)
         after = interruptions()
     times = None if before is None or after is None else after - before
+    around = around_runs(anchors)[WARM_PASSES:]
     record("anchor", "", Visit(at, table.census, tuple(anchors[WARM_PASSES:]), times, state))
     for node, *seconds in zip(found, *passes[WARM_PASSES:], strict=True):
-        record("node", node.key, Visit(at, table.census, tuple(seconds), times, state))
-    factor = float(np.median(anchors[WARM_PASSES:])) / (table.anchor or float(np.median(anchors[WARM_PASSES:])))
-    middles = np.median(np.array(passes[WARM_PASSES:]), axis=0) / factor
+        record("node", node.key, Visit(at, table.census, tuple(seconds), times, state, beside=tuple(around)))
+    factors = around / (table.anchor or float(np.median(around)))
+    middles = np.median(np.array(passes[WARM_PASSES:]) / factors[:, None], axis=0)
     return [(node, float(seconds)) for node, seconds in zip(found, middles, strict=True)]
+
+
+def around_runs(anchors: Sequence[float]) -> Array:
+    """The anchor's seconds around each of n runs, (n,), from those before the first and after each, (n + 1,)."""
+    taken = np.asarray(anchors, float)
+    return (taken[:-1] + taken[1:]) / 2
 
 
 def unlooked(group: Sequence[Node], error: MeasurementError) -> None:

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 from nas.errors import MeasurementError
 from nas.predictors.anchor import Anchor
+from nas.predictors.interleaving import Effort
+from nas.predictors.kernel_times import KERNELS, node_clock
 from nas.predictors.latency_table import LatencyTable
-from nas.predictors.measure import Effort, measure_runs, prepare, threads
+from nas.predictors.measure import measure_runs, prepare, threads
 from nas.predictors.remote.place import place
 from nas.predictors.runtime import runtime
 from nas.predictors.target import Target
@@ -19,8 +21,8 @@ from nas.search_spaces.backbone import build
 from nas.search_spaces.space import SearchSpace
 
 NODE_SHARE = 0.5
-NODE_SECONDS = 22.5
-NETWORK_SECONDS = 0.375
+NODE_SECONDS = 30.0
+NETWORK_SECONDS = 0.75
 RUNS = 40
 LOOK_SECONDS = 0.05
 TRIALS = 10
@@ -68,11 +70,11 @@ def profile_cost(
     known, spent = (0, 0.0) if table is None else (len(table.networks), table.spent)
     networks = max(train + held_out - known, 0)
     inherits = inherits or (table is not None and bool(table.ancestry))
-    nodes = 0.0 if inherits else max(node_seconds(seconds) - spent, 0.0)
+    nodes = 0.0 if inherits else max(node_seconds(target, seconds) - spent, 0.0)
     if networks == 0:
         return ProfileCost(nodes, 0.0, 0.0, 0)
     prepared, once = _one_network(space, target)
-    budgeted = default_seconds(target, networks) - NODE_SECONDS if seconds is None else max(seconds - nodes, 0.0)
+    budgeted = default_seconds(target, networks) - node_seconds(target, None) if seconds is None else max(seconds - nodes, 0.0)
     measuring = max(budgeted - networks * prepared, networks * max(once * RUNS, NETWORK_SECONDS if seconds is None else 0.0))
     return ProfileCost(nodes, networks * prepared, measuring, networks)
 
@@ -85,11 +87,13 @@ def profile_estimate(space: SearchSpace, target: Target, *, train: int = 40, hel
 def default_seconds(target: Target, networks: int) -> float:
     """The time budget of a profile: node times, and preparing and measuring the networks."""
     preparation = place(target.place).preparation if target.place else runtime(target.runtime).preparation
-    return NODE_SECONDS + networks * (NETWORK_SECONDS + 1.25 * preparation)
+    return node_seconds(target, None) + networks * (NETWORK_SECONDS + 1.25 * preparation)
 
 
-def node_seconds(seconds: float | None) -> float:
-    """What a profile may spend on node times, of a budget or without one."""
+def node_seconds(target: Target, seconds: float | None) -> float:
+    """What a profile may spend on node times alone, of a budget or without one: nothing where networks bring them along."""
+    if node_clock(target) == KERNELS:
+        return 0.0
     return NODE_SECONDS if seconds is None else NODE_SHARE * seconds
 
 

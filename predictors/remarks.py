@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from nas.predictors.latency_table import NETWORK, LatencyTable
 from nas.predictors.timings import MAX_SPREAD, SLOWED, noise_reasons
 
@@ -33,7 +35,7 @@ def _noise(table: LatencyTable) -> list[str]:
     found = sorted((item.measurement for item in table.networks.values()), key=lambda item: item.spread)
     if not found:
         return []
-    middle, slow = found[len(found) // 2], sorted(item.slowed for item in found)[len(found) // 2]
+    middle, speeds = found[len(found) // 2], np.quantile([item.slowed for item in found], (0.1, 0.9))
     told = []
     if middle.spread > MAX_SPREAD:
         reasons = ", ".join(noise_reasons(middle)) or "why cannot be told"
@@ -43,9 +45,9 @@ def _noise(table: LatencyTable) -> list[str]:
             f"{unsettled} of {len(found)} networks were measured although their times still changed at the end of the warm-up; "
             "these are less certain than their intervals say"
         )
-    if slow > SLOWED:
+    if speeds[1] > SLOWED * speeds[0]:
         told.append(
-            f"the machine was {slow:.2f} times slower than when the profile began, also after waiting for it (heat, clock or "
-            "other work); times are told at the speed of the beginning"
+            f"the speed of the machine changed by a factor of {speeds[1] / speeds[0]:.2f} during the profile (heat, clock or "
+            "other work); times are told at its median speed"
         )
     return told

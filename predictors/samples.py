@@ -4,9 +4,10 @@ The file only grows: each write appends one gzip member and syncs it, and a memb
 file is opened again. `pandas.read_json(path, lines=True)` reads it whole. The fields of a line:
 
 `what` is `network`, `node` or `anchor`, and `id` the architecture's digest or the node's key; `seconds` are the single runs of
-the visit, as the clock gave them, `round` the interleaved round it belonged to, `at` when it began (seconds since 1970) and
-`interruptions` how often other work took the core. `device`, `runtime`, `version`, `precision`, `batch` and `threads` say
-where it ran; `clock_hz`, `governor`, `load`, `throttles`, `celsius` and `cpus` how the machine was, where that can be read.
+the visit, as the clock gave them, `beside` the anchor's seconds around each of them where it ran there, `round` the interleaved
+round it belonged to, `at` when it began (seconds since 1970) and `interruptions` how often other work took the core. `device`,
+`runtime`, `version`, `precision`, `batch` and `threads` say where it ran; `clock_hz`, `governor`, `load`, `throttles`,
+`celsius` and `cpus` how the machine was, where that can be read.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ class SampleFile:
     def add(self, what: str, identity: str, visit: Visit) -> None:
         """Take one visit; `flush` writes it."""
         line: dict[str, Any] = {"what": what, "id": identity, "at": visit.at, "round": visit.round}
-        line |= {"seconds": visit.seconds, "interruptions": visit.interruptions, **self._about, **visit.state.to_mapping()}
+        line |= {"seconds": visit.seconds, "interruptions": visit.interruptions}
+        line |= {"beside": visit.beside} if visit.beside else {}
+        line |= {**self._about, **visit.state.to_mapping()}
         self._waiting.append(json.dumps(line) + "\n")
 
     def flush(self) -> None:

@@ -25,7 +25,8 @@ DRIFTED = 0.25
 @dataclass(frozen=True, slots=True)
 class Visit:
     """One visit of a workload: when it began (seconds since 1970), in which round, the seconds of its single runs, how often
-    other work interrupted them (None: not counted here), the machine at the time, and whether the warm-up had settled."""
+    other work interrupted them (None: not counted here), the machine at the time, whether the warm-up had settled, and the
+    anchor's seconds just around each run (none of a visit without it)."""
 
     at: float
     round: int
@@ -33,6 +34,7 @@ class Visit:
     interruptions: int | None
     state: MachineState
     settled: bool = True
+    beside: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +73,10 @@ class Measurement:
         """Half the interval / median."""
         return (self.high - self.low) / 2 / self.median
 
-    def at_speed(self, reference: float | None) -> Self:
-        """The same on a machine whose anchor takes `reference` seconds, for a measurement that is told at the speed of its own
-        anchor; as it is where one of them is not known."""
-        if reference is None or self.anchor is None:
-            return self
-        factor = self.anchor / reference
-        times = {name: getattr(self, name) / factor for name in ("median", "low", "high", "p90", "p99")}
-        return replace(self, **times, slowed=self.slowed * factor)
+    def scaled(self, factor: float) -> Self:
+        """The same at a reference at which the anchor takes `factor` times as long: so do all times."""
+        times = {name: getattr(self, name) * factor for name in ("median", "low", "high", "p90", "p99")}
+        return replace(self, **times, slowed=self.slowed / factor)
 
     def to_mapping(self) -> dict[str, Any]:
         """The fields by name, fit for JSON."""
@@ -102,19 +100,24 @@ def summarise(
     resolution: int,
     seed: int = 0,
     disturbed: Sequence[bool] | None = None,
+    moments: Sequence[Sequence[float]] | None = None,
 ) -> Measurement:
-    """The measurement of runs in `visits` (seconds a run), each visit divided by its drift factor.
+    """The measurement of runs in `visits` (seconds a run): `factors` tell by visit, and `moments` by run where they are known,
+    how many times slower than at the reference the machine was.
 
     No run is left out for being slow. Visits that other work interrupted (`disturbed`) do not count for the median and its
-    interval where MIN_UNDISTURBED others do; `p90`, `p99` and `spread` are of all runs. Raises MeasurementError without visits
-    or with a time that is not above zero.
+    interval where MIN_UNDISTURBED others do; `p90`, `p99` and `spread` are of all runs, the first two by the factors of their
+    visits: the anchor's own moments would add to them. Raises MeasurementError without visits or with a time that is not above
+    zero.
     """
     if not visits or len(visits) != len(factors) or any(len(visit) == 0 for visit in visits):
         raise MeasurementError(f"a measurement needs runs in every visit, got {len(visits)} visits; give it more time")
-    corrected = [np.asarray(visit, float) / factor for visit, factor in zip(visits, factors, strict=True)]
-    runs = np.concatenate(corrected)
+    taken = [np.asarray(visit, float) for visit in visits]
+    runs = np.concatenate([visit / factor for visit, factor in zip(taken, factors, strict=True)])
     if not (np.isfinite(runs).all() and runs.min() > 0):
         raise MeasurementError("the clock returned times that are not above zero; measure a larger network or batch")
+    slowness = factors if moments is None else [np.asarray(of_run, float) for of_run in moments]
+    corrected = [visit / factor for visit, factor in zip(taken, slowness, strict=True)]
     middles = np.array([np.median(visit) for visit in corrected])
     flags = np.zeros(len(visits), bool) if disturbed is None else np.asarray(disturbed, bool)
     if (~flags).sum() >= MIN_UNDISTURBED:
@@ -129,7 +132,7 @@ def summarise(
         float(p90),
         float(p99),
         len(runs),
-        spread(runs),
+        spread(np.concatenate(corrected)),
         drift,
         target,
         resolution,
@@ -139,22 +142,42 @@ def summarise(
 
 
 def summarise_visits(
-    visits: Sequence[Visit], factors: Sequence[float], target: str, resolution: int, seed: int = 0
+    visits: Sequence[Visit],
+    anchors: Sequence[Visit],
+    target: str,
+    resolution: int,
+    seed: int = 0,
+    reference: float | None = None,
 ) -> Measurement:
-    """`summarise` of recorded visits, with what is known of the machine; `factors` are by round."""
+    """`summarise` of recorded visits, with what is known of the machine; `anchors` are the anchor's visits, one a round.
+
+    The reference is the anchor's time (seconds) at which the machine counts as undisturbed, by default its median now.
+    """
+    now = anchor_median(anchors)
+    base = reference or now
+    levels = drift_factors([float(np.median(visit.seconds)) for visit in anchors], reference=base)
+    factors = [levels[visit.round] for visit in visits]
     found = summarise(
         [visit.seconds for visit in visits],
-        [factors[visit.round] for visit in visits],
+        factors,
         target,
         resolution,
         seed,
         [bool(visit.interruptions) for visit in visits],
+        [
+            [one / base for one in visit.beside] or [factor] * len(visit.seconds)
+            for visit, factor in zip(visits, factors, strict=True)
+        ],
     )
     loads = [visit.state.load for visit in visits if visit.state.load is not None]
     throttles = [visit.state.throttles for visit in visits if visit.state.throttles is not None]
-    load = float(np.median(loads)) if loads else None
-    throttled = bool(throttles) and throttles[-1] > throttles[0]
-    return replace(found, load=load, throttled=throttled, unsettled=not all(visit.settled for visit in visits))
+    return replace(
+        found,
+        load=float(np.median(loads)) if loads else None,
+        throttled=bool(throttles) and throttles[-1] > throttles[0],
+        anchor=now,
+        unsettled=not all(visit.settled for visit in visits),
+    )
 
 
 def anchor_median(visits: Sequence[Visit]) -> float:

@@ -1,4 +1,8 @@
-"""One workload's visits: warming it up, timing it, and telling where it stopped running."""
+"""One workload's visits: warming it up, timing it beside the anchor, and telling where it stopped running.
+
+A machine changes its speed within milliseconds: other guests of its processor, its clock, heat. So the anchor runs just before
+and just after what is timed, and each time is told by the anchor's then. Free of PyTorch: a measuring agent has none.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from nas.errors import MeasurementError
+from nas.errors import MeasurementError, in_one_line
 from nas.predictors.machine import MachineState, interruptions
 from nas.predictors.timings import Visit, steady
-from nas.predictors.tracing import first_cause
 
 CLOCK_SHARE = 1e-3
 VISIT_SECONDS = 0.006
+APART = 0.002
+"""Seconds between two runs of the anchor, or one run of what is timed where that takes longer."""
 WARMUP_BLOCKS = 20
 
 
 class RunFailedError(MeasurementError):
-    """A prepared network, the `position`-th of those measured, stopped running: a full memory, a device that is gone."""
+    """A network, the `position`-th of those measured (None: the anchor), is refused or stopped running: a full memory, a device
+    that is gone."""
 
     def __init__(self, message: str, position: int | None) -> None:
         super().__init__(message)
@@ -36,6 +42,17 @@ class Series:
     done: bool = False
     settled: bool = True
 
+    def once(self) -> float:
+        """The seconds of one run, by one reading of the clock for `repeats` of them. Raises RunFailedError."""
+        clock, run = time.perf_counter, self.run
+        start = clock()
+        try:
+            for _ in range(self.repeats):
+                run()
+        except Exception as error:  # whatever the library behind the runtime raises
+            raise RunFailedError(f"a network stopped running: {in_one_line(error)}", self.position) from error
+        return (clock() - start) / self.repeats
+
 
 def warm(item: Series, state: MachineState) -> None:
     """Run until block medians agree, at most WARMUP_BLOCKS, and settle how many runs one reading of the clock covers."""
@@ -43,33 +60,40 @@ def warm(item: Series, state: MachineState) -> None:
     while len(middles) < WARMUP_BLOCKS and not steady(middles):
         middles.append(visit(item, 0, state))
     item.settled = steady(middles)
-    item.repeats = max(1, math.ceil(_clock_overhead() / CLOCK_SHARE / min(middles)))
+    overhead = clock_overhead()
+    item.repeats = max(1, math.ceil(overhead / CLOCK_SHARE / max(min(middles), overhead)))
     item.visits.clear()
 
 
-def visit(item: Series, number: int, state: MachineState) -> float:
-    """Time runs for about VISIT_SECONDS, at least three readings, and remember them; their median."""
+def visit(item: Series, number: int, state: MachineState, anchor: Series | None = None) -> float:
+    """Time runs for about VISIT_SECONDS, at least three readings, and remember them; their median (seconds).
+
+    With an `anchor` it runs first, last, and whenever APART has passed since; each reading is kept with the mean of the
+    anchor's times before and after it.
+    """
     found: list[float] = []
-    clock, run, at, before = time.perf_counter, item.run, time.time(), interruptions()
+    beside: list[float] = []
+    clock, at, interrupted = time.perf_counter, time.time(), interruptions()
+    before = anchor.once() if anchor else 0.0
     end = clock() + VISIT_SECONDS
-    try:
-        while len(found) < 3 or clock() < end:
-            start = clock()
-            for _ in range(item.repeats):
-                run()
-            found.append((clock() - start) / item.repeats)
-    except Exception as error:  # whatever the library behind the runtime raises
-        raise RunFailedError(f"a network stopped running: {first_cause(error)}", item.position) from error
-    after = interruptions()
-    times = None if before is None or after is None else after - before
-    item.visits.append(Visit(at, number, tuple(found), times, state, item.settled))
+    while len(found) < 3 or clock() < end:
+        block, until = [item.once()], clock() + APART
+        while clock() < until - block[-1] / 2:
+            block.append(item.once())
+        found += block
+        if anchor:
+            after = anchor.once()
+            beside += [(before + after) / 2] * len(block)
+            before = after
+    times = None if interrupted is None else (interruptions() or 0) - interrupted
+    item.visits.append(Visit(at, number, tuple(found), times, state, item.settled, tuple(beside)))
     return sorted(found)[len(found) // 2]
 
 
 _OVERHEAD: list[float] = []
 
 
-def _clock_overhead() -> float:
+def clock_overhead() -> float:
     """Seconds that one reading of the clock takes; measured once."""
     if not _OVERHEAD:
         start = time.perf_counter()

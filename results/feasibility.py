@@ -9,9 +9,10 @@ from nas.errors import FileError, InfeasibleError, MeasurementError
 from nas.predictors.cost import cost
 from nas.predictors.coverage import operators_of_space
 from nas.predictors.environment import differences
+from nas.predictors.interleaving import Effort
 from nas.predictors.latency_predictor import MIN_NETWORKS
 from nas.predictors.latency_table import TRAIN, LatencyTable
-from nas.predictors.measure import Effort, measure_many, measure_runnable
+from nas.predictors.measure import measure_many, measure_runnable
 from nas.predictors.node_times import operators_of
 from nas.predictors.remote.place import environment_of
 from nas.predictors.target import Target

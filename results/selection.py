@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nas.errors import InfeasibleError
-from nas.predictors.timings import Measurement
+from nas.predictors.timings import SLOWED, Measurement
 from nas.progress import Step
 from nas.quantities import format_time
 from nas.results.export import DEFAULT_FORMATS, Exported, export
@@ -95,7 +95,9 @@ class Selection:
         calibrate(network, run.data, trial.architecture.resolution)
         for one in run.targets.values():
             if not self._known(trial, one):
-                found = measure_network(network, one.target, classes, channels, accept_noise=run.config.accept_noise)
+                found = measure_network(
+                    network, one.target, classes, channels, reference=one.speed, accept_noise=run.config.accept_noise
+                )
                 if not self._record(one, trial.architecture, found, final=False):
                     return False
         return True
@@ -103,6 +105,11 @@ class Selection:
     def _record(self, one: RunTarget, architecture: Architecture, found: Measurement, *, final: bool) -> bool:
         """Keep a measurement, and tell whether it is under the budget."""
         verdict = one.judge(architecture, found, final=final)
+        if found.slowed > SLOWED:
+            self.run.reporter.note(
+                f"{one.target} runs {found.slowed:.2f} times slower now than in its profile, at whose speed times are told: "
+                f"{format_time(found.median)} take {format_time(found.median * found.slowed)} at this moment"
+            )
         self.run.verdicts.append(verdict)
         write_verdicts(self.run.folder.verification, self.run.verdicts)
         return verdict.accepted
@@ -153,7 +160,7 @@ class Selection:
         found = {}
         for metric, one in run.targets.items():
             found[metric] = measure_exported(
-                run.folder.winner_path, one.target, side, channels, accept_noise=run.config.accept_noise
+                run.folder.winner_path, one.target, side, channels, reference=one.speed, accept_noise=run.config.accept_noise
             )
             if not self._record(one, architecture, found[metric], final=True):
                 return None

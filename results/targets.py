@@ -47,7 +47,7 @@ class RunTarget:
         self.predictor = LatencyPredictor.fit(LatencyTable.load(self.path, self.target))
         rejected = [verdict for verdict in self.of(verdicts) if not verdict.accepted]
         if rejected:
-            self._learn([item.architecture for item in rejected], [item.measurement for item in rejected])
+            self.predictor.correct([item.architecture for item in rejected], [item.measurement for item in rejected])
 
     def of(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
         """The verdicts on this target."""
@@ -62,16 +62,17 @@ class RunTarget:
         }
 
     def judge(self, architecture: Architecture, found: Measurement, *, final: bool) -> Verdict:
-        """The verdict on a measurement, as the machine is now; the predictor learns from one over the budget."""
+        """The verdict on a measurement at the speed of the table; the predictor learns from one over the budget."""
         predicted = float(self.predictor.predict([architecture]).mean[0])
         verdict = Verdict(architecture, predicted, found, self.limit is None or found.high <= self.limit, final)
         if not verdict.accepted:
-            self._learn([architecture], [found])
+            self.predictor.correct([architecture], [found])
         return verdict
 
-    def _learn(self, architectures: Sequence[Architecture], found: Sequence[Measurement]) -> None:
-        """Correct the predictor by measurements, brought to the speed of the machine that the table's times are of."""
-        self.predictor.correct(architectures, [item.at_speed(self.predictor.table.anchor) for item in found])
+    @property
+    def speed(self) -> float | None:
+        """The anchor's time (seconds) at the speed of the machine that the table's times are told at."""
+        return self.predictor.table.anchor
 
     def assessment(self) -> Assessment | None:
         """How well the held-out networks are predicted; None without any."""

@@ -12,8 +12,8 @@ import torch
 
 from nas.errors import FileError, MeasurementError
 from nas.files import read_json, write_json
+from nas.predictors.export_pool import reads_onnx
 from nas.predictors.measure import measure
-from nas.predictors.remote.place import ships_onnx
 from nas.predictors.target import Target
 from nas.predictors.timings import Measurement
 from nas.results.export import FORMATS, export
@@ -54,7 +54,13 @@ class Verdict:
 
 
 def measure_network(
-    network: Backbone, target: Target, num_classes: int, in_channels: int, *, accept_noise: bool = False
+    network: Backbone,
+    target: Target,
+    num_classes: int,
+    in_channels: int,
+    *,
+    reference: float | None = None,
+    accept_noise: bool = False,
 ) -> Measurement:
     """Export a network to a scratch folder and measure the file that the target's runtime loads.
 
@@ -66,22 +72,29 @@ def measure_network(
         folder = Path(scratch) / "candidate"
         formats = dict.fromkeys(("json", "safetensors", "python", delivered(target)))
         export(network, folder, num_classes=num_classes, in_channels=in_channels, formats=formats, calibration=noise)
-        return measure_exported(folder, target, side, in_channels, accept_noise=accept_noise)
+        return measure_exported(folder, target, side, in_channels, reference=reference, accept_noise=accept_noise)
 
 
 def delivered(target: Target) -> str:
     """The export format that is measured on the target: what the user would run there."""
-    if target.runtime != "onnxruntime" and not ships_onnx(target):
+    if not reads_onnx(target):
         return "python"
     return "int8" if target.precision == "int8" else "onnx"
 
 
 def measure_exported(
-    folder: Path, target: Target, resolution: int, in_channels: int, *, accept_noise: bool = False
+    folder: Path,
+    target: Target,
+    resolution: int,
+    in_channels: int,
+    *,
+    reference: float | None = None,
+    accept_noise: bool = False,
 ) -> Measurement:
-    """Measure an exported network. A noisy measurement is repeated; the third one's error passes through.
+    """Measure an exported network, at the speed of the machine at which its anchor takes `reference` seconds.
 
-    Raises MeasurementError where the machine is too noisy to believe the numbers.
+    A noisy measurement is repeated; the third one's error passes through. Raises MeasurementError where the
+    machine is too noisy to believe the numbers.
     """
     form = delivered(target)
     artefact = load_exported(folder) if form == "python" else folder / FORMATS[form]
@@ -89,7 +102,7 @@ def measure_exported(
         try:
             return measure(
                 artefact, target, resolution, in_channels=in_channels, budget_seconds=_SECONDS, seed=attempt,
-                accept_noise=accept_noise,
+                accept_noise=accept_noise, reference=reference,
             )  # fmt: skip
         except MeasurementError:
             if attempt == _ATTEMPTS - 1:

@@ -17,7 +17,8 @@ from nas.predictors.remote.agent.wire import Message, WireError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from nas.predictors.measure import Effort, Run, Watch
+    from nas.predictors.interleaving import Effort
+    from nas.predictors.measure import Run, Watch
     from nas.predictors.target import Target
     from nas.predictors.timings import Measurement
 
@@ -104,7 +105,7 @@ class AgentPlace(ABC):
         return measurements(timed, target, sides, seed, reference)
 
     def _anchor(self, target: Target, rounds: int) -> tuple[Timed, dict[str, Any]]:
-        from nas.predictors.measure import Effort
+        from nas.predictors.interleaving import Effort
         from nas.predictors.remote.job import job_of
 
         return self._run(job_of([], target, Effort(ANCHOR_SECONDS, rounds), None), target)

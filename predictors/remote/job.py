@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -14,13 +14,12 @@ from torch import Tensor, nn
 
 from nas.errors import MeasurementError
 from nas.predictors.anchor import Anchor
-from nas.predictors.measure import Effort
+from nas.predictors.interleaving import Effort
 from nas.predictors.remote.agent.jobs import Job, Network, Timed
-from nas.predictors.remote.agent.rounds import anchor_factors
 from nas.predictors.remote.place import place
 from nas.predictors.runtimes.onnxruntime import onnx_file
 from nas.predictors.target import Target
-from nas.predictors.timings import Measurement, anchor_median, summarise_visits
+from nas.predictors.timings import Measurement, summarise_visits
 
 ANCHOR_SHAPE = (1, 3, 64, 64)
 ONCE_SECONDS = 0.01
@@ -74,9 +73,8 @@ def measurements(timed: Timed, target: Target, sides: Sequence[int], seed: int, 
     """What the raw samples say. Raises MeasurementError where they are not those of as many networks."""
     if len(timed.visits) != len(sides):
         raise MeasurementError(f"the agent measured {len(timed.visits)} networks of {len(sides)}; measure again")
-    factors, seconds = anchor_factors(timed.anchor, reference), anchor_median(timed.anchor)
     return [
-        replace(summarise_visits(visits, factors, str(target), side, seed), anchor=seconds)
+        summarise_visits(visits, timed.anchor, str(target), side, seed, reference)
         for visits, side in zip(timed.visits, sides, strict=True)
     ]
 

@@ -18,7 +18,8 @@ from nas.plugins import discover
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from nas.predictors.measure import Effort, Run, Watch
+    from nas.predictors.interleaving import Effort
+    from nas.predictors.measure import Run, Watch
     from nas.predictors.target import Target
     from nas.predictors.timings import Measurement
 

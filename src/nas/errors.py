@@ -60,3 +60,8 @@ class MeasurementError(NasError):
 
 class FileError(NasError):
     """A file that is missing, truncated, of another program, or cannot be written."""
+
+
+def in_one_line(error: BaseException) -> str:
+    """What somebody else's error says, in one line."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:500]

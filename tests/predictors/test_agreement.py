@@ -48,11 +48,12 @@ def test_a_profile_agrees_with_itself_and_with_one_of_a_little_noise():
 
 def test_a_machine_that_is_slower_as_a_whole_is_told_apart_from_other_networks():
     same = compare(table(TIMES), table(noisy(1.2, 0.0), anchor=1.2e-3))
-    assert not same.agree
-    assert "as the anchor is" in same.reasons[0]
+    assert same.agree
+    assert (same.ratio, same.shift, same.anchor) == pytest.approx((1.2, 1.0, 1.2))
+    assert "took 1.200 times as long" in same.lines()[1]
     other = compare(table(TIMES), table(noisy(1.2, 0.0)))
-    assert "as the anchor is" not in other.reasons[0]
-    assert other.ratio == pytest.approx(1.2)
+    assert other.shift == pytest.approx(1.2)
+    assert "1.200 times the first in units of the anchor" in other.reasons[0]
 
 
 def test_scattered_times_and_another_order_do_not_agree():

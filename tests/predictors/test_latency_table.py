@@ -43,14 +43,6 @@ def test_networks_that_never_settled_are_among_the_remarks(table):
     assert remarks(table)[0].startswith("1 of 2 networks were measured although their times still changed")
 
 
-def test_tables_from_before_ancestry_are_read(table, tmp_path):
-    table.save(tmp_path / "t.json")
-    data = json.loads((tmp_path / "t.json").read_text())
-    del data["ancestry"]
-    (tmp_path / "t.json").write_text(json.dumps(data))
-    assert LatencyTable.load(tmp_path / "t.json").ancestry == []
-
-
 def test_samples_of_a_node_are_kept_apart(table):
     samples = [item.samples for item in table.nodes.values()]
     assert all(len(item) >= 2 and set(item) == {1e-4, 2e-4} for item in samples)

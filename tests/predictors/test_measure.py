@@ -3,35 +3,19 @@ import random
 
 import pytest
 import torch
+from simulated_clock import Clock
 from torch import nn
 
 from nas.errors import MeasurementError, UsageError
 from nas.predictors import measure as measuring
 from nas.predictors import visits
 from nas.predictors.environment import environment
-from nas.predictors.measure import Effort, measure, measure_many, measure_runs, threads
+from nas.predictors.interleaving import Effort
+from nas.predictors.measure import measure, measure_many, measure_runs, threads
 from nas.predictors.target import Target
 from nas.predictors.visits import RunFailedError
 
 TARGET = Target()
-
-
-class Clock:
-    """Simulated seconds: work advances it, by `slowness(now)` times what the work says."""
-
-    def __init__(self, slowness=lambda now: 1.0):
-        self.now, self.slowness = 0.0, slowness
-
-    def __call__(self):
-        self.now += 5e-8
-        return self.now
-
-    def work(self, seconds, noise=0.0, rng=None):
-        def run():
-            factor = 1.0 if rng is None else rng.lognormvariate(0, noise)
-            self.now += seconds * factor * self.slowness(self.now)
-
-        return run
 
 
 @pytest.fixture
@@ -87,9 +71,8 @@ def test_the_anchor_is_kept_beside_what_was_measured_and_brings_it_to_another_sp
     clock = simulate(Clock(lambda now: 2.0))
     (found,) = measure_runs([clock.work(3e-3)], TARGET, [32], effort=Effort())
     assert (found.median, found.anchor) == pytest.approx((6e-3, 2e-3), rel=2e-3)
-    brought = found.at_speed(1e-3)
+    brought = found.scaled(0.5)
     assert (brought.median, brought.high, brought.slowed) == pytest.approx((3e-3, 3e-3, 2.0), rel=2e-3)
-    assert found.at_speed(None) == found
 
 
 def test_noise_is_refused_unless_accepted(simulate, monkeypatch):

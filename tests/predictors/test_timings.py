@@ -113,14 +113,27 @@ def test_interrupted_visits_do_not_count_for_the_median_where_enough_others_do()
     assert few.median == 5e-3
 
 
+def anchors(*seconds):
+    return [Visit(0.0, number, (one,), 0, MachineState()) for number, one in enumerate(seconds)]
+
+
 def test_recorded_visits_bring_load_and_throttling_with_them():
     states = [MachineState(load=3.0, throttles=4), MachineState(load=5.0, throttles=6)]
     taken = [Visit(0.0, number, (1e-3, 1e-3), 0, state) for number, state in enumerate(states)]
-    found = summarise_visits(taken, [1.0, 2.0], "", 1)
-    assert (found.load, found.throttled, found.slowed) == (4.0, True, 1.5)
-    assert not summarise_visits(taken[:1], [1.0, 2.0], "", 1).throttled
+    found = summarise_visits(taken, anchors(1e-3, 2e-3), "", 1, reference=1e-3)
+    assert (found.load, found.throttled, found.slowed, found.anchor) == (4.0, True, 1.5, 1.5e-3)
+    assert not summarise_visits(taken[:1], anchors(1e-3), "", 1).throttled
     assert not found.unsettled
-    assert summarise_visits([taken[0], replace(taken[1], settled=False)], [1.0, 2.0], "", 1).unsettled
+    assert summarise_visits([taken[0], replace(taken[1], settled=False)], anchors(1e-3, 1e-3), "", 1).unsettled
+
+
+def test_a_run_is_told_by_the_anchor_around_it_where_it_was_taken_and_else_by_that_of_its_round():
+    alone = [Visit(0.0, 0, (2e-3, 8e-3, 8e-3), 0, MachineState())]
+    beside = [replace(alone[0], beside=(1e-3, 4e-3, 4e-3))]
+    assert summarise_visits(alone, anchors(2e-3), "", 1, reference=1e-3).median == pytest.approx(4e-3)
+    found = summarise_visits(beside, anchors(2e-3), "", 1, reference=1e-3)
+    assert (found.median, found.slowed) == pytest.approx((2e-3, 2.0))
+    assert summarise_visits(beside, anchors(2e-3), "", 1).median == pytest.approx(4e-3)
 
 
 def test_a_warm_up_that_never_settles_is_told():
@@ -129,8 +142,8 @@ def test_a_warm_up_that_never_settles_is_told():
     for item in (restless, calm):
         warm(item, MachineState())
         visited(item, 0, MachineState())
-    assert summarise_visits(restless.visits, [1.0], "", 1).unsettled
-    assert not summarise_visits(calm.visits, [1.0], "", 1).unsettled
+    assert summarise_visits(restless.visits, anchors(1e-3), "", 1).unsettled
+    assert not summarise_visits(calm.visits, anchors(1e-3), "", 1).unsettled
 
 
 def test_noise_has_its_reasons():

@@ -15,7 +15,7 @@ from typing import Any
 
 from nas.predictors.remote.agent.wire import LostError, Message, WireError, decode_object, mac, seal, unseal
 
-PROTOCOL = 1
+PROTOCOL = 2
 NONCE_BYTES = 32
 MAX_GREETING = 1024
 

@@ -94,7 +94,7 @@ _PLAIN = ("id", "device", "runtime", "precision", "threads", "seconds", "rounds"
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """Raw samples: the visits of every network, and of the anchor."""
+    """Raw samples: the visits of every network, and of the anchor, one a round."""
 
     visits: list[list[Visit]]
     anchor: list[Visit]
@@ -102,7 +102,7 @@ class Timed:
     def to_message(self, about: Mapping[str, Any]) -> Message:
         """A header with `about` and what is known of each visit, and their samples as float64, little-endian."""
         everything = [*self.visits, self.anchor]
-        samples = [value for visits in everything for visit in visits for value in visit.seconds]
+        samples = [value for visits in everything for visit in visits for value in (*visit.seconds, *visit.beside)]
         header = {**about, "visits": [[_visit_about(visit) for visit in visits] for visits in everything]}
         return header, np.asarray(samples, "<f8").tobytes()
 
@@ -125,7 +125,9 @@ def _visit_about(visit: Visit) -> dict[str, Any]:
         "at": visit.at,
         "round": visit.round,
         "n": len(visit.seconds),
+        "beside": bool(visit.beside),
         "interruptions": visit.interruptions,
+        "settled": visit.settled,
         "state": visit.state.to_mapping(),
     }
 
@@ -133,11 +135,20 @@ def _visit_about(visit: Visit) -> dict[str, Any]:
 def _visit_of(data: Mapping[str, Any], samples: list[float]) -> Visit:
     """The visit of a description, whose samples are taken off the front of `samples`."""
     number, state = data["n"], dict(data["state"])
-    if not 0 < number <= len(samples):
-        raise ValueError(f"{number} samples of {len(samples)}")
-    taken, samples[:number] = tuple(samples[:number]), []
+    both = 2 * number if data["beside"] else number
+    if not 0 < number <= both <= len(samples):
+        raise ValueError(f"{both} samples of {len(samples)}")
+    taken, samples[:both] = tuple(samples[:both]), []
     state["cpus"] = tuple(state.get("cpus", ()))
-    return Visit(float(data["at"]), int(data["round"]), taken, data["interruptions"], MachineState(**state))
+    return Visit(
+        float(data["at"]),
+        int(data["round"]),
+        taken[:number],
+        data["interruptions"],
+        MachineState(**state),
+        bool(data["settled"]),
+        taken[number:],
+    )
 
 
 def require_id(text: object) -> str:

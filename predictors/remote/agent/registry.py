@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.errors import MeasurementError, UnknownNameError, UsageError
+from nas.errors import MeasurementError, UnknownNameError, UsageError, in_one_line
 
 Run = Callable[[], object]
 
@@ -81,7 +81,7 @@ def add_plugin(text: str) -> None:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise UsageError(f"the runtime file {path} cannot be imported: {reason(error)}") from error
+        raise UsageError(f"the runtime file {path} cannot be imported: {in_one_line(error)}") from error
     for function in ("version", "prepare"):
         if not callable(getattr(module, function, None)):
             raise UsageError(f"the runtime file {path} has no function {function}; docs/agent.md shows one")
@@ -106,7 +106,7 @@ def unusable() -> dict[str, str]:
         except ImportError:
             continue
         except Exception as error:
-            found[name] = reason(error)
+            found[name] = in_one_line(error)
     return found
 
 
@@ -120,7 +120,7 @@ def agent_runtime(name: str) -> AgentRuntime:
         able = ", ".join(installed()) or "none"
         raise MeasurementError(f"runtime {name!r} is not installed there ({error}); installed: {able}") from error
     except Exception as error:
-        raise MeasurementError(f"runtime {name!r} cannot be used there: {reason(error)}; mend it there") from error
+        raise MeasurementError(f"runtime {name!r} cannot be used there: {in_one_line(error)}; mend it there") from error
     return RUNTIMES[name]
 
 
@@ -133,10 +133,5 @@ def prepared(runtime: AgentRuntime, content: bytes, shape: tuple[int, ...], want
     except MeasurementError:
         raise
     except Exception as error:
-        raise MeasurementError(f"{runtime.name} refuses it: {reason(error)}") from error
+        raise MeasurementError(f"{runtime.name} refuses it: {in_one_line(error)}") from error
     return run
-
-
-def reason(error: BaseException) -> str:
-    """An error in one line."""
-    return (" ".join(str(error).split()) or type(error).__name__)[:500]

@@ -9,12 +9,13 @@ from collections.abc import Callable
 import numpy as np
 
 from nas.errors import MeasurementError, NasError
+from nas.predictors.interleaving import Effort, interleave
 from nas.predictors.remote.agent.about import about
-from nas.predictors.remote.agent.jobs import Job
+from nas.predictors.remote.agent.jobs import Job, Timed
 from nas.predictors.remote.agent.registry import AgentRuntime, Run, Wanted, agent_runtime, prepared
-from nas.predictors.remote.agent.rounds import NetworkFailedError, interleave
 from nas.predictors.remote.agent.spool import Spool
 from nas.predictors.remote.agent.wire import Message
+from nas.predictors.visits import RunFailedError, Series
 
 POLL_SECONDS = 0.3
 PRUNE_SECONDS = 3600.0
@@ -64,13 +65,15 @@ class Worker:
 
 
 def measure_job(job: Job) -> Message:
-    """The result of a job. Raises NetworkFailedError for a network that does not run, else MeasurementError."""
+    """The result of a job. Raises RunFailedError for a network that does not run, else MeasurementError."""
     runtime = agent_runtime(job.runtime)
     before = about(runtime.version())
     wanted = Wanted(job.device, job.precision, job.threads)
-    beside = _anchor(job, runtime, wanted)
-    runs = [_network(job, index, runtime, wanted) for index in range(len(job.networks))]
-    return interleave(runs, beside, job).to_message({"state": "done", "environment": before})
+    beside = Series(_anchor(job, runtime, wanted))
+    series = [Series(_network(job, index, runtime, wanted), index) for index in range(len(job.networks))]
+    interleave(series, beside, job.threads, Effort(job.seconds, job.rounds, job.narrow, job.cooling), job.reference)
+    timed = Timed([item.visits for item in series], beside.visits)
+    return timed.to_message({"state": "done", "environment": before})
 
 
 def _network(job: Job, index: int, runtime: AgentRuntime, wanted: Wanted) -> Run:
@@ -78,7 +81,7 @@ def _network(job: Job, index: int, runtime: AgentRuntime, wanted: Wanted) -> Run
     try:
         return prepared(runtime, network.content, network.shape, wanted)
     except MeasurementError as error:
-        raise NetworkFailedError(str(error), index) from error
+        raise RunFailedError(str(error), index) from error
 
 
 def _anchor(job: Job, runtime: AgentRuntime, wanted: Wanted) -> Run:

@@ -21,7 +21,8 @@ from nas.errors import MeasurementError, NasError, UsageError
 from nas.predictors.remote.place import register_place
 
 if TYPE_CHECKING:
-    from nas.predictors.measure import Effort, Run, Watch
+    from nas.predictors.interleaving import Effort
+    from nas.predictors.measure import Run, Watch
     from nas.predictors.target import Target
     from nas.predictors.timings import Measurement, Visit
 

@@ -36,7 +36,9 @@ STATES = st.builds(MachineState, MAYBE, st.none() | st.just("performance"), MAYB
 def visits(draw, rounds):
     seconds = draw(st.lists(POSITIVE, min_size=1, max_size=4))
     interruptions = draw(st.none() | st.integers(0, 9))
-    return Visit(draw(POSITIVE), draw(st.integers(0, rounds - 1)), tuple(seconds), interruptions, draw(STATES))
+    beside = draw(st.just([]) | st.lists(POSITIVE, min_size=len(seconds), max_size=len(seconds)))
+    number, settled = draw(st.integers(0, rounds - 1)), draw(st.booleans())
+    return Visit(draw(POSITIVE), number, tuple(seconds), interruptions, draw(STATES), settled, tuple(beside))
 
 
 @st.composite

@@ -8,8 +8,9 @@ from torch import nn
 
 import nas
 from nas.errors import MeasurementError, UsageError
+from nas.predictors.interleaving import Effort
 from nas.predictors.latency_table import LatencyTable
-from nas.predictors.measure import Effort, anchor_seconds, measure_many
+from nas.predictors.measure import anchor_seconds, measure_many
 from nas.predictors.node_timing import in_place, time_in_place
 from nas.predictors.remote.agent.registry import RUNTIMES, Wanted
 from nas.predictors.remote.job import shipped
