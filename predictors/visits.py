@@ -77,7 +77,8 @@ def visit(item: Series, number: int, state: MachineState, anchor: Series | None 
     before = anchor.once() if anchor else 0.0
     end = clock() + VISIT_SECONDS
     while len(found) < 3 or clock() < end:
-        block, until = [item.once()], clock() + APART
+        until = clock() + APART
+        block = [item.once()]
         while clock() < until - block[-1] / 2:
             block.append(item.once())
         found += block

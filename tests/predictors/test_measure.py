@@ -122,7 +122,7 @@ def test_a_run_that_fails_is_named_by_its_place_and_what_was_measured_before_is_
         work()
 
     effort = Effort(seconds=9.0, precision=0.0)
-    with pytest.raises(RunFailedError, match=r"cable out$") as caught:
+    with pytest.raises(RunFailedError, match=r"cable out more$") as caught:
         measure_runs([work, fail], TARGET, [32, 32], effort=effort, watch=lambda at, visits: seen.update({at: visits}))
     assert caught.value.position == 1
     assert seen[0]

@@ -86,11 +86,22 @@ def test_a_job_without_one_of_its_fields_is_refused(job, data):
         Job.from_message(header, body)
 
 
-VISIT = {"at": 1.0, "round": 0, "n": 2, "interruptions": None, "state": {}}
+VISIT = {"at": 1.0, "round": 0, "n": 2, "beside": False, "interruptions": None, "settled": True, "state": {}}
 
 
 @pytest.mark.parametrize(
-    "change", [{"n": 3}, {"n": 1}, {"n": 0}, {"round": 5}, {"round": -1}, {"state": {"mood": 3}}, {"state": 3}, {"at": "x"}]
+    "change",
+    [
+        {"n": 3},
+        {"n": 1},
+        {"n": 0},
+        {"round": 5},
+        {"round": -1},
+        {"state": {"mood": 3}},
+        {"state": 3},
+        {"at": "x"},
+        {"beside": True},
+    ],
 )
 def test_samples_that_do_not_fit_are_refused(change):
     _, body = Timed([], [Visit(1.0, 0, (1.0, 2.0), None, MachineState())]).to_message({})

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.predictors.remote.agent.channel import Channel, WrongSecretError, greet_as_agent, greet_as_client
+from nas.predictors.remote.agent.channel import PROTOCOL, Channel, WrongSecretError, greet_as_agent, greet_as_client
 from nas.predictors.remote.agent.wire import LENGTHS, MAGIC, LostError, WireError, seal, unseal
 
 KEY, LABEL = b"a key of some length", b"label"
@@ -176,7 +176,7 @@ def test_every_connection_has_keys_of_its_own():
 @pytest.mark.parametrize(
     ("said", "told"),
     [(b"HTTP/1.1 400 Bad Request\r\n", "not JSON"), (b"{}\n", "no nas agent"), (b"x" * 2000, "no greeting"),
-     (b'{"nas-agent": 99}\n', "version 99"), (b'{"nas-agent": 1, "nonce": 3}\n', "lacks nonce"),
+     (b'{"nas-agent": 99}\n', "version 99"), (f'{{"nas-agent": {PROTOCOL}, "nonce": 3}}\n'.encode(), "lacks nonce"),
      (b"", "closed in the greeting")],
 )  # fmt: skip
 def test_what_is_no_agent_is_told_apart(said, told):
