@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from nas.files import read_json, write_json, write_text
 from nas.predictors.assessment import Assessment, assess
 from nas.predictors.cost import cost
 from nas.predictors.environment import environment
+from nas.predictors.export_pool import ExportPool
 from nas.predictors.interleaving import Effort
 from nas.predictors.latency_predictor import LatencyPredictor
 from nas.predictors.latency_profile import profile
@@ -128,15 +130,20 @@ def remeasured(architectures: list[Architecture], table: LatencyTable, path: Pat
     """The latencies of a second session, normalised to the anchor of the first; the file holds those measured so far."""
     found: dict[str, float] = read_json(path, "second session") if path.exists() else {}
     left = [item for item in architectures if item.digest not in found]
-    for start in range(0, len(left), GROUP):
-        group = left[start : start + GROUP]
-        built = [build(item, table.num_classes, table.in_channels) for item in group]
-        sides = [item.resolution for item in group]
-        effort = Effort(seconds=0.6, rounds=3)
-        times = measure_many(built, table.target, sides, in_channels=table.in_channels, effort=effort, seed=table.seed + 1,
-                             reference=table.anchor)  # fmt: skip
-        found.update({item.digest: one.median for item, one in zip(group, times, strict=True)})
-        write_json(path, found)
+    with ExportPool(table.target, table.num_classes, table.in_channels) as exports:
+        for start in range(0, len(left), GROUP):
+            group = left[start : start + GROUP]
+            files = exports.files(group)
+            built: list[nn.Module | Path] = []
+            for item in group:
+                file = files.get(item.digest)
+                built.append(file if isinstance(file, Path) else build(item, table.num_classes, table.in_channels))
+            sides = [item.resolution for item in group]
+            effort = Effort(seconds=0.6, rounds=3)
+            times = measure_many(built, table.target, sides, in_channels=table.in_channels, effort=effort, seed=table.seed + 1,
+                                 reference=table.anchor)  # fmt: skip
+            found.update({item.digest: one.median for item, one in zip(group, times, strict=True)})
+            write_json(path, found)
     return np.array([found[item.digest] for item in architectures])
 
 
