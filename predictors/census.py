@@ -1,4 +1,5 @@
-"""The census of a profile: which nodes are timed, in which order, before whole networks are measured."""
+"""The census of a profile: which nodes are timed, in which order, before whole networks are measured, where these do not bring
+node times along."""
 
 from __future__ import annotations
 

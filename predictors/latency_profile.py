@@ -64,16 +64,17 @@ def profile(
     """Measure the space on the target into the table at `table_path`, and return it.
 
     Half of `seconds` (default: as `default_seconds` says) goes to node times of the space's random members, the rest to
-    `train` and `held_out` random networks, all of which are measured even where that takes longer. What the file holds
-    already is not measured again: a killed profile goes on, larger numbers extend it, and `seconds` is for what is missing.
-    In the end all times are told at the median speed of the machine meanwhile.
-    The file is rewritten every few seconds, and every raw sample is appended to `samples_path(table_path)`. Operators that
-    the target refuses are named in `LatencyTable.refused`, and networks without them are drawn instead. Everything but the
-    clock follows from `seed`, and from what is measured already where training networks are chosen (`active`) rather than
-    drawn. Given tables of other targets that are `known`, no node is timed: node times are inherited from them (see
-    `nas.predictors.inheritance`), and 20 chosen networks are enough; without `known` such a table keeps them. Raises FileError
-    where the file is of another target, question, machine or library, is being written by another process, or `known` do not
-    fit it, and MeasurementError where the target cannot be measured or is lost on the way.
+    `train` and `held_out` random networks, all of which are measured even where that takes longer; where the target times
+    the nodes of exported networks, the training networks bring them along. What the file holds already is not measured
+    again: a killed profile goes on, larger numbers extend it, and `seconds` is for what is missing. In the end all times
+    are told at the median speed of the machine meanwhile. The file is rewritten every few seconds, and every raw sample is
+    appended to `samples_path(table_path)`. Operators that the target refuses are named in `LatencyTable.refused`, and
+    networks without them are drawn instead. Everything but the clock follows from `seed`, and from what is measured already
+    where training networks are chosen (`active`) rather than drawn. Given tables of other targets that are `known`, no node
+    is timed: node times are inherited from them (see `nas.predictors.inheritance`), and 20 chosen networks are enough;
+    without `known` such a table keeps them. Raises FileError where the file is of another target, question, machine or
+    library, is being written by another process, or `known` do not fit it, and MeasurementError where the target cannot be
+    measured or is lost on the way.
     """
     target.require()
     with sole_writer(table_path):
@@ -115,18 +116,14 @@ class _Session:
     def run(self, seconds: float | None, progress: Progress) -> None:
         """Measure what is missing, as `profile` says, and save it however this ends."""
         table = self.table
-        missing = len(self.left())
         inherits = self.ancestors is not None or bool(table.ancestry)
         alone = node_seconds(table.target, seconds)
-        ahead = 0.0 if inherits else max(alone - table.spent, 0.0)
-        budget = ahead + default_seconds(table.target, missing) - alone if seconds is None else seconds
-        least = NETWORK_SECONDS * MEASURED if seconds is None else MIN_SECONDS
         try:
             if not inherits:
                 self.require_clock()
             if not (inherits or alone == 0):
                 self.time_nodes(alone, progress)
-            self.measure_networks(budget, least, progress, kernels=alone == 0 and not inherits)
+            self.measure_networks(seconds, progress, kernels=alone == 0 and not inherits)
             if not inherits:
                 self.cover_operators(progress)
             if self.ancestors is not None:
@@ -199,23 +196,26 @@ class _Session:
         table.environment["client"] = {name: here[name] for name in DECISIVE if name in here}
         self.client_told = True
 
-    def measure_networks(self, budget: float, least: float, progress: Progress, *, kernels: bool = False) -> None:
-        """Measure the missing networks, each for its share of what is left of the budget, and at least so many seconds.
+    def measure_networks(self, budget: float | None, progress: Progress, *, kernels: bool = False) -> None:
+        """Measure the missing networks, each for its share of what is left of the budget (seconds), or for as long as usual.
 
         With `kernels` the training networks bring node times along.
         """
         table = self.table
+        if kernels and table.target.place:
+            self._tell_client()
         with ExportPool(table.target, table.num_classes, table.in_channels) as exports:
             networks = NetworkProfile(self.space, table, self.samples.add, exports, kernels)
-            self._measure_left(networks, budget, least, progress)
+            self._measure_left(networks, budget, progress)
 
-    def _measure_left(self, networks: NetworkProfile, budget: float, least: float, progress: Progress) -> None:
+    def _measure_left(self, networks: NetworkProfile, budget: float | None, progress: Progress) -> None:
         total, cooling = self.train + self.held_out, COOLING_SECONDS
         left, size = self.left(), GROUP
         while left:
             self.save()
             began = time.perf_counter()
-            effort = Effort(max((budget - self.elapsed) / len(left) * MEASURED, least), rounds=3, cooling=cooling)
+            share = NETWORK_SECONDS if budget is None else (budget - self.elapsed) / len(left)
+            effort = Effort(max(share * MEASURED, MIN_SECONDS), rounds=3, cooling=cooling)
             refused = len(self.table.refused)
             try:
                 networks.measure(left[:size], effort)

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from nas.errors import FileError, MeasurementError
+from nas.predictors.coverage import operators_of_space
 from nas.predictors.kernel_times import KERNELS, LEAST, node_clock, node_passes, time_in_network
 from nas.predictors.latency_profile import profile
-from nas.predictors.latency_table import LatencyTable
+from nas.predictors.latency_table import TRAIN, LatencyTable
+from nas.predictors.node_times import operators_of
+from nas.predictors.samples import read_samples, samples_path
 from nas.predictors.target import Target
 from nas.search_spaces.graph import nodes
 from nas.search_spaces.presets import load_space
@@ -48,3 +51,14 @@ def test_times_of_two_clocks_are_never_mixed(tmp_path):
     table.save(tmp_path / "t.json")
     with pytest.raises(FileError, match="nodes timed in place"):
         profile(SPACE, ONNX, tmp_path / "t.json", num_classes=10, seconds=0.1)
+
+
+def test_node_times_come_with_the_training_networks(tmp_path):
+    table = profile(SPACE, ONNX, tmp_path / "t.json", num_classes=10, train=2, held_out=1, seconds=0.5)
+    known = {node.key for item in table.of_role(TRAIN) for node in nodes(item.architecture, None, 3, 10)}
+    samples = [line for line in read_samples(samples_path(tmp_path / "t.json")) if line["what"] == "node"]
+    assert known <= table.nodes.keys()
+    assert table.census == 0
+    first = next(iter(table.of_role(TRAIN))).architecture
+    assert {node.key for node in nodes(first, None, 3, 10)} <= {line["id"] for line in samples}
+    assert operators_of_space(SPACE) <= operators_of(table.nodes.values())

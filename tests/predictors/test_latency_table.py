@@ -91,3 +91,21 @@ def test_measurements_of_another_target_do_not_mix(table):
         table.add(SPACE.sample(random.Random(2)), measured(1e-3, "cpu:onnxruntime,threads=1,batch=1,precision=fp32"))
     with pytest.raises(UsageError, match="role"):
         table.add(SPACE.sample(random.Random(2)), measured(1e-3), "both")
+
+
+def test_all_times_can_be_told_at_another_speed(table):
+    before = {digest: item.measurement for digest, item in table.networks.items()}
+    samples = {key: item.samples for key, item in table.nodes.items()}
+    anchor = table.anchor or 1e-3
+    table.anchor = anchor
+    table.tell_at(2 * anchor)
+    for digest, item in table.networks.items():
+        assert (item.measurement.median, item.measurement.high) == pytest.approx(
+            (2 * before[digest].median, 2 * before[digest].high)
+        )
+        assert item.measurement.slowed == before[digest].slowed / 2
+    assert {key: item.samples for key, item in table.nodes.items()} == {
+        key: tuple(2 * s for s in one) for key, one in samples.items()
+    }
+    table.tell_at(anchor)
+    assert {digest: item.measurement for digest, item in table.networks.items()} == before
