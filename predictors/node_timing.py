@@ -58,10 +58,10 @@ def time_in_place(architecture: Architecture, table: LatencyTable, record: Recor
     example = torch.randn(target.batch, table.in_channels, architecture.resolution, architecture.resolution)
     with threads(target.threads), pinned(target.threads) as cpus, undisturbed():
         beside = Series(anchor(target))
-        passes, anchors = [], [beside.once()]
+        passes, anchors = [], [beside.again()]
         at, before, state = time.time(), interruptions(), machine_state(cpus)
         for run in _passes(copy.deepcopy(model).eval().to(dtype=target.dtype), example.to(target.dtype)):
-            anchors.append(beside.once())
+            anchors.append(beside.again())
             passes.append(run)
         after = interruptions()
     times = None if before is None or after is None else after - before

@@ -1,7 +1,8 @@
 """One workload's visits: warming it up, timing it beside the anchor, and telling where it stopped running.
 
 A machine changes its speed within milliseconds: other guests of its processor, its clock, heat. So the anchor runs just before
-and just after what is timed, and each time is told by the anchor's then. Free of PyTorch: a measuring agent has none.
+and just after what is timed, and each time is told by the anchor's then. It runs twice and its second run counts: the first one
+finds the caches full of other data, the more the larger the network was. Free of PyTorch: a measuring agent has none.
 """
 
 from __future__ import annotations
@@ -53,6 +54,11 @@ class Series:
             raise RunFailedError(f"a network stopped running: {in_one_line(error)}", self.position) from error
         return (clock() - start) / self.repeats
 
+    def again(self) -> float:
+        """The seconds of one run right after another one: what ran before left its data in the caches. Raises RunFailedError."""
+        self.once()
+        return self.once()
+
 
 def warm(item: Series, state: MachineState) -> None:
     """Run until block medians agree, at most WARMUP_BLOCKS, and settle how many runs one reading of the clock covers."""
@@ -74,7 +80,7 @@ def visit(item: Series, number: int, state: MachineState, anchor: Series | None 
     found: list[float] = []
     beside: list[float] = []
     clock, at, interrupted = time.perf_counter, time.time(), interruptions()
-    before = anchor.once() if anchor else 0.0
+    before = anchor.again() if anchor else 0.0
     end = clock() + VISIT_SECONDS
     while len(found) < 3 or clock() < end:
         until = clock() + APART
@@ -83,7 +89,7 @@ def visit(item: Series, number: int, state: MachineState, anchor: Series | None 
             block.append(item.once())
         found += block
         if anchor:
-            after = anchor.once()
+            after = anchor.again()
             beside += [(before + after) / 2] * len(block)
             before = after
     times = None if interrupted is None else (interruptions() or 0) - interrupted
