@@ -55,7 +55,7 @@ class Series:
         return (clock() - start) / self.repeats
 
     def again(self) -> float:
-        """The seconds of one run right after another one: what ran before left its data in the caches. Raises RunFailedError."""
+        """The seconds of one run right after another: what ran before left its data in the caches. Raises RunFailedError."""
         self.once()
         return self.once()
 
