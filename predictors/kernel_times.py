@@ -3,7 +3,8 @@
 ONNX Runtime fuses neighbours, moves maps between layouts and starts a kernel in a microsecond, so that times taken in eager
 mode tell little of it. Its own profiler tells what each kernel of the optimised graph takes in its place. A kernel belongs to
 the node whose parameters it reads, else to the latest node that it depends on: what a node without parameters does counts
-with its neighbour, which leaves the sum over a network as it is.
+with its neighbour, which leaves the sum over a network as it is. Writing a kernel down takes some microseconds, often longer
+than the kernel: the network also runs without its profiler, and what the profiled runs take longer is shared out by kernels.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from nas.errors import MeasurementError
 from nas.predictors.anchor import anchor
@@ -29,7 +31,7 @@ from nas.predictors.node_timing import Refuse, around_runs, time_in_place, unloo
 from nas.predictors.runtimes.onnxruntime import exported, open_session, session_options
 from nas.predictors.samples import Record, unrecorded
 from nas.predictors.target import Target
-from nas.predictors.timings import Visit
+from nas.predictors.timings import Array, Visit
 from nas.predictors.visits import Series
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import build
@@ -86,16 +88,18 @@ def time_kernels(
         path, optimised = file or Path(folder) / "model.onnx", Path(folder) / "optimised.onnx"
         if file is None:
             exported(build(architecture, table.num_classes, table.in_channels), example, path)
-        options = session_options(target)
+        plain, options = open_session(path, session_options(target)), session_options(target)
         options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "profile")
         options.optimized_model_filepath = str(optimised)
         session = open_session(path, options)
         state = machine_state(cpus)
         feed, beside = {session.get_inputs()[0].name: example.numpy()}, Series(anchor(target))
-        anchors = [beside.again()]
+        anchors, whole = [beside.again()], Series(lambda: plain.run(None, feed))
+        totals = []
         for _ in range(BLOCKS):
             for _ in range(WARM + PASSES):
                 session.run(None, feed)
+            totals.append([whole.once() for _ in range(WARM + PASSES)])
             anchors.append(beside.again())
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         owners = kernel_owners(optimised, [node.name for node in found])
@@ -106,13 +110,28 @@ def time_kernels(
         )
     passes = taken.reshape(BLOCKS, WARM + PASSES, -1)[1:, WARM:].reshape(-1, len(found))
     around = np.repeat(around_runs(anchors)[1:], PASSES)
+    kernels = np.bincount(list(owners.values()), minlength=len(found))
     record("anchor", "", Visit(at, table.census, tuple(anchors), None, state))
     for place, node in enumerate(found):
         runs = tuple(passes[:, place].tolist())
         record("node", node.key, Visit(at, table.census, runs, None, state, beside=tuple(around)))
-    factors = around / (table.anchor or float(np.median(around)))
-    seconds = np.maximum(np.median(passes / factors[:, None], axis=0), LEAST)
+    factors = (around / (table.anchor or float(np.median(around))))[:, None]
+    alone = float(np.median(np.array(totals)[1:, WARM:].reshape(-1, 1) / factors))
+    seconds = unrecorded_seconds(np.median(passes / factors, axis=0), kernels, alone)
     return list(zip(found, seconds.tolist(), strict=True))
+
+
+def unrecorded_seconds(recorded: Array, kernels: NDArray[np.int64], whole: float) -> Array:
+    """Seconds of nodes, (n,), that sum to those of the whole network without its profiler: from recorded ones, (n,), as much is
+    taken for each of their `kernels`, (n,), as makes up the difference. None is below LEAST."""
+    excess = max(float(recorded.sum()) - whole, 0.0)
+    while True:
+        # A node cannot give more than it has: what is left over is taken from the others.
+        rest = np.maximum(recorded - excess / kernels.sum() * kernels, LEAST)
+        missing = float(rest.sum()) - whole
+        if missing <= 0.01 * whole or missing >= excess:
+            return rest
+        excess += missing
 
 
 def kernel_owners(path: Path, names: Sequence[str]) -> dict[str, int]:
