@@ -42,6 +42,7 @@ BLOCKS, WARM, PASSES = 6, 2, 5
 LEAST = 5e-7
 """Seconds of a node whose kernels were all fused into its neighbours."""
 MICRO = 1e-6
+ROUNDS = 30
 KERNEL = "_kernel_time"
 KERNELS, IN_PLACE = "kernels of ONNX Runtime", "in place"
 
@@ -124,14 +125,12 @@ def time_kernels(
 def unrecorded_seconds(recorded: Array, kernels: NDArray[np.int64], whole: float) -> Array:
     """Seconds of nodes, (n,), that sum to those of the whole network without its profiler: from recorded ones, (n,), as much is
     taken for each of their `kernels`, (n,), as makes up the difference. None is below LEAST."""
-    excess = max(float(recorded.sum()) - whole, 0.0)
-    while True:
+    excess, rest = max(float(recorded.sum()) - whole, 0.0), recorded
+    for _ in range(ROUNDS):
         # A node cannot give more than it has: what is left over is taken from the others.
         rest = np.maximum(recorded - excess / kernels.sum() * kernels, LEAST)
-        missing = float(rest.sum()) - whole
-        if missing <= 0.01 * whole or missing >= excess:
-            return rest
-        excess += missing
+        excess += max(float(rest.sum()) - whole, 0.0)
+    return rest
 
 
 def kernel_owners(path: Path, names: Sequence[str]) -> dict[str, int]:

@@ -2,10 +2,12 @@ import random
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nas.errors import FileError, MeasurementError
 from nas.predictors.coverage import operators_of_space
-from nas.predictors.kernel_times import KERNELS, LEAST, node_clock, node_passes, time_in_network
+from nas.predictors.kernel_times import KERNELS, LEAST, node_clock, node_passes, time_in_network, unrecorded_seconds
 from nas.predictors.latency_profile import profile
 from nas.predictors.latency_table import TRAIN, LatencyTable
 from nas.predictors.node_times import operators_of
@@ -41,6 +43,25 @@ def test_kernels_count_with_their_node_pass_by_pass():
     np.testing.assert_allclose(passes, [[6e-6, 0, 3e-6], [10e-6, 0, 5e-6]])
     with pytest.raises(MeasurementError, match="names none"):
         node_passes(events, {}, 3)
+
+
+@given(st.lists(st.tuples(st.floats(1e-6, 1e-3), st.integers(1, 20)), min_size=1, max_size=40), st.floats(0.3, 1.5))
+def test_what_writing_kernels_down_takes_is_given_back_by_their_number(nodes_of_one, share):
+    recorded, kernels = (np.array(column) for column in zip(*nodes_of_one, strict=True))
+    whole = share * float(recorded.sum())
+    found = unrecorded_seconds(recorded, kernels, whole)
+    assert (found >= LEAST).all()
+    assert (found <= recorded).all()
+    if share >= 1:
+        assert found == pytest.approx(recorded)
+    given_back = (recorded - found) / kernels
+    assert given_back[found > 1.01 * LEAST] == pytest.approx(given_back.max())
+
+
+def test_nodes_sum_to_the_network_without_its_profiler():
+    found = unrecorded_seconds(np.array([30e-6, 12e-6, 2e-6]), np.array([4, 2, 1]), 25e-6)
+    assert found.sum() == pytest.approx(25e-6, rel=0.01)
+    assert found[2] == LEAST
 
 
 def test_times_of_two_clocks_are_never_mixed(tmp_path):
