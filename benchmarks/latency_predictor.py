@@ -143,6 +143,9 @@ def remeasured(architectures: list[Architecture], table: LatencyTable, path: Pat
             times = measure_many(built, table.target, sides, in_channels=table.in_channels, effort=effort, seed=table.seed + 1,
                                  reference=table.anchor)  # fmt: skip
             found.update({item.digest: one.median for item, one in zip(group, times, strict=True)})
+            for model in built:
+                if isinstance(model, Path):
+                    model.unlink()
             write_json(path, found)
     return np.array([found[item.digest] for item in architectures])
 

@@ -52,9 +52,11 @@ class Agreement:
         told = [
             f"{self.networks} networks in both: median ratio {self.shift:.3f} in units of the anchor, nine of ten within "
             f"{self.deviation:.1%} of it, Spearman {self.spearman:.3f}",
-            f"the machine itself, by the anchor, took {self.anchor:.3f} times as long"
-            + ("" if self.node_ratio is None else f", and that of {self.nodes} node times {self.node_ratio:.3f}"),
+            f"the machine itself, by the anchor, took {self.anchor:.3f} times as long",
         ]
+        if self.node_ratio is not None:
+            ratio = self.node_ratio / self.anchor
+            told.append(f"{self.nodes} node times in both: median ratio {ratio:.3f} in units of the anchor")
         return [*told, "they agree" if self.agree else f"they do not agree: {'; '.join(self.reasons)}"]
 
 

@@ -70,7 +70,7 @@ def anchor(target: Target) -> Callable[[], object]:
     """
     from nas.predictors.target import Target
 
-    starts_each = target.runtime == EAGER and not target.place
+    starts_each = target.runtime == EAGER
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module, example = DispatchAnchor() if starts_each else Anchor(), torch.rand(1, 3, 64, 64)

@@ -28,7 +28,13 @@ MOST = 4
 
 def reads_onnx(target: Target) -> bool:
     """Whether networks reach the target as ONNX files."""
-    return ships_onnx(target) if target.place else target.runtime == "onnxruntime"
+    return target.runtime == "onnxruntime" or ships_onnx(target)
+
+
+def usual_workers() -> int:
+    """As many processes as this one may use cores, and MOST at most."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST)
 
 
 class ExportPool:
@@ -39,11 +45,12 @@ class ExportPool:
 
     def __init__(self, target: Target, num_classes: int, in_channels: int, workers: int | None = None) -> None:
         self._target, self._outputs = target, (num_classes, in_channels)
-        self.workers = min(os.cpu_count() or 1, MOST) if workers is None else workers
+        self.workers = usual_workers() if workers is None else workers
         self._folder = tempfile.TemporaryDirectory(prefix="nas-exports-")
         self._idle: queue.SimpleQueue[subprocess.Popen[str]] = queue.SimpleQueue()
         self._started: list[subprocess.Popen[str]] = []
         self._lock = threading.Lock()
+        self._answered = False
 
     def __enter__(self) -> Self:
         return self
@@ -58,7 +65,8 @@ class ExportPool:
     def files(self, architectures: Sequence[Architecture]) -> dict[str, Path | MeasurementError]:
         """By digest the file of each architecture, or why it has none; empty where nothing is gained by processes.
 
-        An architecture whose process died is missing. The caller may delete the files.
+        An architecture whose process died is missing; where one dies before any has answered, no more are started. The caller
+        may delete the files.
         """
         number = min(self.workers, len(architectures))
         if number < 2 or not reads_onnx(self._target):
@@ -68,14 +76,18 @@ class ExportPool:
         return {item.digest: file for item, file in zip(architectures, found, strict=True) if file is not None}
 
     def _file(self, architecture: Architecture) -> Path | MeasurementError | None:
-        folder = Path(self._folder.name) / architecture.digest
-        folder.mkdir(exist_ok=True)
-        process = self._process()
+        folder, process = Path(self._folder.name) / architecture.digest, None
         try:
+            folder.mkdir(exist_ok=True)
+            process = self._process()
             answer = json.loads(_asked(process, job_of(architecture, self._target, *self._outputs, folder)))
         except (OSError, ValueError):  # it died: short of memory, killed; the caller exports this one itself
-            process.kill()
+            if process is not None:
+                process.kill()
+            if not self._answered:
+                self.workers = 0
             return None
+        self._answered = True
         self._idle.put(process)
         return Path(answer["path"]) if "path" in answer else MeasurementError(answer["error"])
 
@@ -83,7 +95,7 @@ class ExportPool:
         """A process that does nothing, a new one where there is none."""
         with contextlib.suppress(queue.Empty):
             return self._idle.get_nowait()
-        command = [sys.executable, "-m", "nas.predictors.export_worker"]
+        command = [sys.executable, "-P", "-m", "nas.predictors.export_worker"]
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8"
         )

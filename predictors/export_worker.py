@@ -38,6 +38,8 @@ def answer(line: str) -> dict[str, Any]:
         return {"path": str(onnx_file(model, example, target, Path(job["folder"])))}
     except MeasurementError as error:
         return {"error": str(error)}
+    except (OSError, MemoryError):  # this machine's lack, not the network's: who asked may fare better
+        raise
     except Exception as error:  # whatever a library raises is the network's refusal, as where this process measures
         return {"error": f"the network cannot be exported to ONNX: {in_one_line(error)}"}
 

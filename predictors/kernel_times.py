@@ -42,7 +42,8 @@ BLOCKS, WARM, PASSES = 6, 2, 5
 LEAST = 5e-7
 """Seconds of a node whose kernels were all fused into its neighbours."""
 MICRO = 1e-6
-ROUNDS = 30
+SHARED = 30
+"""Times that what some nodes cannot give back is shared out among the others; it ends sooner as a rule."""
 KERNEL = "_kernel_time"
 KERNELS, IN_PLACE = "kernels of ONNX Runtime", "in place"
 
@@ -95,11 +96,11 @@ def time_kernels(
         session = open_session(path, options)
         state = machine_state(cpus)
         feed, beside = {session.get_inputs()[0].name: example.numpy()}, Series(anchor(target))
-        anchors, whole = [beside.again()], Series(lambda: plain.run(None, feed))
+        anchors, whole, told = [beside.again()], Series(lambda: plain.run(None, feed)), Series(lambda: session.run(None, feed))
         totals = []
         for _ in range(BLOCKS):
             for _ in range(WARM + PASSES):
-                session.run(None, feed)
+                told.once()
             totals.append([whole.once() for _ in range(WARM + PASSES)])
             anchors.append(beside.again())
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
@@ -118,15 +119,17 @@ def time_kernels(
         record("node", node.key, Visit(at, table.census, runs, None, state, beside=tuple(around)))
     factors = (around / (table.anchor or float(np.median(around))))[:, None]
     alone = float(np.median(np.array(totals)[1:, WARM:].reshape(-1, 1) / factors))
-    seconds = unrecorded_seconds(np.median(passes / factors, axis=0), kernels, alone)
+    seconds = without_profiler(np.median(passes / factors, axis=0), kernels, alone)
     return list(zip(found, seconds.tolist(), strict=True))
 
 
-def unrecorded_seconds(recorded: Array, kernels: NDArray[np.int64], whole: float) -> Array:
-    """Seconds of nodes, (n,), that sum to those of the whole network without its profiler: from recorded ones, (n,), as much is
-    taken for each of their `kernels`, (n,), as makes up the difference. None is below LEAST."""
+def without_profiler(recorded: Array, kernels: NDArray[np.int64], whole: float) -> Array:
+    """Seconds of nodes, (n,), whose recorded ones, (n,), sum to more than the `whole` network takes without its profiler.
+
+    For each of their `kernels`, (n,), as much is taken off as makes up the difference. None is below LEAST.
+    """
     excess, rest = max(float(recorded.sum()) - whole, 0.0), recorded
-    for _ in range(ROUNDS):
+    for _ in range(SHARED):
         # A node cannot give more than it has: what is left over is taken from the others.
         rest = np.maximum(recorded - excess / kernels.sum() * kernels, LEAST)
         excess += max(float(rest.sum()) - whole, 0.0)

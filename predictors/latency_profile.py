@@ -18,7 +18,7 @@ from nas.predictors.environment import DECISIVE, differences, environment
 from nas.predictors.export_pool import ExportPool
 from nas.predictors.inheritance import Ancestors
 from nas.predictors.interleaving import Effort
-from nas.predictors.kernel_times import IN_PLACE, node_clock
+from nas.predictors.kernel_times import IN_PLACE, KERNELS, node_clock
 from nas.predictors.latency_table import HELD_OUT, NETWORK, TRAIN, LatencyTable
 from nas.predictors.measure import anchor_seconds
 from nas.predictors.network_profile import DeviceLostError, NetworkProfile
@@ -30,6 +30,7 @@ from nas.predictors.target import Target
 from nas.predictors.timings import SLOWED
 from nas.predictors.visits import RunFailedError
 from nas.search_spaces.architecture import Architecture
+from nas.search_spaces.backbone import build
 from nas.search_spaces.exclusion import operators_in, without
 from nas.search_spaces.graph import Node
 from nas.search_spaces.space import SearchSpace
@@ -41,8 +42,9 @@ SAVE_SECONDS = 3.0
 COOLING_SECONDS = 5.0
 MIN_SECONDS = 0.05
 MEASURED = 0.8
-GROUP, GROUP_SECONDS = 20, 60.0
-"""Networks that are measured in turn: the more, the more of the machine's moods each of them meets; and about how long."""
+GROUP, GROUP_AWAY, GROUP_BYTES, GROUP_SECONDS = 20, 4, 1 << 30, 60.0
+"""Networks that are measured in turn, here and at another place, about how large they are together, and how long it takes: the
+more, the more of the machine's moods each of them meets."""
 DRAWS = 50
 
 
@@ -63,18 +65,18 @@ def profile(
 ) -> LatencyTable:
     """Measure the space on the target into the table at `table_path`, and return it.
 
-    Half of `seconds` (default: as `default_seconds` says) goes to node times of the space's random members, the rest to
-    `train` and `held_out` random networks, all of which are measured even where that takes longer; where the target times
-    the nodes of exported networks, the training networks bring them along. What the file holds already is not measured
-    again: a killed profile goes on, larger numbers extend it, and `seconds` is for what is missing. In the end all times
-    are told at the median speed of the machine meanwhile. The file is rewritten every few seconds, and every raw sample is
-    appended to `samples_path(table_path)`. Operators that the target refuses are named in `LatencyTable.refused`, and
-    networks without them are drawn instead. Everything but the clock follows from `seed`, and from what is measured already
-    where training networks are chosen (`active`) rather than drawn. Given tables of other targets that are `known`, no node
-    is timed: node times are inherited from them (see `nas.predictors.inheritance`), and 20 chosen networks are enough;
-    without `known` such a table keeps them. Raises FileError where the file is of another target, question, machine or
-    library, is being written by another process, or `known` do not fit it, and MeasurementError where the target cannot be
-    measured or is lost on the way.
+    Half of `seconds` (default: NODE_SECONDS and NETWORK_SECONDS each) goes to node times of the space's random members, the
+    rest to `train` and `held_out` random networks, all of which are measured even where that takes longer; where the target
+    times the nodes of exported networks, the training networks bring them along. What the file holds already is not measured
+    again: a killed profile goes on, larger numbers extend it, and `seconds` is for what is missing. In the end all times are
+    told at the median speed of the machine meanwhile. The file is rewritten every few seconds, and every raw sample is
+    appended to `samples_path(table_path)`. Operators that the target refuses are named in `LatencyTable.refused`, and networks
+    without them are drawn instead. Everything but the clock follows from `seed`, and from what is measured already where
+    training networks are chosen (`active`) rather than drawn. Given tables of other targets that are `known`, no node is
+    timed: node times are inherited from them (see `nas.predictors.inheritance`), and 20 chosen networks are enough; without
+    `known` such a table keeps them. Raises FileError where the file is of another target, question, machine or library, is
+    being written by another process, or `known` do not fit it, and MeasurementError where the target cannot be measured or is
+    lost on the way.
     """
     target.require()
     with sole_writer(table_path):
@@ -117,21 +119,22 @@ class _Session:
         """Measure what is missing, as `profile` says, and save it however this ends."""
         table = self.table
         inherits = self.ancestors is not None or bool(table.ancestry)
-        alone = node_seconds(table.target, seconds)
+        kernels = node_clock(table.target) == KERNELS and not inherits
+        alone = node_seconds(table.target, seconds, active=self.active)
         try:
             if not inherits:
                 self.require_clock()
             if not (inherits or alone == 0):
                 self.time_nodes(alone, progress)
-            self.measure_networks(seconds, progress, kernels=alone == 0 and not inherits)
+            self.measure_networks(seconds, progress, kernels=kernels)
             if not inherits:
                 self.cover_operators(progress)
             if self.ancestors is not None:
                 self.ancestors.bequeath(table)
+        finally:
             anchors = [item.measurement.anchor for item in table.networks.values() if item.measurement.anchor]
             if anchors:
                 table.tell_at(statistics.median(anchors))
-        finally:
             self.save()
 
     def save(self, every: float = 0.0) -> None:
@@ -202,15 +205,15 @@ class _Session:
         With `kernels` the training networks bring node times along.
         """
         table = self.table
-        if kernels and table.target.place:
+        if kernels and table.target.place and any(role == TRAIN for _, role in self.left()):
             self._tell_client()
         with ExportPool(table.target, table.num_classes, table.in_channels) as exports:
             networks = NetworkProfile(self.space, table, self.samples.add, exports, kernels)
             self._measure_left(networks, budget, progress)
 
     def _measure_left(self, networks: NetworkProfile, budget: float | None, progress: Progress) -> None:
-        total, cooling = self.train + self.held_out, COOLING_SECONDS
-        left, size = self.left(), GROUP
+        total, cooling, left = self.train + self.held_out, COOLING_SECONDS, self.left()
+        size = most = self._most(left)
         while left:
             self.save()
             began = time.perf_counter()
@@ -224,8 +227,16 @@ class _Session:
             if any(self.table.networks[item.digest].measurement.slowed > SLOWED for item in networks.last):
                 cooling = 0.0  # it did not recover in the time it was given
             left = left[size:] if len(self.table.refused) == refused else self.left()
-            size = max(1, min(GROUP, round(size * GROUP_SECONDS / (time.perf_counter() - began))))
+            size = max(1, min(most, round(size * GROUP_SECONDS / (time.perf_counter() - began))))
             progress(total - len(left), total, "whole networks")
+
+    def _most(self, left: Sequence[tuple[Architecture, str]]) -> int:
+        """How many networks are measured in turn: fewer where they are large, or travel to an agent in one message."""
+        table = self.table
+        if table.target.place or not left:
+            return GROUP_AWAY
+        network = build(left[0][0], table.num_classes, table.in_channels)
+        return max(1, min(GROUP, GROUP_BYTES // sum(item.nbytes for item in network.parameters())))
 
     def _lost(self, error: MeasurementError) -> MeasurementError:
         """The error for a target that runs nothing any more."""

@@ -60,11 +60,11 @@ class LatencyTable:
     """Node times by key and network times by digest, of one target and one input and output size.
 
     `anchor` is the anchor's time (seconds) that all times are normalised to: of a finished profile, its median beside the
-    networks, which is the machine's usual speed. `spent` the seconds of profiling so far,
-    `census` the networks or nodes whose node times have been taken. `refused` holds what the runtime cannot run: operators as
-    `kind:name` and single networks as `network:digest`, each with the `reason` and the `share` of the space that has it.
-    `breaks` lists changes of the machine between sessions that were too small to refuse (`environment.differences`).
-    `ancestry` names the targets that the node times are inherited from; where it is empty they were measured.
+    networks, the machine's usual speed. `spent` are the seconds of profiling so far, `census` the networks or nodes whose node
+    times have been taken. `refused` holds what the runtime cannot run: operators as `kind:name` and single networks as
+    `network:digest`, each with the `reason` and the `share` of the space that has it. `breaks` lists changes of the machine
+    between sessions that were too small to refuse (`environment.differences`). `ancestry` names the targets that the node
+    times are inherited from; where it is empty they were measured.
     """
 
     target: Target

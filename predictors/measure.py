@@ -77,7 +77,13 @@ def measure_many(
 
 
 def measure_runnable(
-    models: Sequence[nn.Module], target: Target, resolutions: Sequence[int], *, in_channels: int = 3, effort: Effort
+    models: Sequence[nn.Module],
+    target: Target,
+    resolutions: Sequence[int],
+    *,
+    in_channels: int = 3,
+    effort: Effort,
+    reference: float | None = None,
 ) -> list[Measurement | None]:
     """`measure_many` with None for every network that the target refuses. Raises MeasurementError where it refuses all.
 
@@ -85,7 +91,7 @@ def measure_runnable(
     """
 
     def measured(chosen: Sequence[nn.Module], sides: Sequence[int]) -> list[Measurement]:
-        return measure_many(chosen, target, sides, in_channels=in_channels, effort=effort)
+        return measure_many(chosen, target, sides, in_channels=in_channels, effort=effort, reference=reference)
 
     try:
         return list(measured(models, resolutions))

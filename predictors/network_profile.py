@@ -53,10 +53,16 @@ class NetworkProfile:
         for wanted in group:
             if not operators_in(wanted[0]).isdisjoint(self.table.excluded):
                 continue
+            file = files.get(wanted[0].digest)
             try:
-                runs.append((wanted, self._prepare(wanted, files.get(wanted[0].digest))))
+                runs.append((wanted, self._prepare(wanted[0], file)))
             except MeasurementError as error:
                 self._refuse(wanted[0], error)
+                continue
+            if self.kernels and wanted[1] == TRAIN:
+                self._time_kernels(wanted[0], file if isinstance(file, Path) else None)
+            if isinstance(file, Path):
+                file.unlink()
         while runs:
             try:
                 self._measure(runs, effort)
@@ -69,20 +75,27 @@ class NetworkProfile:
                 self.last = [architecture for (architecture, _), _ in runs]
                 return
 
-    def _prepare(self, wanted: Wanted, file: Path | MeasurementError | None) -> Run:
+    def _time_kernels(self, architecture: Architecture, file: Path | None) -> None:
+        """Add the network's node times. A network that runs and whose kernels cannot be told apart goes without them."""
+        try:
+            found = time_kernels(architecture, self.table, self.record, file)
+        except MeasurementError as error:
+            if self.table.target.place:
+                raise MeasurementError(
+                    f"the nodes of {self.table.target} are timed on this machine, which fails: {error}"
+                ) from error
+            return
+        for node, seconds in found:
+            self.table.add_node(node, seconds)
+
+    def _prepare(self, architecture: Architecture, file: Path | MeasurementError | None) -> Run:
         """A run of the network, from its file where there is one; what kept it from being written is raised."""
         if isinstance(file, MeasurementError):
             raise file
-        (architecture, role), table = wanted, self.table
-        if self.kernels and role == TRAIN:
-            for node, seconds in time_kernels(architecture, table, self.record, file):
-                table.add_node(node, seconds)
+        table = self.table
         model = file or build(architecture, table.num_classes, table.in_channels)
         with threads(table.target.threads):
-            run = prepare(model, table.target, architecture.resolution, table.in_channels)
-        if file is not None:
-            file.unlink()
-        return run
+            return prepare(model, table.target, architecture.resolution, table.in_channels)
 
     def _measure(self, runs: Sequence[tuple[Wanted, Run]], effort: Effort) -> None:
         table = self.table

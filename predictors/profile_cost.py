@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from nas.errors import MeasurementError
 from nas.predictors.anchor import Anchor
+from nas.predictors.export_pool import reads_onnx, usual_workers
 from nas.predictors.interleaving import Effort
 from nas.predictors.kernel_times import KERNELS, node_clock
-from nas.predictors.latency_table import LatencyTable
+from nas.predictors.latency_table import TRAIN, LatencyTable
 from nas.predictors.measure import measure_runs, prepare, threads
 from nas.predictors.remote.place import place
 from nas.predictors.runtime import runtime
@@ -23,6 +24,7 @@ from nas.search_spaces.space import SearchSpace
 NODE_SHARE = 0.5
 NODE_SECONDS = 30.0
 NETWORK_SECONDS = 0.75
+KERNEL_SECONDS = 0.4
 RUNS = 40
 LOOK_SECONDS = 0.05
 TRIALS = 10
@@ -75,8 +77,11 @@ def profile_cost(
         return ProfileCost(nodes, 0.0, 0.0, 0)
     prepared, once = _one_network(space, target)
     budgeted = default_seconds(target, networks) - node_seconds(target, None) if seconds is None else max(seconds - nodes, 0.0)
-    measuring = max(budgeted - networks * prepared, networks * max(once * RUNS, NETWORK_SECONDS if seconds is None else 0.0))
-    return ProfileCost(nodes, networks * prepared, measuring, networks)
+    preparing = networks * prepared / (min(usual_workers(), networks) if reads_onnx(target) else 1)
+    if node_clock(target) == KERNELS and not inherits:
+        nodes += KERNEL_SECONDS * max(train - (0 if table is None else len(list(table.of_role(TRAIN)))), 0)
+    measuring = max(budgeted - preparing, networks * max(once * RUNS, NETWORK_SECONDS if seconds is None else 0.0))
+    return ProfileCost(nodes, preparing, measuring, networks)
 
 
 def profile_estimate(space: SearchSpace, target: Target, *, train: int = 40, held_out: int = 20) -> float:
@@ -90,9 +95,10 @@ def default_seconds(target: Target, networks: int) -> float:
     return node_seconds(target, None) + networks * (NETWORK_SECONDS + 1.25 * preparation)
 
 
-def node_seconds(target: Target, seconds: float | None) -> float:
-    """What a profile may spend on node times alone, of a budget or without one: nothing where networks bring them along."""
-    if node_clock(target) == KERNELS:
+def node_seconds(target: Target, seconds: float | None, *, active: bool = False) -> float:
+    """What a profile may spend on node times alone, of a budget or without one: nothing where networks bring them along, unless
+    networks are chosen (`active`) by them."""
+    if node_clock(target) == KERNELS and not active:
         return 0.0
     return NODE_SECONDS if seconds is None else NODE_SHARE * seconds
 

@@ -41,9 +41,10 @@ class Visit:
 class Measurement:
     """The latency of one network on one target, in seconds.
 
-    `median` is the median of visit medians with drift divided out, `low` and `high` its 95 % bootstrap interval over
-    visits, `p90` and `p99` quantiles of single runs, `n` their number, `spread` interquartile range / median of the runs,
-    `drift` the range of the anchor workload during the measurement / its median. `target` and `resolution` say of what.
+    `median` is the median of visit medians, each run told by the anchor around it, `low` and `high` its 95 % bootstrap
+    interval over visits, `p90` and `p99` quantiles of single runs, `n` their number, `spread` interquartile range / median of
+    the runs, `drift` the range of the anchor workload during the measurement / its median. `target` and `resolution` say of
+    what.
 
     The machine meanwhile: `disturbed` is the share of visits that other work interrupted, `slowed` how many times slower the
     anchor ran than at the reference, `load` the load average, `throttled` whether heat slowed a core down, and `unsettled`

@@ -52,7 +52,8 @@ class Series:
             for _ in range(self.repeats):
                 run()
         except Exception as error:  # whatever the library behind the runtime raises
-            raise RunFailedError(f"a network stopped running: {in_one_line(error)}", self.position) from error
+            what = "the anchor" if self.position is None else "it"
+            raise RunFailedError(f"{what} stopped running: {in_one_line(error)}", self.position) from error
         return (clock() - start) / self.repeats
 
     def again(self) -> float:
@@ -82,22 +83,24 @@ def visit(item: Series, number: int, state: MachineState, anchor: Series | None 
     beside: list[float] = []
     clock, at, interrupted = time.perf_counter, time.time(), interruptions()
     before = anchor.again() if anchor else 0.0
-    item.once()
-    end = clock() + VISIT_SECONDS
+    lead = clock() + LEAD
+    last = item.once()
+    end = lead + VISIT_SECONDS
     while len(found) < 3 or clock() < end:
-        lead = clock() + LEAD
-        while found and found[-1] < LEAD and clock() < lead:
-            item.once()
+        while last < LEAD and clock() < lead:
+            last = item.once()
         until = clock() + APART
         block = [item.once()]
         while clock() < until - block[-1] / 2:
             block.append(item.once())
-        found += block
+        found, last = found + block, block[-1]
         if anchor:
             after = anchor.again()
             beside += [(before + after) / 2] * len(block)
             before = after
-    times = None if interrupted is None else (interruptions() or 0) - interrupted
+        lead = clock() + LEAD
+    since = interruptions()
+    times = None if interrupted is None or since is None else since - interrupted
     item.visits.append(Visit(at, number, tuple(found), times, state, item.settled, tuple(beside)))
     return sorted(found)[len(found) // 2]
 

@@ -40,9 +40,12 @@ class Fastest:
     measurement: Measurement
 
 
-def fastest(space: SearchSpace, target: Target, in_channels: int, num_classes: int, progress: Step) -> Fastest:
+def fastest(
+    space: SearchSpace, target: Target, in_channels: int, num_classes: int, progress: Step, reference: float | None = None
+) -> Fastest:
     """Measure small members, one kind of operator after another: mixers first, then what surrounds them.
 
+    Times are told at the speed of the machine at which its anchor takes `reference` seconds, by default at its speed now.
     A greedy descent over kinds with all sizes at their cheapest; it measures some twenty networks, not all combinations.
     What the target refuses is passed over. Raises MeasurementError where it refuses all.
     """
@@ -56,7 +59,8 @@ def fastest(space: SearchSpace, target: Target, in_channels: int, num_classes: i
         members = dict.fromkeys(space.decode(option) for option in options)
         models = [build(member, num_classes, in_channels) for member in members]
         sides = [member.resolution for member in members]
-        found = measure_runnable(models, target, sides, in_channels=in_channels, effort=Effort(_SECONDS_EACH, rounds=3))
+        effort = Effort(_SECONDS_EACH, rounds=3)
+        found = measure_runnable(models, target, sides, in_channels=in_channels, effort=effort, reference=reference)
         for option in options:
             measured = dict(zip(members, found, strict=True))[space.decode(option)]
             if measured is not None and (best is None or measured.median < best.measurement.median):
@@ -66,7 +70,9 @@ def fastest(space: SearchSpace, target: Target, in_channels: int, num_classes: i
     return best
 
 
-def slowest(space: SearchSpace, target: Target, in_channels: int, num_classes: int, progress: Step) -> Fastest:
+def slowest(
+    space: SearchSpace, target: Target, in_channels: int, num_classes: int, progress: Step, reference: float | None = None
+) -> Fastest:
     """Measure the members of most MACs that a greedy ascent over kinds finds, all sizes at their dearest; the slower one.
 
     Members that the target refuses are passed over. Raises MeasurementError where it refuses all that were found.
@@ -85,9 +91,9 @@ def slowest(space: SearchSpace, target: Target, in_channels: int, num_classes: i
         progress(len(found), _SLOWEST, "slowest large networks")
         model, effort = build(member, num_classes, in_channels), Effort(_SECONDS_EACH, rounds=1)
         try:
-            found.append(
-                Fastest(member, *measure_many([model], target, member.resolution, in_channels=in_channels, effort=effort))
-            )
+            side = member.resolution
+            (one,) = measure_many([model], target, side, in_channels=in_channels, effort=effort, reference=reference)
+            found.append(Fastest(member, one))
         except MeasurementError as error:
             refused = error
         if len(found) == _SLOWEST:

@@ -155,9 +155,10 @@ class SearchRun(SupernetRun):
             create("random", Problem(self.space, self.known, Budgets(limits)), self.config.seed).ask(0)
             told = []
             for one in self.targets.values():
-                found = fastest(self.space, one.target, channels, classes, step)
+                speed = one.given_speed
+                found = fastest(self.space, one.target, channels, classes, step, speed)
                 require_latency(found, one.limit, self.space, one.target)
-                slow = slowest(self.space, one.target, channels, classes, step)
+                slow = slowest(self.space, one.target, channels, classes, step, speed)
                 told.append(span_remark(found, slow, one.limit, self.space, one.target))
         for remark in told:
             self.reporter.note(remark)

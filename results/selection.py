@@ -105,10 +105,10 @@ class Selection:
     def _record(self, one: RunTarget, architecture: Architecture, found: Measurement, *, final: bool) -> bool:
         """Keep a measurement, and tell whether it is under the budget."""
         verdict = one.judge(architecture, found, final=final)
-        if found.slowed > SLOWED:
+        if final and found.slowed > SLOWED:
             self.run.reporter.note(
-                f"{one.target} runs {found.slowed:.2f} times slower now than in its profile, at whose speed times are told: "
-                f"{format_time(found.median)} take {format_time(found.median * found.slowed)} at this moment"
+                f"{one.target} runs {found.slowed:.2f} times slower now than in its profile: the "
+                f"{format_time(found.median)} told, at the profile's speed, were {format_time(found.median * found.slowed)}"
             )
         self.run.verdicts.append(verdict)
         write_verdicts(self.run.folder.verification, self.run.verdicts)

@@ -42,6 +42,11 @@ class RunTarget:
             LatencyTable.load(self.given, self.target).save(self.path)
         return self.given is not None
 
+    @property
+    def given_speed(self) -> float | None:
+        """What `speed` will be, where a table is given."""
+        return None if self.given is None else LatencyTable.load(self.given, self.target).anchor
+
     def load(self, verdicts: Sequence[Verdict]) -> None:
         """Fit the predictor to the table and to the networks that were measured over the budget so far."""
         self.predictor = LatencyPredictor.fit(LatencyTable.load(self.path, self.target))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 
 from nas.errors import MeasurementError, UsageError
+from nas.predictors.remote.agent.channel import PROTOCOL, other_protocol
 from nas.predictors.remote.agent.jobs import Job, Timed
 from nas.predictors.remote.agent.wire import Message, WireError
 
@@ -60,8 +61,11 @@ class AgentPlace(ABC):
                 raise UsageError(f"{what} {getattr(target, what)!r} of a target is no word of small letters and digits")
 
     def require(self, target: Target) -> None:
-        """Raise MeasurementError where the agent does not answer or lacks the runtime."""
-        known = self.link().describe().get("runtimes", {})
+        """Raise MeasurementError where the agent does not answer, is of another version, or lacks the runtime."""
+        about = self.link().describe()
+        if about.get("agent") != PROTOCOL:
+            raise MeasurementError(other_protocol(about.get("agent")))
+        known = about.get("runtimes", {})
         if target.runtime not in known:
             raise MeasurementError(
                 f"target {target} cannot be measured: the agent there has no runtime {target.runtime!r}, it has "

@@ -17,10 +17,10 @@ ANCHOR = 1e-3
 def measured(monkeypatch):
     """Measures works of a simulated clock; gives the series, the anchor's series and the measurements."""
 
-    def start(clock, works, reference=None, **effort):
+    def start(clock, works, reference=None, cold=0.0, **effort):
         monkeypatch.setattr("time.perf_counter", clock)
         monkeypatch.setattr(visits, "_OVERHEAD", [5e-8])
-        series, anchor = [Series(run, number) for number, run in enumerate(works)], Series(clock.work(ANCHOR))
+        series, anchor = [Series(run, number) for number, run in enumerate(works)], Series(clock.work(ANCHOR, cold=cold))
         interleave(series, anchor, 1, Effort(**effort), reference)
         found = [summarise_visits(item.visits, anchor.visits, "", 1, reference=reference) for item in series]
         return series, anchor, found
@@ -42,6 +42,15 @@ def test_each_run_is_kept_with_the_anchor_just_around_it(measured):
             assert len(visit.beside) == len(visit.seconds) >= 3
             ratios = [one / beside for one, beside in zip(visit.seconds, visit.beside, strict=True)]
             assert ratios == pytest.approx([seconds / ANCHOR] * len(ratios), rel=5e-3)
+
+
+def test_neither_the_anchor_nor_cheap_work_is_timed_with_cold_caches(measured):
+    clock = Clock()
+    (item, _), anchor, found = measured(clock, [clock.work(4e-4, cold=4e-4), clock.work(3e-3)], cold=ANCHOR, seconds=0.2)
+    assert {round(beside, 6) for visit in item.visits for beside in visit.beside} == {ANCHOR}
+    assert [one.median for one in found] == pytest.approx([4e-4, 3e-3], rel=5e-3)
+    assert max(value for visit in item.visits for value in visit.seconds) < 4.1e-4
+    assert anchor.visits[0].seconds[0] == pytest.approx(ANCHOR, rel=1e-3)
 
 
 def test_cheap_work_shares_an_anchor_and_dear_work_has_one_a_run(measured):

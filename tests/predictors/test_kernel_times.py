@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from nas.errors import FileError, MeasurementError
 from nas.predictors.coverage import operators_of_space
-from nas.predictors.kernel_times import KERNELS, LEAST, node_clock, node_passes, time_in_network, unrecorded_seconds
+from nas.predictors.kernel_times import KERNELS, LEAST, node_clock, node_passes, time_in_network, without_profiler
 from nas.predictors.latency_profile import profile
 from nas.predictors.latency_table import TRAIN, LatencyTable
 from nas.predictors.node_times import operators_of
@@ -49,7 +49,7 @@ def test_kernels_count_with_their_node_pass_by_pass():
 def test_what_writing_kernels_down_takes_is_given_back_by_their_number(nodes_of_one, share):
     recorded, kernels = (np.array(column) for column in zip(*nodes_of_one, strict=True))
     whole = share * float(recorded.sum())
-    found = unrecorded_seconds(recorded, kernels, whole)
+    found = without_profiler(recorded, kernels, whole)
     assert (found >= LEAST).all()
     assert (found <= recorded).all()
     if share >= 1:
@@ -59,7 +59,7 @@ def test_what_writing_kernels_down_takes_is_given_back_by_their_number(nodes_of_
 
 
 def test_nodes_sum_to_the_network_without_its_profiler():
-    found = unrecorded_seconds(np.array([30e-6, 12e-6, 2e-6]), np.array([4, 2, 1]), 25e-6)
+    found = without_profiler(np.array([30e-6, 12e-6, 2e-6]), np.array([4, 2, 1]), 25e-6)
     assert found.sum() == pytest.approx(25e-6, rel=0.01)
     assert found[2] == LEAST
 

@@ -226,7 +226,7 @@ def test_a_target_that_refuses_all_of_a_kind_is_an_error_of_one_line(toy, tmp_pa
 def test_networks_refused_for_no_operators_fault_are_told_and_limited(toy, monkeypatch):
     table = LatencyTable(replace(Target(), device="toychip", runtime="toy"), "two", 1, 10, anchor=1e-3)
     networks = NetworkProfile(SPACE, table, unrecorded, ExportPool(table.target, 10, 1))
-    monkeypatch.setattr(networks, "_prepare", lambda wanted, file: (_ for _ in ()).throw(MeasurementError("too large")))
+    monkeypatch.setattr(networks, "_prepare", lambda architecture, file: (_ for _ in ()).throw(MeasurementError("too large")))
     with pytest.raises(MeasurementError, match="runs next to no network"):
         networks.measure([(member_of(index), TRAIN) for index in range(6)], latency_profile.Effort(0.05, rounds=1))
     assert not table.refused

@@ -2,15 +2,19 @@ class Clock:
     """Simulated seconds: work advances it, by `slowness(now)` times what the work says."""
 
     def __init__(self, slowness=lambda now: 1.0):
-        self.now, self.slowness = 0.0, slowness
+        self.now, self.slowness, self._last = 0.0, slowness, None
 
     def __call__(self):
         self.now += 5e-8
         return self.now
 
-    def work(self, seconds, noise=0.0, rng=None):
+    def work(self, seconds, noise=0.0, rng=None, cold=0.0):
+        """Work that takes `cold` seconds more when it is run for the first time after other work."""
+
         def run():
             factor = 1.0 if rng is None else rng.lognormvariate(0, noise)
-            self.now += seconds * factor * self.slowness(self.now)
+            extra = 0.0 if self._last is run else cold
+            self._last = run
+            self.now += (seconds * factor + extra) * self.slowness(self.now)
 
         return run

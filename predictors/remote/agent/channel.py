@@ -64,16 +64,21 @@ def greet_as_agent(sock: socket.socket, secret: bytes) -> Channel:
     return Channel(sock, mac(secret, b"to client", ours, theirs), mac(secret, b"to agent", ours, theirs))
 
 
+def other_protocol(version: object) -> str:
+    """What to tell of an agent of another version."""
+    return (
+        f"the agent speaks version {version!r} of the protocol, this is {PROTOCOL}; write it anew by "
+        "`nas agent --write agent.py` and copy it to the device"
+    )
+
+
 def greet_as_client(sock: socket.socket, secret: bytes) -> Channel:
     """The channel to an agent that knows the secret. Raises WrongSecretError where one of the two does not, or WireError."""
     greeting = _receive_line(sock)
     if "nas-agent" not in greeting:
         raise WireError("what answers is no nas agent; look at the address")
     if greeting["nas-agent"] != PROTOCOL:
-        raise WireError(
-            f"the agent speaks version {greeting['nas-agent']!r} of the protocol, this is {PROTOCOL}; write it anew by "
-            "`nas agent --write agent.py` and copy it to the device"
-        )
+        raise WireError(other_protocol(greeting["nas-agent"]))
     if bool(greeting.get("secret")) != bool(secret):
         has, remedy = ("asks for a secret", "give it by") if greeting.get("secret") else ("knows no secret", "leave away")
         raise WrongSecretError(f"the agent {has}; {remedy} --agent-secret-file or NAS_AGENT_SECRET")
