@@ -1,7 +1,7 @@
 """Node times of every operator of a space: what random networks did not bring is looked for by name.
 
 The latency predictor refuses operators without a time. Which ones random networks bring is a matter of luck, so a profile
-ends with a member of the space for each operator that is left.
+also times a member of the space for each operator that is left.
 """
 
 from __future__ import annotations

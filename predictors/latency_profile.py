@@ -124,10 +124,12 @@ class _Session:
         try:
             if not inherits:
                 self.require_clock()
-            if not (inherits or alone == 0):
+            if not inherits and alone > 0:
                 self.time_nodes(alone, progress)
+            if not (inherits or kernels):
+                self.cover_operators(progress)
             self.measure_networks(seconds, progress, kernels=kernels)
-            if not inherits:
+            if kernels:
                 self.cover_operators(progress)
             if self.ancestors is not None:
                 self.ancestors.bequeath(table)
@@ -185,7 +187,8 @@ class _Session:
             self._tell_client()
         for node, taken in batch():
             self.table.add_node(node, taken)
-        progress(0, self.train + self.held_out, f"{len(self.table.nodes)} node times")
+        total = self.train + self.held_out
+        progress(min(len(self.table.networks), total), total, f"{len(self.table.nodes)} node times")
 
     def _tell_client(self) -> None:
         """Record this machine, which times the nodes of a target elsewhere. Raises FileError where it was another one."""

@@ -43,7 +43,8 @@ def test_networks_are_distinct_repeatable_and_never_in_both_roles():
     assert len({architecture.digest for architecture, _ in wanted}) == 18
 
 
-def test_a_killed_profile_goes_on_where_it_stopped_and_fits(tmp_path):
+def test_a_killed_profile_goes_on_where_it_stopped_and_fits(tmp_path, monkeypatch):
+    monkeypatch.setattr(latency_profile, "GROUP", 4)
     path = tmp_path / "table.json"
 
     def kill(done, total, label):
@@ -54,6 +55,7 @@ def test_a_killed_profile_goes_on_where_it_stopped_and_fits(tmp_path):
     with pytest.raises(KilledError):
         profile(SPACE, Target(), path, progress=kill, **options)
     before = LatencyTable.load(path, Target())
+    assert len(before.networks) == 4
     assert before.nodes
     assert before.spent > 0
     seen = []

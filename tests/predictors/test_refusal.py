@@ -156,7 +156,7 @@ def by_repetition(monkeypatch):
 def test_nodes_that_are_refused_when_they_are_timed_alone_are_left_out_and_their_operator_is_recorded(
     toy, by_repetition, monkeypatch, tmp_path, how
 ):
-    monkeypatch.setattr(latency_profile._Session, "measure_networks", lambda *given: None)
+    monkeypatch.setattr(latency_profile._Session, "measure_networks", lambda *given, **options: None)
     setattr(toy, how, ("LinearAttention",))
     table = profile(SPACE, Target.parse(CHIP), tmp_path / "t.json", **{**OPTIONS, "train": 2})
     label = "token_mixer:linear_attention"
@@ -180,7 +180,7 @@ def test_a_network_that_does_not_run_in_place_does_not_end_the_profile(monkeypat
         raise RuntimeError("not implemented for 'BFloat16'")
 
     monkeypatch.setattr(LinearAttention, "forward", fail)
-    monkeypatch.setattr(latency_profile._Session, "measure_networks", lambda *given: None)
+    monkeypatch.setattr(latency_profile._Session, "measure_networks", lambda *given, **options: None)
     table = profile(SPACE, Target(), tmp_path / "t.json", **OPTIONS)
     label = "token_mixer:linear_attention"
     assert table.excluded == {label}
