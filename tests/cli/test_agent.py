@@ -58,6 +58,7 @@ def quick_export(monkeypatch):
         return folder / "model.onnx"
 
     monkeypatch.setattr("nas.predictors.remote.job.onnx_file", write)
+    monkeypatch.setattr("nas.predictors.export_pool.usual_workers", lambda: 1)
 
 
 @pytest.mark.slow
