@@ -60,10 +60,10 @@ class RunTarget:
 
     def describe(self, architecture: Architecture) -> dict[str, float]:
         """The predicted latency (s) and its upper bound."""
-        # Sums of floats differ in their last bits with where the memory lies; nine digits are the same in every process.
+        # Sums of floats differ in their last bits with where the memory lies; seven digits are the same in every process.
         return {
-            self.metric: float(f"{self.predictor.predict([architecture]).mean[0]:.9g}"),
-            f"{self.metric}_upper": float(f"{self.predictor.upper([architecture], CONFIDENCE)[0]:.9g}"),
+            self.metric: float(f"{self.predictor.predict([architecture]).mean[0]:.7g}"),
+            f"{self.metric}_upper": float(f"{self.predictor.upper([architecture], CONFIDENCE)[0]:.7g}"),
         }
 
     def judge(self, architecture: Architecture, found: Measurement, *, final: bool) -> Verdict:
