@@ -65,18 +65,18 @@ def profile(
 ) -> LatencyTable:
     """Measure the space on the target into the table at `table_path`, and return it.
 
-    Half of `seconds` (default: NODE_SECONDS and NETWORK_SECONDS each) goes to node times of the space's random members, the
-    rest to `train` and `held_out` random networks, all of which are measured even where that takes longer; where the target
-    times the nodes of exported networks, the training networks bring them along. What the file holds already is not measured
-    again: a killed profile goes on, larger numbers extend it, and `seconds` is for what is missing. In the end all times are
-    told at the median speed of the machine meanwhile. The file is rewritten every few seconds, and every raw sample is
-    appended to `samples_path(table_path)`. Operators that the target refuses are named in `LatencyTable.refused`, and networks
-    without them are drawn instead. Everything but the clock follows from `seed`, and from what is measured already where
-    training networks are chosen (`active`) rather than drawn. Given tables of other targets that are `known`, no node is
-    timed: node times are inherited from them (see `nas.predictors.inheritance`), and 20 chosen networks are enough; without
-    `known` such a table keeps them. Raises FileError where the file is of another target, question, machine or library, is
-    being written by another process, or `known` do not fit it, and MeasurementError where the target cannot be measured or is
-    lost on the way.
+    Half of `seconds` goes to node times of the space's random members, the rest to `train` and `held_out` random networks, all
+    of which are measured even where that takes longer; without `seconds`, NODE_SECONDS and NETWORK_SECONDS a network. Where
+    the target times the nodes of exported networks, the training networks bring node times along. What the file holds already
+    is not measured again: a killed profile goes on, larger numbers extend it, and `seconds` is for what is missing. In the end
+    all times are told at the median speed of the machine meanwhile. The file is rewritten every few seconds, and every raw
+    sample is appended to `samples_path(table_path)`. Operators that the target refuses are named in `LatencyTable.refused`,
+    and networks without them are drawn instead. Everything but the clock follows from `seed`, and from what is measured
+    already where training networks are chosen (`active`) rather than drawn. Given tables of other targets that are `known`, no
+    node is timed: node times are inherited from them (see `nas.predictors.inheritance`), and 20 chosen networks are enough;
+    without `known` such a table keeps them. Raises FileError where the file is of another target, question, machine or
+    library, is being written by another process, or `known` do not fit it, and MeasurementError where the target cannot be
+    measured or is lost on the way.
     """
     target.require()
     with sole_writer(table_path):
