@@ -54,10 +54,10 @@ def of_today(found: Sequence[Task], stored: Iterable[Played]) -> tuple[Results, 
         if task is None or run.seed not in SEEDS or run.evaluations != EVALUATIONS:
             continue
         place = run_key(task, run.strategy, run.seed, run.evaluations)
-        if run.fingerprint == fingerprint(task) or place not in shown:
+        if run.fingerprint == fingerprint(task, run.strategy) or place not in shown:
             shown.runs[place] = run
     for run in shown.runs.values():
-        older[run.strategy] += run.fingerprint != fingerprint(by_name[run.task])
+        older[run.strategy] += run.fingerprint != fingerprint(by_name[run.task], run.strategy)
     return shown, +older
 
 

@@ -9,6 +9,16 @@ import numpy as np
 from nas.search.pareto import crowding_distance
 from nas.search.types import Problem, Trial, merit
 
+GROWTH = 1.15
+
+
+def ladder(count: int) -> int:
+    """The last step of a geometric ladder up to `count`: what is dear to choose anew is chosen anew at its steps only."""
+    step = 2
+    while (following := max(step + 1, int(step * GROWTH))) <= count:
+        step = following
+    return min(step, count)
+
 
 def best_and_latest(known: Sequence[Trial], best: int, latest: int) -> list[Trial]:
     """The `latest` of some trials in order of number, and the `best` of those before them, still in order."""

@@ -138,7 +138,11 @@ class ModelStrategy(HistoryStrategy):
         self.fit(evidence, rng)
         parents = self.parents(known)
         limit = SHORTLIST + 2 * size
-        shortlist = self._bred(parents, told, limit, rng) if self.space.dense else self._drawn(parents, told, limit, start)
+        if self.space.dense:
+            self.budget_model.fit(evidence)
+            shortlist = self._bred(parents, told, limit, rng)
+        else:
+            shortlist = self._drawn(parents, told, limit, start)
         return self.pick(shortlist, size) if shortlist else []
 
     def evidence(self, known: Sequence[Trial]) -> list[Trial]:
@@ -180,8 +184,8 @@ class ModelStrategy(HistoryStrategy):
 
     def _worth(self, codes: Codes) -> Array:
         """The value of codes, or where the budgets are probably broken, by how much, below all values."""
-        value, violation = self.value(codes), self.budget_model.violation(codes)
-        return np.where(violation > 0.0, value.min() - 1.0 - violation, value)
+        value, excess = self.value(codes), self.budget_model.excess(codes)
+        return np.where(excess > 0.0, value.min() - 1.0 - excess, value)
 
     def _children(self, parents: Codes, rng: np.random.Generator) -> Codes:
         """Mutants in one gene or a few, half of them of a cross of two parents."""

@@ -97,12 +97,16 @@ F = TypeVar("F", bound=Callable[..., Strategy])
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """A strategy's name, its line for people, what makes one for a problem and a seed, and whether it has one objective."""
+    """A strategy's name, its line for people, what makes one for a problem and a seed, and whether it has one objective.
+
+    `revision` is raised with every change of what it proposes, so that stored runs of a benchmark are played again.
+    """
 
     name: str
     summary: str
     make: Factory
     single: bool = False
+    revision: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +121,17 @@ _REGISTRY: dict[str, Registered] = {}
 _FAMILIES: dict[str, Family] = {}
 
 
-def register(name: str, summary: str, *, single: bool = False) -> Callable[[F], F]:
+def register(name: str, summary: str, *, single: bool = False, revision: int = 1) -> Callable[[F], F]:
     """Announce a strategy; what is decorated is called with the problem and the seed.
 
-    `single` is for one that improves one objective, however many there are.
+    `single` is for one that improves one objective, however many there are; `revision` as in `Registered`.
     """
 
     def announce(factory: F) -> F:
         known = _REGISTRY.get(name)
         if known is not None and getattr(known.make, "__qualname__", "") != factory.__qualname__:
             raise UsageError(f"strategy {name!r} is registered twice, by {known.make} and {factory}")
-        _REGISTRY[name] = Registered(name, summary, factory, single)
+        _REGISTRY[name] = Registered(name, summary, factory, single, revision)
         return factory
 
     return announce
@@ -179,6 +183,12 @@ def single(name: str) -> bool:
     if colon and family in _FAMILIES:
         return _FAMILIES[family].single
     return lookup("strategy", name, _REGISTRY).single
+
+
+def revision(name: str) -> int:
+    """The revision of the strategy of that name; 1 for what is not registered here, as a member of a family."""
+    _load()
+    return _REGISTRY[name].revision if name in _REGISTRY else 1
 
 
 def create(name: str, problem: Problem, seed: int = 0) -> Strategy:

@@ -1,7 +1,7 @@
 """Playing strategies on the tasks of tables: the loop, the archive and the constraint code of a real run, stored run by run.
 
-A run is stored with a fingerprint of what it was played on and with. Where the table, the package's version or `REVISION` is
-another now, it is played again.
+A run is stored with a fingerprint of what it was played on and with. Where the table, the package's version, `REVISION` or
+that of the strategy is another now, it is played again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nas.search.table_tasks import FASTEST, FRONT, NOISY, TableEvaluator, Task, 
 from nas.search.types import Problem, Trial
 
 REVISION = 1
-"""Raised with every change of a strategy, the loop or a task that changes what some run finds."""
+"""Raised with every change of the loop or of a task that changes what runs find; a strategy has a revision of its own."""
 CHECKED = (1, 5, 10, 20, 30, 40, 50, 75, 100, 125, 150, 200, 300, 500, 1000)
 
 
@@ -46,14 +46,15 @@ class Played:
 Key = tuple[str, str, int, int, str]
 
 
-def fingerprint(task: Task) -> str:
-    """What tells a run's table, package and strategies from others."""
-    return f"{task.content}-{version('hybrid-nas')}-{REVISION}"
+def fingerprint(task: Task, name: str) -> str:
+    """What tells a run's table, package and strategy from others."""
+    of_strategy = strategy.revision(name)
+    return f"{task.content}-{version('hybrid-nas')}-{REVISION}" + (f".{of_strategy}" if of_strategy > 1 else "")
 
 
 def run_key(task: Task, name: str, seed: int, evaluations: int) -> Key:
     """By what a run is found again: task, strategy, seed, evaluations, fingerprint."""
-    return task.name, name, seed, evaluations, fingerprint(task)
+    return task.name, name, seed, evaluations, fingerprint(task, name)
 
 
 def play(task: Task, name: str, seed: int, evaluations: int) -> Played:
@@ -72,7 +73,7 @@ def play(task: Task, name: str, seed: int, evaluations: int) -> Played:
     failed = sum(not trial.complete for trial in trials)
     rounded = tuple(float(f"{value:.9g}") for value in curve)
     duplicates = len(trials) - distinct - repeats
-    return Played(task.name, name, seed, evaluations, rounded, duplicates, repeats, failed, fingerprint(task))
+    return Played(task.name, name, seed, evaluations, rounded, duplicates, repeats, failed, fingerprint(task, name))
 
 
 class _Judge:

@@ -26,7 +26,7 @@ NETWORKS = "boshnas"
 """The registered surrogate that is an ensemble of networks; without a layout it looks at all columns, graphs too."""
 
 
-@register("bananas", "BANANAS: an ensemble of networks, independent Thompson sampling, batches of ten", single=True)
+@register("bananas", "BANANAS: an ensemble of networks, independent Thompson sampling, batches of ten", single=True, revision=2)
 class Bananas(ModelStrategy):
     """One ensemble over genes breeds the short list, one over genes and graphs draws from it. Improves the first objective."""
 

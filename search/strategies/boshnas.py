@@ -31,7 +31,12 @@ RATE = 0.2
 FLAT = 0.1
 
 
-@register("boshnas", "BOSHNAS: second-order search on the input of a heteroscedastic surrogate, batches of ten", single=True)
+@register(
+    "boshnas",
+    "BOSHNAS: second-order search on the input of a heteroscedastic surrogate, batches of ten",
+    single=True,
+    revision=2,
+)
 class Boshnas(ModelStrategy):
     """Improves the first objective. What the descents end in joins what evolution bred."""
 

@@ -5,6 +5,10 @@ arXiv:2006.07556; the genes' kernel beside the graph's, and the marginal likelih
 chains of layers differ by place, which a graph kernel forgets. With two objectives the expected hypervolume improvement takes
 the place of the expected improvement; with more, a Chebyshev scalarisation drawn for each batch (Knowles 2006, "ParEGO").
 
+A process is sure of itself where its kernel is wrong: a search that has found nothing better for long believes every other
+trial's deviations to be several times wider, so that it looks elsewhere (a schedule of the exploration's weight, as Srinivas
+et al. 2010, "Gaussian process optimization in the bandit setting", arXiv:0912.3995, have it grow; here it is on and off).
+
 The process is one of its own (`nas.search.model`) and not the registered surrogate `gp`: a proposal asks for thousands of
 predictions, batches ask for covariances, and the improvement for a deviation without the noise of a new value.
 """
@@ -21,6 +25,7 @@ from numpy.typing import NDArray
 
 from nas.search.acquisition import expected_hypervolume_improvement, expected_improvement
 from nas.search.encoding import BINS, Codes
+from nas.search.evidence import ladder
 from nas.search.model import GaussianProcess, Kernel, tamed
 from nas.search.model_strategy import ModelStrategy
 from nas.search.strategy import register
@@ -28,16 +33,34 @@ from nas.search.types import MAXIMISED, Trial
 
 Array = NDArray[np.float64]
 AUGMENT = 0.05
-GROWTH = 1.15
 BEYOND = 0.1
 DRAWN = 64
+STALE = 20
+STALE_SHARE = 5
+BOLDNESS = 8.0
 
 
-@register("bo", "Bayesian optimisation on graphs: Weisfeiler-Lehman and gene kernels, expected (hypervolume) improvement")
+@register(
+    "bo",
+    "Bayesian optimisation on graphs: Weisfeiler-Lehman and gene kernels, expected (hypervolume) improvement",
+    revision=2,
+)
 class GraphBo(ModelStrategy):
     """One process over genes judges thousands of rows, one over genes and graphs the short list of each batch."""
 
     _kernels: tuple[tuple[int, ...], list[tuple[Kernel, Kernel]]] | None = None
+    _boldness = 1.0
+
+    def _make_plan(self, known: Sequence[Trial], start: int, size: int, told: set[str]) -> list[Any]:
+        self._boldness = BOLDNESS if start // size % 2 and self._stale(known) else 1.0
+        return super()._make_plan(known, start, size, told)
+
+    def _stale(self, known: Sequence[Trial]) -> bool:
+        """Whether the last many of the trials, a fifth of them at least, have not improved the only objective."""
+        if len(self.problem.objectives) > 1 or not known:
+            return False
+        best = int(np.argmin(self.costs(known)))
+        return len(known) - 1 - best >= max(STALE, len(known) // STALE_SHARE)
 
     def fit(self, evidence: Sequence[Trial], rng: np.random.Generator) -> None:
         """Fit both processes to each objective; of one that describing a member tells, genes alone, to breed by."""
@@ -48,7 +71,7 @@ class GraphBo(ModelStrategy):
         self._told = costs.shape[1] == 2 and all(
             self._second([one.architecture])[0] == self.problem.costs(one)[1] for one in evidence
         )
-        count = _checked_at(len(evidence))
+        count = ladder(len(evidence))
         key = tuple(trial.number for trial in evidence[:count])
         if self._kernels is None or self._kernels[0] != key:
             chosen = [(self._process(genes[:count], c), self._process(both[:count], c)) for c in costs[:count].T]
@@ -90,11 +113,16 @@ class GraphBo(ModelStrategy):
         """The logarithm of the expected improvement, by genes alone."""
         return self._promise(self._quick, self.encoding.genes(codes), self._best[0])
 
+    def _worth(self, codes: Codes) -> Array:
+        """The logarithm of the improvement times the probability that the budgets are met."""
+        return self.value(codes) + self.budget_model.log_probability(codes)
+
     def _promise(
         self, processes: Sequence[GaussianProcess], features: Array, best: float, second: Array | None = None
     ) -> Array:
         """The logarithm of the improvement (n,); `second` is the second objective where it is known."""
         mean, deviation = processes[0].predict(features)
+        deviation = deviation * self._boldness
         if len(processes) == 1 and second is None:
             found = expected_improvement(mean, deviation, best)
         else:
@@ -152,11 +180,3 @@ class GraphBo(ModelStrategy):
             chosen.append(best)
             left = left - np.outer(left[best], left[best]) / (left[best, best] + process.noise + 1e-18)
         return chosen
-
-
-def _checked_at(count: int) -> int:
-    """The last step of a geometric ladder: kernels are chosen anew there only, which is dearer than all else together."""
-    step = 2
-    while (following := max(step + 1, int(step * GROWTH))) <= count:
-        step = following
-    return min(step, count)

@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 MODEL = "gp"
 
 
-@register("surrogate", "evolution inside a model of the archive; the most promising are evaluated", single=True)
+@register("surrogate", "evolution inside a model of the archive; the most promising are evaluated", single=True, revision=2)
 class SurrogateEvolution(ModelStrategy):
     """Improves the first objective, by the mean of the registered surrogate `MODEL` on genes."""
 

@@ -343,7 +343,7 @@ def test_a_run_is_known_by_what_its_task_sees_of_the_table_and_by_the_revision_o
     rows = chain_rows()
     rows[-1][10] += 1
     after = only(rows)
-    changed = {name for name in before if fingerprint(before[name]) != fingerprint(after[name])}
+    changed = {name for name in before if fingerprint(before[name], "random") != fingerprint(after[name], "random")}
     assert changed == {name for name in before if "phone_1" in name}
     name, free = "chain best mean_acc phone_1 q0.25", "chain best mean_acc"
     results = Results(tmp_path / "runs.jsonl")
@@ -358,3 +358,15 @@ def test_a_run_is_known_by_what_its_task_sees_of_the_table_and_by_the_revision_o
     assert not list(open_runs([after[name], after[free]], ["random"], [0], 5, Results(tmp_path / "runs.jsonl")))
     monkeypatch.setattr(table_runs, "REVISION", table_runs.REVISION + 1)
     assert known.outdated(after[free], "random", 0, 5)
+
+
+def test_runs_of_a_strategy_that_was_revised_are_outdated_and_no_others(tmp_path, monkeypatch):
+    write(tmp_path / "chain.csv", HEADER, chain_rows())
+    task = next(iter(tasks(read_tables(tmp_path)[0], ())))
+    results = Results(tmp_path / "runs.jsonl")
+    for name in ("random", "bo"):
+        results.add(play(task, name, 0, 3))
+    known = strategy.revision
+    monkeypatch.setattr(strategy, "revision", lambda name: known(name) + (name == "bo"))
+    assert results.outdated(task, "bo", 0, 3)
+    assert not results.outdated(task, "random", 0, 3)
