@@ -7,6 +7,7 @@ archive alone.
 
 from __future__ import annotations
 
+import heapq
 import random
 
 from nas.search.strategy import HistoryStrategy, register
@@ -28,7 +29,7 @@ class LocalSearch(HistoryStrategy):
 
     def _propose(self, number: int, rng: random.Random, taken: set[str]) -> Architecture:
         if len(self.complete) >= self.startup:
-            for centre in sorted(self.complete, key=self._cost)[:CENTRES]:
+            for centre in heapq.nsmallest(CENTRES, self.complete, key=self._cost):
                 for _ in range(DRAWS):
                     found: Architecture = self.space.mutate(centre.architecture, rng)
                     if found.digest not in taken and self.problem.violation(found) == 0.0:

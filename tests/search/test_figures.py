@@ -84,7 +84,7 @@ def test_leads_are_over_the_seeds_that_both_have_played():
 
 def test_a_run_of_today_is_shown_before_an_older_one_and_older_ones_are_counted(monkeypatch):
     search = script("search")
-    monkeypatch.setattr(search, "fingerprint", lambda task: "today")
+    monkeypatch.setattr(search, "fingerprint", lambda task, name: "today")
     monkeypatch.setattr(search, "run_key", lambda task, *rest: (task.name, *rest, "today"))
     task = toy("best", "phone")
     stored = [Played(task.name, "bo", seed, 150, (value,), 0, 0, 0, mark) for seed, value, mark in
