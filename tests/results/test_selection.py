@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from known_machine import sampled
+
+from nas.results import selection
+from nas.results.selection import Selection
+
+
+def recorded(monkeypatch, tmp_path, slowed, final):
+    """The notes that keeping one measurement of a network leaves."""
+    notes = []
+    run = SimpleNamespace(
+        reporter=SimpleNamespace(note=notes.append), verdicts=[], folder=SimpleNamespace(verification=tmp_path / "v.json")
+    )
+    monkeypatch.setattr(selection, "write_verdicts", lambda path, verdicts: None)
+    one = SimpleNamespace(target="cpu:eager", judge=lambda *_, final: SimpleNamespace(accepted=True))
+    found = SimpleNamespace(median=4e-3, slowed=slowed)
+    assert Selection(run, lambda *_: None)._record(one, sampled("one", 1)[0], found, final=final)
+    assert len(run.verdicts) == 1
+    return notes
+
+
+def test_a_device_that_is_slower_than_in_its_profile_is_told_with_the_time_that_was_seen(monkeypatch, tmp_path):
+    (note,) = recorded(monkeypatch, tmp_path, 1.5, final=True)
+    assert note.startswith("cpu:eager runs 1.50 times slower now")
+    assert "the 4 ms told, at the profile's speed, were 6 ms" in note
+
+
+@pytest.mark.parametrize(("slowed", "final"), [(1.0, True), (1.5, False)])
+def test_nothing_is_told_of_a_device_at_its_speed_nor_of_each_candidate(monkeypatch, tmp_path, slowed, final):
+    assert recorded(monkeypatch, tmp_path, slowed, final) == []
