@@ -12,6 +12,7 @@ has none. Runs of another fingerprint than today's are shown where there are no 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 from collections import Counter, defaultdict
@@ -154,16 +155,19 @@ def free_lines(rows: Sequence[Row]) -> list[str]:
 
 
 def front_lines(found: Sequence[Task], runs: Runs, names: Sequence[str]) -> list[str]:
-    """Hypervolume of accuracy and latency relative to that of the whole table, after some evaluations."""
+    """Hypervolume of accuracy and latencies relative to that of the whole table, after some evaluations."""
     steps = (25, 50, 100, 150)
-    lines = ["| table | strategy | devices | seeds | " + " | ".join(f"at {n}" for n in steps) + " |", "|" + "---|" * 8]
-    for table in sorted({task.table.name for task in found}):
-        for name in names:
-            members = [t for t in found if t.kind == FRONT and t.table.name == table and (t.name, name) in runs]
-            shares = [by_seed(runs, members, name, lambda t, run, n=n: t.fraction(run.curve[n - 1])) for n in steps]
-            if members and shares[0]:
-                cells = " | ".join(cell(share.values(), 3) for share in shares)
-                lines.append(f"| {table} | {name} | {len(members)} | {len(shares[0])} | {cells} |")
+    heads = "| table | objectives | strategy | fronts | seeds | " + " | ".join(f"at {n}" for n in steps) + " |"
+    lines = [heads, "|" + "---|" * 9]
+    fronts = [task for task in found if task.kind == FRONT]
+    groups = sorted({(task.table.name, len(task.problem().objectives)) for task in fronts})
+    for (table, objectives), name in itertools.product(groups, names):
+        alike = [t for t in fronts if (t.table.name, len(t.problem().objectives)) == (table, objectives)]
+        members = [task for task in alike if (task.name, name) in runs]
+        shares = [by_seed(runs, members, name, lambda t, run, n=n: t.fraction(run.curve[n - 1])) for n in steps]
+        if members and shares[0]:
+            cells = " | ".join(cell(share.values(), 3) for share in shares)
+            lines.append(f"| {table} | {objectives} | {name} | {len(members)} | {len(shares[0])} | {cells} |")
     return lines if len(lines) > 2 else []
 
 
@@ -199,7 +203,7 @@ def main() -> None:
         ["### Without a budget", "", *free_lines(rows)],
     ]
     fronts = front_lines(found, runs, names)
-    parts += [["### Fronts of accuracy and latency", "", *fronts]] if fronts else []
+    parts += [["### Fronts of accuracy and latencies", "", *fronts]] if fronts else []
     about = f"{count} runs of {EVALUATIONS} evaluations; duplicates evaluated: {duplicates}. Means with 95 % intervals."
     if older:
         told = ", ".join(f"{name} {number}" for name, number in sorted(older.items()))

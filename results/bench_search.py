@@ -106,7 +106,7 @@ def _row(task: Task, name: str, runs: Sequence[Played], evaluations: int) -> Row
 
 def _objective(task: Task) -> str:
     if task.kind == FRONT:
-        return f"{task.objective} and latency on {task.device}"
+        return f"{task.objective} and latency on {' and '.join(task.devices)}"
     return f"{task.objective} of one seed" if task.kind == NOISY else task.objective
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nas.search.pareto import crowding_distance
+from nas.search.pareto import crowding_distance, first_front
 from nas.search.types import Problem, Trial, merit
 
 GROWTH = 1.15
@@ -33,11 +33,7 @@ def front(problem: Problem, known: Sequence[Trial], count: int) -> list[Trial]:
     """
     costs = np.array([problem.costs(trial) for trial in known]).reshape(len(known), len(problem.objectives))
     finite = np.flatnonzero(np.isfinite(costs).all(axis=1))
-    kept: list[int] = []
-    # In lexicographic order nothing beats what stands before it, so that one look back at the front is enough.
-    for place in finite[np.lexsort(costs[finite].T[::-1])]:
-        if not (costs[kept] <= costs[place]).all(axis=1).any():
-            kept.append(int(place))
+    kept = finite[first_front(costs[finite])].tolist()
     if len(kept) > count:
         lonely = np.argsort([-distance for distance in crowding_distance(costs[kept].tolist())], kind="stable")
         kept = [kept[i] for i in lonely[:count]]

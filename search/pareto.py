@@ -48,6 +48,19 @@ def non_dominated_sort(costs: Sequence[Costs], violations: Sequence[float] | Non
         beaten_by[front] = -1
 
 
+def first_front(costs: NDArray[np.float64]) -> list[int]:
+    """The rows of finite `costs` (n, m) that no other beats, in rising order; of equal ones the first counts.
+
+    O(n f m) with f rows in the front, so that whole tables of results may be asked.
+    """
+    kept: list[int] = []
+    # In lexicographic order nothing beats what stands before it, so that one look back at the front is enough.
+    for place in np.lexsort(costs.T[::-1]):
+        if not (costs[kept] <= costs[place]).all(axis=1).any():
+            kept.append(int(place))
+    return sorted(kept)
+
+
 def _dominance(costs: Sequence[Costs], violations: Sequence[float]) -> NDArray[np.bool_]:
     """Which point (row) beats which (column) by constrained domination, (n, n)."""
     broken = np.asarray(violations, dtype=float)
@@ -85,3 +98,15 @@ def hypervolume_2d(costs: Sequence[Costs], reference: Costs) -> float:
             area += (reference[0] - x) * (height - y)
             height = y
     return area
+
+
+def hypervolume_3d(costs: Sequence[Costs], reference: Costs) -> float:
+    """The volume that points of three costs dominate below `reference`: slices along the third cost, each an area."""
+    volume, seen = 0.0, []
+    inside = sorted((p for p in costs if all(a < b for a, b in zip(p, reference, strict=True))), key=lambda p: p[2])
+    for place, point in enumerate(inside):
+        seen.append(point[:2])
+        above = inside[place + 1][2] if place + 1 < len(inside) else reference[2]
+        if above > point[2]:
+            volume += hypervolume_2d(seen, reference) * (above - point[2])
+    return volume

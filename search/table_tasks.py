@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,12 +11,13 @@ from functools import cached_property
 from hashlib import blake2b
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from nas.errors import NasError
 from nas.quantities import format_time
 from nas.search.archive import Archive
-from nas.search.pareto import hypervolume_2d, non_dominated_sort
+from nas.search.pareto import first_front, hypervolume_2d, hypervolume_3d, non_dominated_sort
 from nas.search.table_space import Row, TableSpace
 from nas.search.tables import Table
 from nas.search.types import Budgets, Problem, Trial
@@ -34,7 +36,8 @@ class Task:
     `kind` is BEST (the highest `objective`, within the budget if there is one), FRONT (the hypervolume of accuracy and the
     latency of `device`), NOISY (BEST, but an evaluation tells one training seed of `objective`, and what the strategy
     recommends is judged by the seeds that it did not see), or FASTEST (the lowest latency, in tables without an accuracy).
-    `quantile` sets the latency budget: that share of all rows meets it.
+    `quantile` sets the latency budget: that share of all rows meets it. `other` makes a front one of accuracy and the
+    latencies of two devices.
     """
 
     table: Table
@@ -43,12 +46,18 @@ class Task:
     objective: str
     device: str | None = None
     quantile: float | None = None
+    other: str | None = None
 
     @property
     def name(self) -> str:
         """A stable name, by which a stored run is found again."""
-        where = "" if self.device is None or self.kind == FASTEST else f" {self.device}"
+        where = "" if self.device is None or self.kind == FASTEST else " " + " and ".join(self.devices)
         return f"{self.table.name} {self.kind} {self.objective}{where}" + (f" q{self.quantile:g}" if self.quantile else "")
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices whose latencies play a part."""
+        return tuple(device for device in (self.device, self.other) if device is not None)
 
     @cached_property
     def limit(self) -> float | None:
@@ -91,9 +100,9 @@ class Task:
         """A digest of what a run on this task sees of the table: the genes, the values, and the latencies of its device."""
         table = self.table
         values = list(table.seeds[self.objective]) if self.kind == NOISY else [self.values]
-        device = [] if self.device is None else [table.latencies[self.device]]
+        latencies = [table.latencies[device] for device in self.devices]
         digest = blake2b(" ".join(table.gene_names).encode(), digest_size=8)
-        for column in (table.genes, *values, *device):
+        for column in (table.genes, *values, *latencies):
             digest.update(np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()
 
@@ -106,7 +115,9 @@ class Task:
     def optimum(self) -> float:
         """The best value that a row within the budget has; the hypervolume of the whole table's front for a front."""
         if self.kind == FRONT:
-            return self.hypervolume(zip(-self.values, self.table.latencies[str(self.device)], strict=True))
+            costs = np.stack([-self.values, *(self.table.latencies[device] for device in self.devices)], axis=1)
+            finite = costs[np.isfinite(costs).all(axis=1)]
+            return self.hypervolume(finite[first_front(finite)].tolist())
         legal = self.legal
         best = np.nanmin if self.kind == FASTEST else np.nanmax
         return float(best(self.values[legal]))
@@ -129,24 +140,32 @@ class Task:
     def problem(self) -> Problem:
         """The problem that a strategy is given."""
         budgets = Budgets({} if self.limit is None else {"latency": self.limit})
-        objectives = {FRONT: ("accuracy", "latency"), FASTEST: ("latency",)}.get(self.kind, ("accuracy",))
+        objectives = {FRONT: ("accuracy", *self.latencies), FASTEST: ("latency",)}.get(self.kind, ("accuracy",))
         return Problem(self.space, self.describe, budgets, objectives, repeats=1 if self.kind == NOISY else 0)
 
+    @property
+    def latencies(self) -> dict[str, str]:
+        """By the name of each latency as a metric, its device."""
+        if self.other is None:
+            return {} if self.device is None else {"latency": self.device}
+        return {f"latency@{device}": device for device in self.devices}
+
     def describe(self, row: Row) -> Mapping[str, float]:
-        """The latency, where the task has a device; a row without one breaks every budget."""
-        if self.device is None or self.kind == FASTEST:
+        """The latencies, where the task has devices; a row without one breaks every budget."""
+        if self.kind == FASTEST:
             return {}
-        return {"latency": float(self.table.latencies[self.device][row.index])}
+        return {name: float(self.table.latencies[device][row.index]) for name, device in self.latencies.items()}
 
     @cached_property
-    def reference(self) -> tuple[float, float]:
-        """The corner that hypervolumes are measured from: the median accuracy and the highest latency."""
-        return -float(np.nanmedian(self.values)), float(np.nanmax(self.table.latencies[str(self.device)]))
+    def reference(self) -> tuple[float, ...]:
+        """The corner that hypervolumes are measured from: the median accuracy and the highest latencies."""
+        highest = (float(np.nanmax(self.table.latencies[device])) for device in self.devices)
+        return (-float(np.nanmedian(self.values)), *highest)
 
-    def hypervolume(self, points: object) -> float:
-        """The area dominated by pairs of costs (minus the accuracy in the table's unit, latency)."""
-        finite = [p for p in points if all(map(math.isfinite, p)) and p[0] < self.reference[0]]  # type: ignore[attr-defined]
-        return hypervolume_2d(finite, self.reference)
+    def hypervolume(self, points: Sequence[Sequence[float]]) -> float:
+        """The area or volume that costs (minus the accuracy in the table's unit, latencies) dominate."""
+        measure = hypervolume_2d if self.other is None else hypervolume_3d
+        return measure([p for p in points if p[0] < self.reference[0]], self.reference)
 
 
 class TableEvaluator:
@@ -185,10 +204,11 @@ def judged(task: Task, seed: int, row: Row, seen: int) -> float:
 def front_curve(task: Task, trials: Sequence[Trial]) -> list[float]:
     """The hypervolume after each trial."""
     found: list[float] = []
-    front: list[tuple[float, float]] = []
+    front: list[tuple[float, ...]] = []
     for trial in trials:
-        if trial.complete and math.isfinite(trial.metrics.get("latency", math.nan)):
-            costs = [*front, (-trial.metrics["accuracy"] * task.scale, trial.metrics["latency"])]
+        told = [trial.metrics.get(name, math.nan) for name in task.latencies]
+        if trial.complete and all(map(math.isfinite, told)):
+            costs = [*front, (-trial.metrics["accuracy"] * task.scale, *told)]
             front = [costs[i] for i in non_dominated_sort(costs)[0]]
         found.append(task.hypervolume(front))
     return found
@@ -213,5 +233,14 @@ def _tasks(table: Table, quantiles: Sequence[float]) -> Iterator[Task]:
             yield Task(table, space, NOISY, objective)
     for objective in table.accuracies:
         yield from (Task(table, space, FRONT, objective, device) for device in table.latencies)
+        if len(table.latencies) > 1:
+            first, second = least_alike(table)
+            yield Task(table, space, FRONT, objective, first, other=second)
     if not table.accuracies and not table.seeds:
         yield from (Task(table, space, FASTEST, device, device) for device in table.latencies)
+
+
+def least_alike(table: Table) -> tuple[str, str]:
+    """The two devices of a table that agree least on the order of its rows, by Spearman's correlation."""
+    ranks = pd.DataFrame(table.latencies).rank()
+    return min(itertools.combinations(table.latencies, 2), key=lambda pair: float(ranks[pair[0]].corr(ranks[pair[1]])))
