@@ -25,17 +25,20 @@ def expected_improvement(mean: Array, deviation: Array, best: float | Array) -> 
 def expected_hypervolume_improvement(
     means: Array, deviations: Array, front: Sequence[Costs], reference: Sequence[float]
 ) -> Array:
-    """The expected growth (m,) of the area that `front` dominates below `reference`, for two independent normal costs.
+    """The expected growth (m,) of what `front` dominates below `reference`, for independent normal costs.
 
-    `means` and `deviations` are (m, 2); a deviation of zero is a cost that is known. Given the second cost, the growth is a
-    sum of plain improvements of the first over the steps of the front, so its expectation is exact; over the second it is
-    a Gauss-Hermite quadrature of `NODES` nodes. Emmerich et al. 2006, "Single- and multiobjective evolutionary
+    `means` and `deviations` are (m, 2) or (m, 3); a deviation of zero is a cost that is known. Given the other costs, the
+    growth is a sum of plain improvements of the first over the cells between the points of the front, so its expectation is
+    exact; over a second cost that is not known it is a Gauss-Hermite quadrature of `NODES` nodes, and a third and a second
+    that are not known are taken to be their means. Emmerich et al. 2006, "Single- and multiobjective evolutionary
     optimization assisted by Gaussian random field metamodels", define the quantity.
     """
-    edges, heights = _steps(front, reference)
+    if means.shape[1] == 3:
+        return _growth(means[:, 0], deviations[:, 0], means[:, 1:], front, reference)
     nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
     known = bool((deviations[:, 1] == 0.0).all())
     pairs = [(0.0, 1.0)] if known else list(zip(nodes, weights / weights.sum(), strict=True))
+    edges, heights = _steps(front, reference)
     found = np.zeros(len(means))
     for node, weight in pairs:
         second = means[:, 1] + node * deviations[:, 1]
@@ -43,6 +46,28 @@ def expected_hypervolume_improvement(
             width = np.clip(right - np.maximum(second, left), 0.0, None)
             if width.any():
                 found += weight * width * expected_improvement(means[:, 0], deviations[:, 0], height)
+    return found
+
+
+def _growth(mean: Array, deviation: Array, others: Array, front: Sequence[Costs], reference: Sequence[float]) -> Array:
+    """The expected growth (m,) of a volume, two of whose costs `others` (m, 2) are known.
+
+    The plane of these is cut into cells at the front's points; above a cell the first cost has been pushed down to one
+    height. A candidate gains where both others are no less than its own, by the improvement over each height times the area of
+    that height.
+    """
+    points = np.array([point for point in front if all(a < b for a, b in zip(point, reference, strict=True))]).reshape(-1, 3)
+    cuts = [np.unique(np.append(points[:, axis], -np.inf)) for axis in (1, 2)]
+    covers = (points[:, 1, None, None] <= cuts[0][:, None]) & (points[:, 2, None, None] <= cuts[1])
+    reached = np.where(covers, points[:, 0, None, None], reference[0]).min(axis=0, initial=reference[0])
+    widths = [
+        np.clip(np.append(cut[1:], end) - np.maximum(other[:, None], cut), 0.0, None)
+        for cut, other, end in zip(cuts, others.T, reference[1:], strict=True)
+    ]
+    found = np.zeros(len(mean))
+    for height in np.unique(reached):
+        area = ((widths[0] @ (reached == height)) * widths[1]).sum(axis=1)
+        found += area * expected_improvement(mean, deviation, height)
     return found
 
 

@@ -2,8 +2,9 @@
 
 Ru et al. 2021, "Interpretable Neural Architecture Search via Bayesian Optimisation with Weisfeiler-Lehman Kernels",
 arXiv:2006.07556; the genes' kernel beside the graph's, and the marginal likelihood that weighs them, are additions, since
-chains of layers differ by place, which a graph kernel forgets. With two objectives the expected hypervolume improvement takes
-the place of the expected improvement; with more, a Chebyshev scalarisation drawn for each batch (Knowles 2006, "ParEGO").
+chains of layers differ by place, which a graph kernel forgets. With two or three objectives the expected hypervolume
+improvement takes the place of the expected improvement; with more, a Chebyshev scalarisation drawn for each batch (Knowles
+2006, "ParEGO").
 
 A process is sure of itself where its kernel is wrong: a search that has found nothing better for long believes every other
 trial's deviations to be several times wider, so that it looks elsewhere (a schedule of the exploration's weight, as Srinivas
@@ -28,6 +29,7 @@ from nas.search.encoding import BINS, Codes
 from nas.search.evidence import ladder
 from nas.search.model import GaussianProcess, Kernel, tamed
 from nas.search.model_strategy import ModelStrategy
+from nas.search.pareto import crowding_distance, first_front
 from nas.search.strategy import register
 from nas.search.types import MAXIMISED, Trial
 
@@ -35,6 +37,8 @@ Array = NDArray[np.float64]
 AUGMENT = 0.05
 BEYOND = 0.1
 DRAWN = 64
+EXACT = 3
+THIN = 24
 STALE = 20
 STALE_SHARE = 5
 BOLDNESS = 8.0
@@ -68,9 +72,7 @@ class GraphBo(ModelStrategy):
         genes = self.encoding.genes(self.encoding.codes(members))
         both = self.encoding.features(members)
         costs = self._objectives(evidence, rng)
-        self._told = costs.shape[1] == 2 and all(
-            self._second([one.architecture])[0] == self.problem.costs(one)[1] for one in evidence
-        )
+        self._told = costs.shape[1] > 1 and bool((self._others(members) == costs[:, 1:]).all())
         count = ladder(len(evidence))
         key = tuple(trial.number for trial in evidence[:count])
         if self._kernels is None or self._kernels[0] != key:
@@ -80,6 +82,7 @@ class GraphBo(ModelStrategy):
         self._quick = [self._process(genes, column, kernels[0]) for column, kernels in pairs]
         self._exact = [self._process(both, column, kernels[1]) for column, kernels in (pairs[:1] if self._told else pairs)]
         self._known = costs
+        self._front = costs[first_front(costs)] if costs.shape[1] > 1 else costs[:0]
         # Under noise the lowest value seen is luck: there the improvement is over what the process believes.
         believed = [float(process.predict(x)[0].min()) for process, x in ((self._quick[0], genes), (self._exact[0], both))]
         self._best = believed if self.problem.repeats else [float(costs[:, 0].min())] * 2
@@ -93,10 +96,10 @@ class GraphBo(ModelStrategy):
         return GaussianProcess([width, BINS], noisy=noisy).fit(features, costs, kernel)
 
     def _objectives(self, evidence: Sequence[Trial], rng: np.random.Generator) -> Array:
-        """The costs to model (n, 1 or 2), outliers of the first tamed; of the second they may be an end of the front."""
+        """The costs to model (n, 1 to 3), outliers of the first tamed; of the others they may be an end of the front."""
         costs = np.array([self.problem.costs(trial) for trial in evidence])
         costs[:, 0] = tamed(self.costs(evidence))
-        if costs.shape[1] <= 2:
+        if costs.shape[1] <= EXACT:
             return costs
         costs = np.stack([tamed(column) for column in costs.T], axis=1)
         spread = np.maximum(costs.max(axis=0) - costs.min(axis=0), 1e-12)
@@ -118,49 +121,60 @@ class GraphBo(ModelStrategy):
         return self.value(codes) + self.budget_model.log_probability(codes)
 
     def _promise(
-        self, processes: Sequence[GaussianProcess], features: Array, best: float, second: Array | None = None
+        self, processes: Sequence[GaussianProcess], features: Array, best: float, others: Array | None = None
     ) -> Array:
-        """The logarithm of the improvement (n,); `second` is the second objective where it is known."""
+        """The logarithm of the improvement (n,); `others` are the other objectives (n, 1 or 2) where they are known."""
         mean, deviation = processes[0].predict(features)
         deviation = deviation * self._boldness
-        if len(processes) == 1 and second is None:
+        if len(processes) == 1 and others is None:
             found = expected_improvement(mean, deviation, best)
         else:
-            other, doubt = processes[1].predict(features) if second is None else (second, np.zeros(len(second)))
-            means, deviations = np.stack([mean, other], axis=1), np.stack([deviation, doubt], axis=1)
-            front = [tuple(row) for row in self._known]
-            found = expected_hypervolume_improvement(means, deviations, front, self._reference())
+            doubts = np.zeros_like(others) if others is not None else None
+            if others is None or doubts is None:
+                told = [process.predict(features) for process in processes[1:]]
+                others, doubts = (np.stack(column, axis=1) for column in zip(*told, strict=True))
+            means, deviations = np.column_stack([mean, others]), np.column_stack([deviation, doubts])
+            # Thousands of rows of genes are judged by a part of a front of three objectives, the short list by all of it.
+            front = self._front if processes is self._exact or len(processes) < EXACT else self._front[self._lonely()]
+            found = expected_hypervolume_improvement(means, deviations, front.tolist(), self._reference())
         return np.log(found + 1e-300) - 1e-6 * (mean - best) / deviation
 
-    def _reference(self) -> tuple[float, float]:
+    def _lonely(self) -> list[int]:
+        """The least crowded points of the front."""
+        distance = crowding_distance(self._front.tolist())
+        return sorted(range(len(distance)), key=lambda i: -distance[i])[:THIN]
+
+    def _reference(self) -> tuple[float, ...]:
         """The corner that hypervolumes are measured from: a first cost that every other random member has, and more than any
-        second cost.
+        other costs.
 
         From the worst first cost, what is bad and cheap would promise most. From the largest second cost seen, no member
         beyond it would promise anything, so that the front could not grow there.
         """
         ordinary = float(np.median([self.problem.costs(trial)[0] for trial in self.complete[: self.startup]]))
-        furthest = float(self._known[:, 1].max())
-        return ordinary, max(furthest, self._furthest) if self._told else furthest + BEYOND * float(np.ptp(self._known[:, 1]))
+        furthest = self._known[:, 1:].max(axis=0)
+        ends = np.maximum(furthest, self._furthest) if self._told else furthest + BEYOND * np.ptp(self._known[:, 1:], axis=0)
+        return ordinary, *ends.tolist()
 
     @cached_property
-    def _furthest(self) -> float:
-        """The largest second cost among some feasible random members."""
+    def _furthest(self) -> Array:
+        """The largest of the other costs (objectives - 1,) among some feasible random members."""
         draws = random.Random(f"{self.seed}:reference")
         members = [self.space.sample(draws) for _ in range(DRAWN)]
-        return float(max(self._second([one for one in members if self.problem.violation(one) == 0.0]), default=-np.inf))
+        return self._others([one for one in members if self.problem.violation(one) == 0.0]).max(axis=0, initial=-np.inf)
 
-    def _second(self, members: Sequence[Any]) -> Array:
-        """The second objective (n,) as describing the members tells it, less being better; NaN where that tells nothing."""
-        name = self.problem.objectives[1]
-        sign = -1.0 if name in MAXIMISED else 1.0
-        return np.array([sign * self.problem.cheap(member).get(name, np.nan) for member in members])
+    def _others(self, members: Sequence[Any]) -> Array:
+        """The objectives but the first (n, objectives - 1), less being better, as describing members tells them; else NaN."""
+        names = self.problem.objectives[1:]
+        told = [self.problem.cheap(member) for member in members]
+        costs = [[(-1.0 if name in MAXIMISED else 1.0) * cheap.get(name, np.nan) for name in names] for cheap in told]
+        return np.array(costs).reshape(len(members), len(names))
 
     def pick(self, members: Sequence[Any], count: int) -> list[Any]:
         """The best by both kernels; in a batch each next one as if those before it were known (Desautels et al. 2014)."""
         features = self.encoding.features(members)
-        second = self._second(members) if self._told else None
-        promise = self._promise(self._exact, features, self._best[1], second)
+        others = self._others(members) if self._told else None
+        promise = self._promise(self._exact, features, self._best[1], others)
         if count == 1:
             return [members[int(np.argmax(promise))]]
         return [members[i] for i in self._spread_out(features, promise, count)]

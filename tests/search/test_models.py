@@ -13,7 +13,7 @@ from nas.predictors.surrogates.layout import LABELS
 from nas.search.acquisition import expected_hypervolume_improvement, expected_improvement
 from nas.search.encoding import Encoding, weisfeiler_lehman
 from nas.search.model import GaussianProcess, tamed
-from nas.search.pareto import hypervolume_2d
+from nas.search.pareto import hypervolume_2d, hypervolume_3d
 from nas.search.strategies.boshnas import Boshnas
 from nas.search.strategies.nsga3 import normalised, reference_directions
 
@@ -57,6 +57,22 @@ def test_the_expected_hypervolume_improvement_is_the_mean_of_improvements(known)
         drawn = mean + deviation * rng.standard_normal((4000, 2))
         grown = [hypervolume_2d([*front, tuple(point)], reference) for point in drawn]
         assert value == pytest.approx(np.mean(grown) - hypervolume_2d(front, reference), abs=0.01)
+
+
+def test_the_expected_growth_of_a_volume_is_the_mean_of_growths():
+    rng, reference = np.random.default_rng(0), (1.0, 1.0, 1.0)
+    front = [(0.2, 0.8, 0.5), (0.5, 0.4, 0.6), (0.9, 0.1, 0.2), (0.4, 0.5, 0.9), (0.3, 1.2, 0.1)]
+    means = np.concatenate([rng.random((5, 3)), [[0.1, 1.1, 0.1]]])
+    deviations = np.array([[0.15, 0.0, 0.0]] * 6)
+    found = expected_hypervolume_improvement(means, deviations, front, reference)
+    for value, mean, deviation in zip(found, means, deviations, strict=True):
+        drawn = mean + deviation * rng.standard_normal((4000, 3))
+        grown = [hypervolume_3d([*front, tuple(point)], reference) for point in drawn]
+        assert value == pytest.approx(np.mean(grown) - hypervolume_3d(front, reference), abs=0.01)
+    assert found[-1] == 0.0
+    alone = expected_hypervolume_improvement(means[:1], deviations[:1], [], reference)[0]
+    box = np.prod(1.0 - means[0, 1:])
+    assert alone == pytest.approx(box * expected_improvement(means[:1, 0], deviations[:1, 0], 1.0)[0])
 
 
 def test_costs_that_are_outliers_are_tamed_and_keep_their_order():

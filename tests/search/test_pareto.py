@@ -3,15 +3,25 @@ from __future__ import annotations
 import itertools
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.search.pareto import constrained_dominates, crowding_distance, dominates, hypervolume_2d, non_dominated_sort
+from nas.search.pareto import (
+    constrained_dominates,
+    crowding_distance,
+    dominates,
+    first_front,
+    hypervolume_2d,
+    hypervolume_3d,
+    non_dominated_sort,
+)
 
 value = st.integers(0, 6).map(float)
 points = st.integers(1, 3).flatmap(lambda m: st.lists(st.tuples(*[value] * m), min_size=1, max_size=25))
 flat_points = st.lists(st.tuples(value, value), max_size=20)
+solid_points = st.lists(st.tuples(value, value, value), max_size=20)
 
 
 @given(points)
@@ -61,3 +71,18 @@ def test_the_hypervolume_is_the_area_of_the_dominated_cells(costs):
 def test_a_further_point_never_shrinks_the_hypervolume(costs, point):
     reference = (5.0, 5.0)
     assert hypervolume_2d([*costs, point], reference) >= hypervolume_2d(costs, reference) - 1e-12
+
+
+@given(solid_points)
+def test_the_hypervolume_of_three_costs_is_the_volume_of_the_dominated_cells(costs):
+    cells = itertools.product(range(5), repeat=3)
+    dominated = sum(any(all(a <= b for a, b in zip(point, cell, strict=True)) for point in costs) for cell in cells)
+    assert hypervolume_3d(costs, (5.0, 5.0, 5.0)) == pytest.approx(dominated)
+
+
+@given(points)
+def test_the_first_front_is_that_of_the_sorting_with_one_of_equal_points(costs):
+    found = first_front(np.array(costs))
+    assert found == sorted(found)
+    assert {costs[i] for i in found} == {costs[i] for i in non_dominated_sort(costs)[0]}
+    assert len({costs[i] for i in found}) == len(found)

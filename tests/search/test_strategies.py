@@ -187,11 +187,11 @@ def test_a_genetic_sampler_of_optuna_breeds_from_the_generation_before(problem, 
 
 
 def test_auto_follows_the_number_of_objectives(problem, fake):
+    objectives = ("accuracy", "latency", "params", "macs")
     kinds = {
-        n: type(strategy.create("auto", Problem(problem.space, fake.describe, None, ("accuracy", "latency", "params")[:n])))
-        for n in (1, 2, 3)
+        n: type(strategy.create("auto", Problem(problem.space, fake.describe, None, objectives[:n]))) for n in (1, 2, 3, 4)
     }
-    assert [kinds[n].__name__ for n in (1, 2, 3)] == ["GraphBo", "GraphBo", "Nsga3"]
+    assert [kinds[n].__name__ for n in (1, 2, 3, 4)] == ["GraphBo", "GraphBo", "GraphBo", "Nsga3"]
 
 
 def test_evolution_forgets_the_oldest_however_good(problem, fake):

@@ -370,3 +370,31 @@ def test_runs_of_a_strategy_that_was_revised_are_outdated_and_no_others(tmp_path
     monkeypatch.setattr(strategy, "revision", lambda name: known(name) + (name == "bo"))
     assert results.outdated(task, "bo", 0, 3)
     assert not results.outdated(task, "random", 0, 3)
+
+
+def test_two_devices_that_agree_least_make_a_front_of_three_objectives(tmp_path):
+    """The second phone is as the first, the third slow where the first is quick."""
+    rows = [[*row, 2 * row[10], 40 - row[10] + row[2]] for row in chain_rows()]
+    write(tmp_path / "chain.csv", f"{HEADER},phone_2,phone_3", rows)
+    (task,) = [task for task in tasks(read_tables(tmp_path)[0], ()) if task.other]
+    assert set(task.devices) in ({"phone_1", "phone_3"}, {"phone_2", "phone_3"})
+    problem = task.problem()
+    assert problem.objectives == ("accuracy", *(f"latency@{device}" for device in task.devices))
+    row = task.space.row(100)
+    assert [problem.cheap(row)[name] for name in problem.objectives[1:]] == [
+        task.table.latencies[device][100] for device in task.devices
+    ]
+    whole = play(task, "random", 0, len(rows))
+    assert whole.curve[-1] == pytest.approx(task.optimum)
+    assert whole.curve[0] < 0.9 * task.optimum
+    assert list(whole.curve) == sorted(whole.curve)
+
+
+def test_bayesian_search_fills_a_front_of_three_objectives_sooner_than_chance(tmp_path):
+    rows = [[*row, 40 - row[10] + row[2]] for row in chain_rows()]
+    write(tmp_path / "chain.csv", f"{HEADER},phone_3", rows)
+    (task,) = [task for task in tasks(read_tables(tmp_path)[0], ()) if task.other]
+    shares = {
+        name: np.mean([play(task, name, seed, 40).curve[-1] / task.optimum for seed in (0, 1)]) for name in ("bo", "random")
+    }
+    assert shares["bo"] > shares["random"] + 0.03
