@@ -30,7 +30,7 @@ PERIODS = 10
 """Updates of the counter that each count lasts at least."""
 REST = 0.5
 """Seconds of rest for a second of work."""
-LOOKS = 10
+LOOKS = 50
 """How often a resting machine looks at the counter between two updates, while it waits for one."""
 PATIENCE = 20
 """Updates after which a counter that has not moved stands still."""

@@ -146,9 +146,18 @@ class EnergyPredictor:
         return rows
 
 
+def can_predict(table: LatencyTable) -> bool:
+    """Whether a table holds energies enough to learn from."""
+    return _known(table) >= MIN_NETWORKS
+
+
+def _known(table: LatencyTable) -> int:
+    return sum(item.architecture.digest in table.energies for item in table.of_role(TRAIN))
+
+
 def require_energies(table: LatencyTable) -> None:
     """Raise MeasurementError, with the remedy, where a table holds too few energies to learn from."""
-    known = sum(item.architecture.digest in table.energies for item in table.of_role(TRAIN))
+    known = _known(table)
     if known < MIN_NETWORKS:
         raise MeasurementError(
             f"the latency table of {table.target} holds the energy of {known} networks, and a prediction needs {MIN_NETWORKS}; "

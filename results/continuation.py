@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from nas.predictors.energy_predictor import can_predict
 from nas.predictors.latency_table import LatencyTable
 from nas.results.config import SearchConfig, versions
 from nas.results.run import Run
@@ -43,7 +44,7 @@ def continued(run: Run, changes: Mapping[str, Any]) -> SearchConfig:
         for metric, target in config.latencies().items()
         if str(target) in tables
         and tables[str(target)].exists()
-        and (metric not in config.energies() or LatencyTable.load(tables[str(target)]).energies)
+        and (metric not in config.energies() or can_predict(LatencyTable.load(tables[str(target)])))
     }
     trained = trained_epochs(run.checkpoint) >= other.training.epochs
     supernet = str(run.path) if trained else other.supernet

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nas.errors import UsageError
+from nas.predictors.energy_predictor import can_predict
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.target import Target
 from nas.results.front import axes_of, front_trials
@@ -155,7 +156,7 @@ class _Missing:
         path = self.tables.get(place or str(self.own))
         if kind == LATENCY and path is not None:
             return self._target(place or str(self.own), name).describe(architecture)
-        if kind == ENERGY and path is not None and LatencyTable.load(path).energies:
+        if kind == ENERGY and path is not None and can_predict(LatencyTable.load(path)):
             return self._target(place or str(self.own), name).describe(architecture)
         if kind == "memory" and self.tables:
             table = self._target(next(iter(self.tables)), LATENCY).predictor.table

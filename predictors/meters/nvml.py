@@ -34,6 +34,8 @@ class Nvml:
             library = importlib.import_module(LIBRARY)
         except ImportError as error:
             raise MeasurementError("the package nvidia-ml-py is missing; pip install 'hybrid-nas[nvml]'") from error
+        if not torch.cuda.is_available():
+            raise MeasurementError(f"torch {torch.__version__} finds no CUDA device")
         try:
             library.nvmlInit()
             handle = library.nvmlDeviceGetHandleByUUID(_uuid())

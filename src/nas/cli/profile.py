@@ -76,6 +76,8 @@ def profile(
     if present is not None and present.ancestry and not tables:
         before += f" and keeps the node times inherited from {', '.join(present.ancestry)}"
     talk.note(f"profiling {chosen.name} on {wanted} into {path}{before}, {cost}")
+    if meter is not None:
+        talk.note(f"energy is counted by {meter.name}: {meter.counts}")
     try:
         with talk.phase("Latency profile") as step:
             table = measure_space(
@@ -100,14 +102,14 @@ def profile(
 
 def _tell(table: LatencyTable, path: Path, *, as_json: bool) -> None:
     """Fit the predictor, and print how good it is and what else a reader should know."""
-    from nas.predictors.energy_predictor import MIN_NETWORKS, EnergyPredictor
+    from nas.predictors.energy_predictor import EnergyPredictor, can_predict
     from nas.predictors.latency_predictor import LatencyPredictor
     from nas.predictors.remarks import remarks
 
     predictor = LatencyPredictor.fit(table)
     held = list(table.of_role("held-out"))
     found = predictor.assess([item.architecture for item in held], [item.measurement.median for item in held])
-    energies = EnergyPredictor.fit(predictor).assessment() if len(table.energies) >= MIN_NETWORKS else None
+    energies = EnergyPredictor.fit(predictor).assessment() if can_predict(table) else None
     told = remarks(table)
     if as_json:
         counts = {"nodes": len(table.nodes), "networks": len(table.networks), "seconds": table.spent}
