@@ -1,10 +1,11 @@
 """`EnergyPredictor`: the energy of an architecture as its predicted latency times its power, with an honest interval.
 
-The latency predictor knows each node's time; what is learned here from the counted networks is the power (W), a number that
-differs little between networks: more where there are many MACs and bytes a second, less where small operations wait for each
-other. Cross-validation chooses between one power for all, a ridge and a Gaussian process on features of the graph, and the
-simplest wins where the others are not better by more than a standard error. The interval is split-conformal for the power;
-its relative reach and that of the latency's interval are added as errors that know nothing of each other.
+The latency predictor knows each node's time; what is learned here from the counted networks is the power (W), their energy
+over their predicted latency. It differs little between networks: more where there are many MACs and bytes a second, less where
+small operations wait for each other. Cross-validation chooses between one power for all, a ridge and a Gaussian process on
+features of the graph, and the simplest wins where the others are not better by more than a standard error. The interval is
+split-conformal for the power; its relative reach and that of the latency's interval are added as errors that know nothing of
+each other.
 """
 
 from __future__ import annotations
@@ -106,10 +107,12 @@ class EnergyPredictor:
         return self.assess(held, [self.table.energies[item.digest].joules for item in held])
 
     def _fit(self) -> None:
-        known = [item for item in self.table.of_role(TRAIN) if item.architecture.digest in self.table.energies]
-        seconds = np.array([item.measurement.median for item in known])
-        joules = np.array([self.table.energies[item.architecture.digest].joules for item in known])
-        features, power = self._features([item.architecture for item in known], seconds), np.log(joules / seconds)
+        energies = self.table.energies
+        known = [item.architecture for item in self.table.of_role(TRAIN) if item.architecture.digest in energies]
+        # By the predicted latency, as for new networks: a measured one has an error of its own, which power knows nothing of.
+        seconds = self.latency.predict(known).mean
+        joules = np.array([energies[architecture.digest].joules for architecture in known])
+        features, power = self._features(known, seconds), np.log(joules / seconds)
         with one_thread():
             tried = {name: _cross_validated(fit, self._layout, features, power) for name, fit in MODELS.items()}
             self.model = simplest({name: rest for name, (rest, _) in tried.items()})

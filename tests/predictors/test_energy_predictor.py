@@ -29,7 +29,9 @@ def energy(value, target=None, meter="known"):
 
 
 def with_energies(noise=0.01, train=40, held_out=20, counted=30, power=joules):
-    rng, table = random.Random(1), made_table(train=train, census=25)
+    rng, table = random.Random(1), made_table(train=0, census=25)
+    for architecture in sampled("train", train):
+        table.add(architecture, measured(latency(architecture) * rng.lognormvariate(0, 0.1)))
     for architecture in sampled("held", held_out):
         table.add(architecture, measured(latency(architecture)), HELD_OUT)
     for role, number in ((TRAIN, counted), (HELD_OUT, held_out)):
@@ -43,12 +45,12 @@ def predictor():
     return EnergyPredictor.fit(LatencyPredictor.fit(with_energies()))
 
 
-NEW = sampled("new", 40)
+NEW = sampled("new", 30)
 
 
-def test_new_networks_are_predicted_from_thirty_that_were_counted(predictor):
+def test_new_networks_are_predicted_from_thirty_that_were_counted_however_noisy_their_times(predictor):
     truth = [joules(architecture) for architecture in NEW]
-    assert mape(predictor.predict(NEW).mean, truth) < 0.05
+    assert mape(predictor.predict(NEW).mean, truth) < 0.025
     found = predictor.assess(NEW, truth)
     assert found.spearman > 0.97
     assert found.coverage_90 >= 0.85
