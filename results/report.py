@@ -172,6 +172,7 @@ def _energy(row: EnergyRow) -> str:
 def _verification_section(data: ReportData) -> str:
     if not data.verification:
         return _missing("no network was measured as exported")
+    counted = any(row.energy is not None for row in data.verification)
     rows = [
         (
             row.digest,
@@ -181,6 +182,7 @@ def _verification_section(data: ReportData) -> str:
             format_time(row.p90),
             format_time(row.p99),
             f"{row.predicted / row.measured - 1:+.1%}" if row.measured > 0 else "unknown",
+            *([format_energy(row.energy) if row.energy is not None else ""] if counted else []),
             "accepted" if row.accepted else "refused",
             *([row.target] if data.targets else []),
         )
@@ -194,6 +196,7 @@ def _verification_section(data: ReportData) -> str:
         "#90th percentile",
         "#99th",
         "#prediction error",
+        *(["#energy"] if counted else []),
         "verdict",
     )
     return _table((*head, "target") if data.targets else head, rows)

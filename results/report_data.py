@@ -43,7 +43,10 @@ class TrainingPoint:
 
 @dataclass(frozen=True, slots=True)
 class VerificationRow:
-    """One network measured as exported; all times in seconds, `low` to `high` is the interval of the median."""
+    """One network measured as exported; all times in seconds, `low` to `high` is the interval of the median.
+
+    `energy` is what was counted, in joules; None where nothing was.
+    """
 
     digest: str
     predicted: float
@@ -54,6 +57,7 @@ class VerificationRow:
     p99: float
     accepted: bool
     target: str = ""
+    energy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

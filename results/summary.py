@@ -287,7 +287,8 @@ def _row(verdict: Verdict) -> VerificationRow:
     found = verdict.measurement
     digest = verdict.architecture.digest
     times = verdict.predicted, found.median, found.low, found.high, found.p90, found.p99
-    return VerificationRow(digest, *times, verdict.accepted, found.target)
+    energy = None if verdict.energy is None else verdict.energy.joules
+    return VerificationRow(digest, *times, verdict.accepted, found.target, energy)
 
 
 def _provenance(run: SearchRun) -> dict[str, str]:

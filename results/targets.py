@@ -66,7 +66,10 @@ class RunTarget:
             require_energies(LatencyTable.load(known, self.target))
 
     def require_given(self, num_classes: int, in_channels: int, space: SearchSpace) -> list[str]:
-        """What to say of the table that was given and is not taken over yet. Raises FileError where it cannot be used."""
+        """What to say of the table that was given and is not taken over yet.
+
+        Raises FileError where it cannot be used, MeasurementError where it lacks energies that are asked for.
+        """
         if self.given is None or self.path.exists():
             return []
         told = require_table(self.given, self.target, num_classes, in_channels, space)
