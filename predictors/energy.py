@@ -1,104 +1,202 @@
-"""Energy of one inference, where the machine counts it: the package counters of RAPL below /sys/class/powercap.
+"""Energy of one run of a network: what a meter counts while it runs again and again, less what it counts at rest.
 
-A counter covers the whole processor package, other programs included, so that a figure is only as good as the machine is
-quiet; what the package takes while it idles for as long is told beside it.
+A counter is updated now and then, not when it is read, so every count begins and ends where the counter moves (Haehnel et al.
+2012, section 4), and lasts until its ends are a hundredth of it at most. Rest and work take turns, round after round: what the
+machine takes while it does nothing changes with its heat and with what else it does.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
 
 from nas.errors import MeasurementError
+from nas.predictors.interleaving import undisturbed
+from nas.predictors.machine import MachineState, machine_state, pinned
+from nas.predictors.meter import Counter, Meter
+from nas.predictors.timings import median_interval
+from nas.predictors.visits import Series
 
-POWERCAP = Path("/sys/class/powercap")
-MICRO = 1e-6
+if TYPE_CHECKING:
+    from nas.predictors.target import Target
+
+ROUNDS = 5
+RESOLUTION = 0.01
+PERIODS = 10
+"""Updates of the counter that each count lasts at least."""
+REST = 0.5
+"""Seconds of rest for a second of work."""
+LOOKS = 50
+"""How often a resting machine looks at the counter between two updates, while it waits for one."""
+PATIENCE = 20
+"""Updates after which a counter that has not moved stands still."""
+
+UNKNOWN = MachineState()
+
+Pass = Callable[[float], int]
+"""Lets so many seconds pass at least, and tells how many runs it made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One round: when it began (seconds since 1970), what was counted (joules) during how many seconds at rest and at work,
+    in how many runs, and the machine then."""
+
+    at: float
+    rest_joules: float
+    rest_seconds: float
+    joules: float
+    seconds: float
+    runs: int
+    state: MachineState = UNKNOWN
+
+    @property
+    def net(self) -> float:
+        """Joules of a run beyond what as much rest takes; below zero where the rest was no rest."""
+        return (self.joules - self.rest_joules / self.rest_seconds * self.seconds) / self.runs
 
 
 @dataclass(frozen=True, slots=True)
 class Energy:
-    """Joules of the package for each of `runs` runs, and of the same package idle for as long."""
+    """The energy of one run, of a whole batch, on one target, in joules beyond what the device takes at rest.
+
+    `joules` is the median of the rounds, `low` and `high` its 95 % bootstrap interval. `rest` is the power (W) at rest,
+    `seconds` what a run took meanwhile, right after the one before, `runs` how many were counted, `meter` what counted.
+    """
 
     joules: float
-    idle: float
+    low: float
+    high: float
+    rest: float
+    seconds: float
     runs: int
+    meter: str
+    target: str
 
-    @property
-    def net(self) -> float:
-        """Joules of a run beyond what the idle package takes, never below zero."""
-        return max(self.joules - self.idle, 0.0)
+    def to_mapping(self) -> dict[str, Any]:
+        """The fields by name, fit for JSON."""
+        return asdict(self)
 
-
-@dataclass(frozen=True, slots=True)
-class Counter:
-    """One package's counter: its file and where it starts again from zero, in microjoules."""
-
-    file: Path
-    span: int
-
-    def read(self) -> int:
-        """Microjoules. Raises MeasurementError where the file may not be read."""
-        return _number(self.file)
-
-    def since(self, before: int) -> float:
-        """Joules since a reading, across at most one start from zero."""
-        now = self.read()
-        return (now - before if now >= before else now + self.span - before) * MICRO
-
-
-def counters(root: Path = POWERCAP) -> list[Counter]:
-    """The counters of all packages. Raises MeasurementError where there are none that may be read."""
-    found = [
-        Counter(folder / "energy_uj", _number(folder / "max_energy_range_uj"))
-        for folder in sorted(root.glob("intel-rapl:*"))
-        if folder.name.count(":") == 1 and (folder / "energy_uj").exists()
-    ]
-    if not found:
-        raise MeasurementError(f"energy is not measurable here: {root} has no RAPL counters; leave the energy out")
-    for counter in found:
-        counter.read()
-    return found
+    @classmethod
+    def from_mapping(cls, data: Mapping[str, Any]) -> Self:
+        """What `to_mapping` wrote. Raises MeasurementError for anything else."""
+        names = {field.name for field in fields(cls)}
+        if not isinstance(data, Mapping) or data.keys() != names:
+            raise MeasurementError(f"not an energy: it has the fields {sorted(names)}, got {data!r}")
+        return cls(**data)
 
 
 def measure_energy(
     run: Callable[[], object],
-    seconds: float = 2.0,
-    root: Path = POWERCAP,
+    target: Target,
+    meter: Meter,
+    *,
+    rounds: int = ROUNDS,
+    seed: int = 0,
+    watch: Callable[[Round], None] = lambda found: None,
     clock: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Energy:
-    """The energy of a prepared run, repeated for about `seconds` after an idle time of the same length.
+    """The energy of a prepared run; `watch` is given every round.
 
-    Raises MeasurementError where the machine counts no energy, or lets only its administrator read it.
+    Raises MeasurementError where the counter cannot be read, stands still, or counts no more at work than at rest, and
+    RunFailedError where a run fails.
     """
-    found = counters(root)
-    before, began = _readings(found), clock()
-    sleep(seconds)
-    idle = _joules(found, before) / (clock() - began)
-    run()
-    before, began, runs = _readings(found), clock(), 0
-    while runs == 0 or clock() - began < seconds:
-        run()
-        runs += 1
-    spent, took = _joules(found, before), clock() - began
-    return Energy(spent / runs, idle * took / runs, runs)
+    series, found = Series(run), []
+    with pinned(target.threads) as cpus, undisturbed():
+        for _ in range(2):
+            series.once()
+        began = clock()
+        series.once()
+        once = clock() - began
+        for _ in range(rounds):
+            found.append(_round(series, meter, once, machine_state(cpus), clock, sleep))
+            watch(found[-1])
+    return summarise_rounds(found, meter.name, str(target), seed)
 
 
-def _readings(found: Sequence[Counter]) -> list[int]:
-    return [counter.read() for counter in found]
+def work_seconds(meter: Meter, once: float) -> float:
+    """How long work of `once` seconds a run is counted in a round: each end is off by an update of the counter or by a run,
+    whichever is shorter."""
+    return max(PERIODS * meter.interval, 2 * min(meter.interval, once) / RESOLUTION)
 
 
-def _joules(found: Sequence[Counter], before: Sequence[int]) -> float:
-    return sum(counter.since(start) for counter, start in zip(found, before, strict=True))
+def energy_seconds(meter: Meter, once: float, rounds: int = ROUNDS) -> float:
+    """About how long `measure_energy` takes."""
+    work = work_seconds(meter, once)
+    return rounds * (work + max(REST * work, PERIODS * meter.interval) + 2 * (meter.interval + once))
 
 
-def _number(file: Path) -> int:
-    try:
-        return int(file.read_text(encoding="ascii"))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it holds no number"
+def summarise_rounds(found: Sequence[Round], meter: str, target: str, seed: int = 0) -> Energy:
+    """The energy that some rounds tell. Raises MeasurementError where it is not above zero."""
+    nets = np.array([item.net for item in found])
+    joules = float(np.median(nets))
+    if joules <= 0:
         raise MeasurementError(
-            f"energy is not measurable here: {file} cannot be read ({reason}); let the user read it, or leave the energy out"
-        ) from error
+            f"meter {meter!r} counts no more while the network runs on {target} than while nothing does; let the machine rest "
+            "and count again"
+        )
+    low, high = median_interval(nets, seed)
+    return Energy(
+        joules,
+        low,
+        high,
+        float(np.median([item.rest_joules / item.rest_seconds for item in found])),
+        float(np.median([item.seconds / item.runs for item in found])),
+        sum(item.runs for item in found),
+        meter,
+        target,
+    )
+
+
+def _round(
+    series: Series,
+    meter: Meter,
+    once: float,
+    state: MachineState,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> Round:
+    def rest(seconds: float) -> int:
+        sleep(max(seconds, meter.interval / LOOKS))
+        return 0
+
+    def work(seconds: float) -> int:
+        end, runs = clock() + seconds, 0
+        while runs == 0 or clock() < end:
+            series.once()
+            runs += 1
+        return runs
+
+    counter, seconds, patience = meter.start(), work_seconds(meter, once), PATIENCE * meter.interval + once
+    at = time.time()
+    resting = _count(counter, rest, max(REST * seconds, PERIODS * meter.interval), patience, clock)
+    working = _count(counter, work, seconds, patience, clock)
+    return Round(at, resting[0], resting[1], *working, state)
+
+
+def _count(
+    counter: Counter, passing: Pass, seconds: float, patience: float, clock: Callable[[], float]
+) -> tuple[float, float, int]:
+    """Joules, seconds and runs between two updates of the counter that are at least so many seconds apart."""
+    first, _ = _update(counter, passing, patience, clock)
+    began = clock()
+    runs = passing(seconds)
+    last, more = _update(counter, passing, patience, clock)
+    return last - first, clock() - began, runs + more
+
+
+def _update(counter: Counter, passing: Pass, patience: float, clock: Callable[[], float]) -> tuple[float, int]:
+    """What the counter tells when it moves, and how many runs were made until then. Raises MeasurementError."""
+    before, runs, end = counter(), 0, clock() + patience
+    while (now := counter()) == before:
+        if clock() > end:
+            raise MeasurementError(
+                f"the energy counter stands still: it has not moved for {patience:.2g} s; leave the energy out"
+            )
+        runs += passing(0.0)
+    return now, runs

@@ -33,7 +33,7 @@ BEYOND = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Predicted latencies and their standard deviations in seconds, both (n,)."""
+    """Predicted latencies (s), or energies (J), and their standard deviations, both (n,)."""
 
     mean: Array
     std: Array

@@ -14,6 +14,7 @@ from nas.files import sole_writer
 from nas.predictors.acquisition import informative, view_of
 from nas.predictors.census import node_batches
 from nas.predictors.coverage import covering_batches
+from nas.predictors.energy_profile import count_energies, require_same_meter
 from nas.predictors.environment import DECISIVE, differences, environment
 from nas.predictors.export_pool import ExportPool
 from nas.predictors.inheritance import Ancestors
@@ -21,6 +22,7 @@ from nas.predictors.interleaving import Effort
 from nas.predictors.kernel_times import IN_PLACE, KERNELS, node_clock
 from nas.predictors.latency_table import HELD_OUT, NETWORK, TRAIN, LatencyTable
 from nas.predictors.measure import anchor_seconds
+from nas.predictors.meter import Meter, meter_of
 from nas.predictors.network_profile import DeviceLostError, NetworkProfile
 from nas.predictors.node_refusal import NodeRefusals
 from nas.predictors.profile_cost import NETWORK_SECONDS, default_seconds, node_seconds, profile_estimate
@@ -61,6 +63,7 @@ def profile(
     seconds: float | None = None,
     active: bool = False,
     known: Sequence[LatencyTable] = (),
+    energy: bool = False,
     progress: Progress = lambda done, total, label: None,
 ) -> LatencyTable:
     """Measure the space on the target into the table at `table_path`, and return it.
@@ -74,17 +77,21 @@ def profile(
     and networks without them are drawn instead. Everything but the clock follows from `seed`, and from what is measured
     already where training networks are chosen (`active`) rather than drawn. Given tables of other targets that are `known`, no
     node is timed: node times are inherited from them (see `nas.predictors.inheritance`), and 20 chosen networks are enough;
-    without `known` such a table keeps them. Raises FileError where the file is of another target, question, machine or
+    without `known` such a table keeps them. With `energy` that of a part of the networks is counted in the end, however
+    long it takes (`nas.predictors.energy_profile`). Raises FileError where the file is of another target, question, machine or
     library, is being written by another process, or `known` do not fit it, and MeasurementError where the target cannot be
-    measured or is lost on the way.
+    measured or is lost on the way, or its energy cannot be counted.
     """
     target.require()
+    meter = meter_of(target) if energy else None
     with sole_writer(table_path):
         table = open_table(space, target, table_path, in_channels, num_classes, seed)
         ancestors = Ancestors(known) if known else None
         if ancestors is not None:
             ancestors.require(table)
-        session = _Session(space, table, table_path, train, held_out, active, ancestors)
+        if meter is not None:
+            require_same_meter(table, meter, table_path)
+        session = _Session(space, table, table_path, train, held_out, active, ancestors, meter)
         session.run(seconds, progress)
     return table
 
@@ -101,10 +108,11 @@ class _Session:
         held_out: int,
         active: bool = False,
         ancestors: Ancestors | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self.space, self.table, self.path = space, table, path
         self.train, self.held_out = train, held_out
-        self.active, self.ancestors = active, ancestors
+        self.active, self.ancestors, self.meter = active, ancestors, meter
         self.samples = SampleFile(samples_path(path), table.target, table.environment["runtime"])
         self.started = self.saved = time.perf_counter()
         self.before = table.spent
@@ -133,6 +141,8 @@ class _Session:
                 self.cover_operators(progress)
             if self.ancestors is not None:
                 self.ancestors.bequeath(table)
+            if self.meter is not None:
+                self.count_energies(self.meter, progress)
         finally:
             anchors = [item.measurement.anchor for item in table.networks.values() if item.measurement.anchor]
             if anchors:
@@ -232,6 +242,12 @@ class _Session:
             left = left[size:] if len(self.table.refused) == refused else self.left()
             size = max(1, min(most, round(size * GROUP_SECONDS / (time.perf_counter() - began))))
             progress(total - len(left), total, "whole networks")
+
+    def count_energies(self, meter: Meter, progress: Progress) -> None:
+        """Count the energy of the networks that lack it; raises what `energy_profile.count_energies` raises."""
+        for done, total in count_energies(self.table, meter, self.samples.add_energy):
+            self.save(SAVE_SECONDS)
+            progress(done, total, "energy")
 
     def _most(self, left: Sequence[tuple[Architecture, str]]) -> int:
         """How many networks are measured in turn: fewer where they are large, or travel to an agent in one message."""

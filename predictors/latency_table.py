@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from nas.errors import FileError, MeasurementError, SpaceError, UsageError
 from nas.files import read_json, write_json
+from nas.predictors.energy import Energy
 from nas.predictors.target import Target
 from nas.predictors.timings import MAX_SPREAD, Measurement, noise_reasons
 from nas.search_spaces.architecture import Architecture
@@ -64,7 +65,8 @@ class LatencyTable:
     times have been taken. `refused` holds what the runtime cannot run: operators as `kind:name` and single networks as
     `network:digest`, each with the `reason` and the `share` of the space that has it. `breaks` lists changes of the machine
     between sessions that were too small to refuse (`environment.differences`). `ancestry` names the targets that the node
-    times are inherited from; where it is empty they were measured.
+    times are inherited from; where it is empty they were measured. `energies` holds the energy of some networks, by
+    digest.
     """
 
     target: Target
@@ -81,6 +83,7 @@ class LatencyTable:
     refused: dict[str, dict[str, Any]] = field(default_factory=dict)
     breaks: list[str] = field(default_factory=list)
     ancestry: list[str] = field(default_factory=list)
+    energies: dict[str, Energy] = field(default_factory=dict)
 
     def add(self, architecture: Architecture, measurement: Measurement, role: str = TRAIN) -> None:
         """Record a network. Raises UsageError where it was measured on another target."""
@@ -102,6 +105,14 @@ class LatencyTable:
             self.nodes[key] = replace(node, samples=tuple(seconds * factor for seconds in node.samples))
         for digest, network in self.networks.items():
             self.networks[digest] = replace(network, measurement=network.measurement.scaled(factor))
+
+    def add_energy(self, architecture: Architecture, energy: Energy) -> None:
+        """Record the energy of a network that is in the table. Raises UsageError where it is not, or for another target."""
+        if energy.target != str(self.target) or architecture.digest not in self.networks:
+            raise UsageError(
+                f"an energy of {architecture.digest} on {energy.target} does not belong into the table of {self.target}"
+            )
+        self.energies[architecture.digest] = energy
 
     @property
     def excluded(self) -> frozenset[str]:
@@ -136,6 +147,8 @@ class LatencyTable:
             }
             for digest, item in self.networks.items()
         }
+        if self.energies:
+            data["energies"] = {digest: item.to_mapping() for digest, item in self.energies.items()}
         write_json(path, data)
 
     @classmethod
@@ -154,8 +167,8 @@ class LatencyTable:
             raise FileError(f"latency table {path} is of target {data.get('target')}, not {target}; name another file")
         try:
             return cls._read(data)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            reason = str(error) if isinstance(error, SpaceError) else f"{type(error).__name__}: {error}"
+        except (KeyError, TypeError, ValueError, AttributeError, MeasurementError) as error:
+            reason = str(error) if isinstance(error, (SpaceError, MeasurementError)) else f"{type(error).__name__}: {error}"
             raise FileError(f"latency table {path} is damaged ({reason}); delete it and profile again") from error
 
     @classmethod
@@ -165,7 +178,9 @@ class LatencyTable:
         for digest, item in data["networks"].items():
             measurement = Measurement.from_mapping(item["measurement"])
             table.networks[digest] = NetworkTime(Architecture.from_mapping(item["architecture"]), measurement, item["role"])
+        energies = data.get("energies", {})  # a table without them is as good for everything else
+        table.energies = {digest: Energy.from_mapping(item) for digest, item in energies.items() if digest in table.networks}
         return table
 
 
-_PLAIN = tuple(item.name for item in fields(LatencyTable) if item.name not in ("target", "nodes", "networks"))
+_PLAIN = tuple(item.name for item in fields(LatencyTable) if item.name not in ("target", "nodes", "networks", "energies"))

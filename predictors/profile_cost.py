@@ -9,11 +9,14 @@ from dataclasses import dataclass
 
 from nas.errors import MeasurementError
 from nas.predictors.anchor import Anchor
+from nas.predictors.energy import energy_seconds
+from nas.predictors.energy_profile import numbers_missing
 from nas.predictors.export_pool import reads_onnx, usual_workers
 from nas.predictors.interleaving import Effort
 from nas.predictors.kernel_times import KERNELS, node_clock
 from nas.predictors.latency_table import TRAIN, LatencyTable
 from nas.predictors.measure import measure_runs, prepare, threads
+from nas.predictors.meter import Meter
 from nas.predictors.remote.place import place
 from nas.predictors.runtime import runtime
 from nas.predictors.target import Target
@@ -33,24 +36,29 @@ ANCHOR_SIDE = 64
 
 @dataclass(frozen=True, slots=True)
 class ProfileCost:
-    """About how many seconds the parts of a profile take, and how many networks it measures."""
+    """About how many seconds the parts of a profile take, how many networks it measures, and of how many the energy is
+    `counted`."""
 
     nodes: float
     preparing: float
     measuring: float
     networks: int
+    counting: float = 0.0
+    counted: int = 0
 
     @property
     def total(self) -> float:
         """All of it, in seconds."""
-        return self.nodes + self.preparing + self.measuring
+        return self.nodes + self.preparing + self.measuring + self.counting
 
     def __str__(self) -> str:
-        parts = (
+        parts = [
             f"{format_duration(self.nodes)} for node times",
             f"{format_duration(self.preparing)} to prepare {self.networks} networks",
             f"{format_duration(self.measuring)} to measure them",
-        )
+        ]
+        if self.counted:
+            parts.append(f"{format_duration(self.counting)} to count the energy of {self.counted}")
         return f"about {format_duration(self.total)}: {', '.join(parts)}"
 
 
@@ -63,9 +71,10 @@ def profile_cost(
     seconds: float | None = None,
     table: LatencyTable | None = None,
     inherits: bool = False,
+    meter: Meter | None = None,
 ) -> ProfileCost:
     """The cost of `profile` with these numbers; of what is missing, where a table is given. No node is timed by a profile that
-    `inherits` node times, nor for a table that has inherited ones.
+    `inherits` node times, nor for a table that has inherited ones. With a `meter` energy is counted too.
 
     One network is prepared and run, to know how long that takes here. Raises MeasurementError where TRIALS of them fail.
     """
@@ -73,15 +82,20 @@ def profile_cost(
     networks = max(train + held_out - known, 0)
     inherits = inherits or (table is not None and bool(table.ancestry))
     nodes = 0.0 if inherits else max(node_seconds(target, seconds) - spent, 0.0)
-    if networks == 0:
+    counted = 0 if meter is None else sum(numbers_missing(table, train, held_out).values())
+    if networks == counted == 0:
         return ProfileCost(nodes, 0.0, 0.0, 0)
     prepared, once = _one_network(space, target)
+    side_by_side = usual_workers() if reads_onnx(target) else 1
+    counting = 0.0 if meter is None else counted * (prepared / side_by_side + energy_seconds(meter, once))
+    if networks == 0:
+        return ProfileCost(nodes, 0.0, 0.0, 0, counting, counted)
     budgeted = default_seconds(target, networks) - node_seconds(target, None) if seconds is None else max(seconds - nodes, 0.0)
-    preparing = networks * prepared / (min(usual_workers(), networks) if reads_onnx(target) else 1)
+    preparing = networks * prepared / min(side_by_side, networks)
     if node_clock(target) == KERNELS and not inherits:
         nodes += KERNEL_SECONDS * max(train - (0 if table is None else len(list(table.of_role(TRAIN)))), 0)
     measuring = max(budgeted - preparing, networks * max(once * RUNS, NETWORK_SECONDS if seconds is None else 0.0))
-    return ProfileCost(nodes, preparing, measuring, networks)
+    return ProfileCost(nodes, preparing, measuring, networks, counting, counted)
 
 
 def profile_estimate(space: SearchSpace, target: Target, *, train: int = 40, held_out: int = 20) -> float:

@@ -8,6 +8,9 @@ the visit, as the clock gave them, `beside` the anchor's seconds around each of 
 round it belonged to, `at` when it began (seconds since 1970) and `interruptions` how often other work took the core. `device`,
 `runtime`, `version`, `precision`, `batch` and `threads` say where it ran; `clock_hz`, `governor`, `load`, `throttles`,
 `celsius` and `cpus` how the machine was, where that can be read.
+
+A line whose `what` is `energy` is one round of counting a network's energy: `joules` in `runs` runs during `spell` seconds of
+work, and `rest_joules` during `rest_spell` seconds of rest before it, as `meter` counted them.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.errors import FileError
+from nas.predictors.energy import Round
 from nas.predictors.target import Target
 from nas.predictors.timings import Visit
 
@@ -62,6 +66,13 @@ class SampleFile:
         line |= {"beside": visit.beside} if visit.beside else {}
         line |= {**self._about, **visit.state.to_mapping()}
         self._waiting.append(json.dumps(line) + "\n")
+
+    def add_energy(self, identity: str, number: int, meter: str, found: Round) -> None:
+        """Take the `number`-th round of counting a network's energy; `flush` writes it."""
+        line: dict[str, Any] = {"what": "energy", "id": identity, "at": found.at, "round": number, "meter": meter}
+        line |= {"joules": found.joules, "spell": found.seconds, "runs": found.runs}
+        line |= {"rest_joules": found.rest_joules, "rest_spell": found.rest_seconds}
+        self._waiting.append(json.dumps({**line, **self._about, **found.state.to_mapping()}) + "\n")
 
     def flush(self) -> None:
         """Append what waits, and wait until it is on the disk."""

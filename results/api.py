@@ -34,8 +34,9 @@ def search(
     """Find, train, verify and export a backbone; budgets are in SI units: `{"latency": 0.005, "params": 5e6}`.
 
     `latency` is that of `target`; `latency@cpu:onnxruntime` among budgets or `objectives` is another one's, which is profiled,
-    predicted and verified as well. The `strategy` is `evolution` by default, `auto` with several objectives. `out` is a folder
-    that does not hold a run yet (default: the next free one below `runs/`).
+    predicted and verified as well; so are `energy` and `energy@TARGET`, in joules, where a meter counts them. The `strategy` is
+    `evolution` by default, `auto` with several objectives. `out` is a folder that does not hold a run yet (default: the next
+    free one below `runs/`).
     `options` are further fields of `nas.results.config.SearchConfig`. Raises InfeasibleError where no architecture meets the
     budgets.
     """

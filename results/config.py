@@ -19,7 +19,7 @@ from nas.errors import FileError, UsageError
 from nas.files import read_text, write_text
 from nas.predictors.latency_predictor import MIN_NETWORKS
 from nas.predictors.target import Target
-from nas.results.metrics import LATENCY, canonical_budgets, canonical_objectives
+from nas.results.metrics import ENERGY, LATENCY, PLACED, canonical_budgets, canonical_objectives
 from nas.search.screening import Screening
 from nas.search.types import Budgets
 from nas.search_spaces.space import SearchSpace
@@ -38,10 +38,10 @@ class SearchConfig:
     """What a run was asked for. `budgets` are in SI units; `data_fingerprint` is filled in when the data has been read.
 
     `target` is what `latency` means among budgets and objectives; `latency@TARGET` names others; each is profiled, predicted
-    and verified (`latencies`). `latency_tables` are files of `nas profile` by the names of these latencies. With `screen`,
-    candidates are scored on so many validation images first, and the best `promote` of them on all. `origins` are runs whose
-    candidates this one starts from, `supernet` is the run whose weights it takes, `supernet_digest` these weights, filled in
-    when the run starts.
+    and verified (`latencies`), and so are `energy` and `energy@TARGET`. `latency_tables` are files of `nas profile` by the
+    names of these latencies. With `screen`, candidates are scored on so many validation images first, and the best `promote` of
+    them on all. `origins` are runs whose candidates this one starts from, `supernet` is the run whose weights it takes,
+    `supernet_digest` these weights, filled in when the run starts.
     """
 
     space: Mapping[str, Any]
@@ -106,10 +106,16 @@ class SearchConfig:
             raise UsageError(f"a latency table is given for {strange[0]!r}, which is none of {', '.join(self.latencies())}")
 
     def latencies(self) -> dict[str, Target]:
-        """The targets of the run by the name of their metric: `latency` first, then those of other budgets and objectives."""
+        """The targets of the run by the name of their latency: `latency` first, then those of other budgets and objectives."""
         own = Target.parse(self.target)
-        others = [name for name in (*self.budgets, *self.objectives) if name.startswith(f"{LATENCY}@")]
-        return {LATENCY: own} | {name: Target.parse(name.partition("@")[2]) for name in others}
+        names = [name.partition("@") for name in (*self.budgets, *self.objectives)]
+        others = [place for kind, _, place in names if kind in PLACED and place]
+        return {LATENCY: own} | {f"{LATENCY}@{place}": Target.parse(place) for place in others}
+
+    def energies(self) -> dict[str, str]:
+        """The names of the energies that have a budget or are an objective, by the name of their target's latency."""
+        names = [name for name in (*self.budgets, *self.objectives) if name.partition("@")[0] == ENERGY]
+        return {LATENCY + name.removeprefix(ENERGY): name for name in names}
 
     def search_space(self) -> SearchSpace:
         """The space as an object."""

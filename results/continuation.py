@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from nas.predictors.energy_predictor import can_predict
+from nas.predictors.latency_table import LatencyTable
 from nas.results.config import SearchConfig, versions
 from nas.results.run import Run
 from nas.search_spaces.space import SearchSpace
@@ -22,8 +24,8 @@ def continued(run: Run, changes: Mapping[str, Any]) -> SearchConfig:
     """The request of `run` with some fields changed.
 
     Where none of them touches the supernet, its weights are taken over if its training is finished (else those that it was
-    itself given), and so are its latency tables of the same targets. Another space, other data or another training need a
-    supernet of their own.
+    itself given), and so are its latency tables of the same targets, unless they lack energies that are asked for. Another
+    space, other data or another training need a supernet of their own.
     """
     other = run.config()
     own: dict[str, Any] = {
@@ -40,7 +42,9 @@ def continued(run: Run, changes: Mapping[str, Any]) -> SearchConfig:
     known = {
         metric: str(tables[str(target)])
         for metric, target in config.latencies().items()
-        if str(target) in tables and tables[str(target)].exists()
+        if str(target) in tables
+        and tables[str(target)].exists()
+        and (metric not in config.energies() or can_predict(LatencyTable.load(tables[str(target)])))
     }
     trained = trained_epochs(run.checkpoint) >= other.training.epochs
     supernet = str(run.path) if trained else other.supernet

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nas.errors import UsageError
+from nas.predictors.energy_predictor import can_predict
+from nas.predictors.latency_table import LatencyTable
 from nas.predictors.target import Target
 from nas.results.front import axes_of, front_trials
-from nas.results.metrics import LATENCY, budgets_told, canonical_budgets, canonical_objectives, memory
+from nas.results.metrics import ENERGY, LATENCY, PLACED, budgets_told, canonical_budgets, canonical_objectives, memory, named
 from nas.results.origins import identity
 from nas.results.report_data import CandidatePoint
 from nas.results.run import Run
@@ -113,19 +115,20 @@ def joint_front(runs: Sequence[Run], objectives: Sequence[str] = (), budgets: Ma
 
 
 def _trials(run: Run, own: Target) -> list[Trial]:
-    """The trials of a run, with its latencies called as a run on the target `own` calls them."""
+    """The trials of a run, with its latencies and energies called as a run on the target `own` calls them."""
     with run.archive() as archive:
         trials = archive.trials()
     new = {
-        metric + end: ("latency" if target == own else f"latency@{target}") + end
+        kind + metric.removeprefix(LATENCY) + end: named(kind, target, own) + end
         for metric, target in run.config().latencies().items()
+        for kind in PLACED
         for end in ("", "_upper")
     }
     return [replace(trial, metrics={new.get(name, name): value for name, value in trial.metrics.items()}) for trial in trials]
 
 
 class _Missing:
-    """Tells what runs did not ask for: sizes by the graph, latencies by the predictors of all of them."""
+    """Tells what runs did not ask for: sizes by the graph, latencies and energies by the predictors of all of them."""
 
     def __init__(self, runs: Sequence[Run], own: Target) -> None:
         self.own = own
@@ -150,7 +153,10 @@ class _Missing:
 
     def _told(self, name: str, architecture: Architecture) -> dict[str, float]:
         kind, _, place = name.partition("@")
-        if kind == LATENCY and (place or str(self.own)) in self.tables:
+        path = self.tables.get(place or str(self.own))
+        if kind == LATENCY and path is not None:
+            return self._target(place or str(self.own), name).describe(architecture)
+        if kind == ENERGY and path is not None and can_predict(LatencyTable.load(path)):
             return self._target(place or str(self.own), name).describe(architecture)
         if kind == "memory" and self.tables:
             table = self._target(next(iter(self.tables)), LATENCY).predictor.table
@@ -158,10 +164,14 @@ class _Missing:
         return {}
 
     def _target(self, place: str, metric: str) -> RunTarget:
-        if place not in self._loaded:
-            self._loaded[place] = RunTarget(metric, Target.parse(place), self.tables[place], None, None)
-            self._loaded[place].load([])
-        return self._loaded[place]
+        """The target that tells a latency or an energy."""
+        if metric not in self._loaded:
+            kind, at, where = metric.partition("@")
+            energy = metric if kind == ENERGY else None
+            one = RunTarget(LATENCY + at + where, Target.parse(place), self.tables[place], None, None, energy)
+            one.load([])
+            self._loaded[metric] = one
+        return self._loaded[metric]
 
 
 def _point(trial: Trial, budgets: Budgets) -> CandidatePoint:

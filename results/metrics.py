@@ -1,6 +1,6 @@
 """What a run may limit or optimise: the names of metrics, and those that are known without evaluating anything.
 
-`latency` is that of the run's own target; `latency@TARGET` that of another one.
+`latency` is that of the run's own target, `latency@TARGET` that of another one; so are `energy` and `energy@TARGET`.
 """
 
 from __future__ import annotations
@@ -13,28 +13,38 @@ from nas.predictors.target import Target
 from nas.search.types import format_metric
 from nas.search_spaces.architecture import Architecture
 
-LATENCY = "latency"
-BUDGETS = (LATENCY, "params", "macs", "memory", "energy")
+LATENCY, ENERGY = "latency", "energy"
+PLACED = (LATENCY, ENERGY)
+"""What is of a target: measured on it, predicted, and verified."""
+BUDGETS = (*PLACED, "params", "macs", "memory")
 OBJECTIVES = ("accuracy", "loss", *BUDGETS)
 
 
 def canonical(name: str, own: Target, what: str, known: Iterable[str]) -> str:
     """The name of a metric as a run writes it: `latency@TARGET` with all parts of the target, `latency` for the run's `own`.
 
-    Raises UsageError for energy, which nothing here measures, for a target of anything but a latency and for a target that
-    cannot be read, UnknownNameError with the nearest name for a metric that is none.
+    Raises UsageError for a target of a size, for one that cannot be read, and for the energy of one elsewhere, where nothing
+    counts it, UnknownNameError with the nearest name for a metric that is none.
     """
     kind, at, place = name.partition("@")
     if kind not in known:
         raise UnknownNameError(what, kind, known)
-    if kind == "energy":
-        raise UsageError(f"{what} energy: a search does not measure the energy of networks; take the latency, MACs or memory")
-    if not at:
-        return kind
-    if kind != LATENCY:
-        raise UsageError(f"{what} {name!r}: only a latency has a target; write {kind!r}")
-    target = Target.parse(place)
-    return LATENCY if target == own else f"{LATENCY}@{target}"
+    if at and kind not in PLACED:
+        raise UsageError(f"{what} {name!r}: only a latency or an energy has a target; write {kind!r}")
+    target = Target.parse(place) if at else own
+    if kind == ENERGY and target.place:
+        raise UsageError(f"{what} energy: agents count no energy, and {target} is one's; take a target of this machine")
+    return named(kind, target, own)
+
+
+def named(kind: str, target: Target, own: Target) -> str:
+    """What a run whose own target is `own` calls the latency or the energy of a target, or a metric that has none."""
+    return kind if target == own or kind not in PLACED else f"{kind}@{target}"
+
+
+def of_target(metric: str) -> bool:
+    """Whether a metric, or the upper bound of one, is told by the measurements of a target."""
+    return metric.partition("@")[0].removesuffix("_upper") in PLACED
 
 
 def canonical_budgets(budgets: Mapping[str, float], own: Target) -> dict[str, float]:
@@ -44,9 +54,8 @@ def canonical_budgets(budgets: Mapping[str, float], own: Target) -> dict[str, fl
         metric = canonical(name, own, "budget", BUDGETS)
         if metric in found:
             both = " and ".join(format_metric(metric, value) for value in (found[metric], limit))
-            raise UsageError(
-                f"latency on {own if metric == LATENCY else metric.partition('@')[2]} has two budgets, {both}; keep one"
-            )
+            kind, _, place = metric.partition("@")
+            raise UsageError(f"{kind} on {place or own} has two budgets, {both}; keep one")
         found[metric] = limit
     return found
 
@@ -66,11 +75,11 @@ def canonical_objectives(objectives: Iterable[str], own: Target) -> tuple[str, .
 
 
 def budgets_told(budgets: Mapping[str, float], own: str) -> str:
-    """Budgets as a summary tells them: `latency 5 ms on cpu:eager, latency 2 ms on cpu:onnxruntime, params 5M`."""
+    """Budgets as a summary tells them: `latency 5 ms on cpu:eager, energy 2 mJ on cpu:onnxruntime, params 5M`."""
     found = []
     for name, limit in budgets.items():
         kind, _, place = name.partition("@")
-        where = f" on {place or own}" if kind == LATENCY else ""
+        where = f" on {place or own}" if kind in PLACED else ""
         found.append(f"{kind} {format_metric(name, limit)}{where}")
     return ", ".join(found) or "none"
 

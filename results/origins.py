@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from nas.errors import FileError
 from nas.files import read_json, write_json
-from nas.results.metrics import LATENCY
+from nas.results.metrics import of_target
 from nas.results.run import Run
 from nas.search.archive import Archive
 from nas.search.types import Trial, merit
@@ -92,7 +92,7 @@ class Origins:
                 if self.run.runnable_space.contains(trial.architecture):
                     number = _reserved(archive, trial.architecture)
                     if number is not None:
-                        measured = {name: value for name, value in trial.metrics.items() if not name.startswith(LATENCY)}
+                        measured = {name: value for name, value in trial.metrics.items() if not of_target(name)}
                         metrics = {**measured, **problem.cheap(trial.architecture)}
                         archive.add(replace(trial, number=number, metrics=metrics, repeat=0))
             return sum(bool(trial.origin) for trial in archive.trials())

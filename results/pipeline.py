@@ -20,10 +20,10 @@ from nas.progress import Reporter
 from nas.results.config import SearchConfig
 from nas.results.estimate import estimate
 from nas.results.feasibility import fastest, require_latency, slowest, span_remark
-from nas.results.metrics import LATENCY, memory
+from nas.results.metrics import LATENCY, memory, of_target
 from nas.results.origins import Origins
 from nas.results.quantised import Int8Accuracy
-from nas.results.selection import MEASURED_A_ROUND, Selection, Winner, nothing_verified
+from nas.results.selection import MEASURED_A_ROUND, Selection, Winner, counted, nothing_verified
 from nas.results.summary import Outcome, write_results
 from nas.results.supernet_run import SupernetRun
 from nas.results.targets import RunTarget
@@ -59,6 +59,8 @@ class SearchRun(SupernetRun):
                 self.folder.table_of(metric, target),
                 config.budgets.get(metric),
                 config.latency_tables.get(metric),
+                config.energies().get(metric),
+                config.budgets.get(config.energies().get(metric, "")),
             )
             for metric, target in config.latencies().items()
         }
@@ -117,12 +119,16 @@ class SearchRun(SupernetRun):
             raise FileError(f"run {self.folder.path} lacks the winner's trial or measurement: a file of it was removed")
         scores = summary["accuracy_validation"], summary["accuracy_test"]
         int8 = Int8Accuracy.from_mapping(summary.get("int8"))
-        return write_results(self, Winner(trial, self.folder.winner(), last, *scores, int8))
+        energies = counted(self, trial.architecture)
+        return write_results(self, Winner(trial, self.folder.winner(), last, *scores, int8, energies))
 
     def start(self, workers: int = 1) -> None:
         """See `SupernetRun.start`. Raises UnknownNameError for an unknown strategy, MeasurementError for a missing device."""
         for one in self.targets.values():
             one.target.require()
+            one.require_meter()
+            if one.uncounted:
+                self.reporter.note(f"the winner's {one.energy} will be predicted and not counted: {one.uncounted}")
         create(self.config.strategy, self.problem_without_latency, self.config.seed)
         super().start(workers)
         self.say_ignored()
@@ -151,7 +157,7 @@ class SearchRun(SupernetRun):
             return
         with self.phase("Feasibility") as step:
             classes, channels = self.outputs
-            limits = {name: limit for name, limit in self.budgets.limits.items() if not name.startswith(LATENCY)}
+            limits = {name: limit for name, limit in self.budgets.limits.items() if not of_target(name)}
             create("random", Problem(self.space, self.known, Budgets(limits)), self.config.seed).ask(0)
             told = []
             for one in self.targets.values():
@@ -184,13 +190,20 @@ class SearchRun(SupernetRun):
                     f"latency predictor{where} on {found.n} held-out networks: mean error {found.mape:.1%}, "
                     f"Spearman {found.spearman:.3f}"
                 )
+            energy = one.energy_assessment()
+            if energy is not None:
+                self.reporter.note(
+                    f"energy predictor of {one.target} on {energy.n} held-out networks: mean error {energy.mape:.1%}, "
+                    f"Spearman {energy.spearman:.3f}"
+                )
 
     def _profile(self, one: RunTarget) -> None:
         config, (classes, channels) = self.config, self.outputs
         with self.phase("Latency profile") as step:
             profile(
                 self.space, one.target, one.path, in_channels=channels, num_classes=classes, seed=config.seed,
-                train=config.profile_networks, held_out=config.profile_held_out, seconds=config.profile_seconds, progress=step,
+                train=config.profile_networks, held_out=config.profile_held_out, seconds=config.profile_seconds,
+                energy=one.meter is not None, progress=step,
             )  # fmt: skip
 
     def load_predictors(self) -> None:

@@ -16,6 +16,7 @@ from nas.errors import UsageError
 from nas.files import replacing
 from nas.results.draw import to_svg
 from nas.results.front import axes_of, hypervolume, pareto
+from nas.results.metrics import of_target
 from nas.results.report_data import CandidatePoint, TrainingPoint
 from nas.search.types import format_metric
 
@@ -69,7 +70,7 @@ def paint_front(
         at = [chosen.value(metric)], [chosen.accuracy]
         axes.scatter(*at, s=190, marker="*", color=_STAR, edgecolors="#22262b", linewidths=0.8, zorder=4, label="winner")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_metric(metric, value) if value else "0"))
-    axes.set_xlabel(f"predicted {metric}" if metric.startswith("latency") else metric)
+    axes.set_xlabel(f"predicted {metric}" if of_target(metric) else metric)
     axes.set_ylabel("accuracy on validation data")
     axes.legend(loc="lower right")
 

@@ -7,11 +7,11 @@ from html import escape
 from pathlib import Path
 
 from nas.files import write_text
-from nas.quantities import format_count, format_duration, format_time
+from nas.quantities import format_count, format_duration, format_energy, format_time
 from nas.results.draw import draw
 from nas.results.front import axes_of, undominated
 from nas.results.plots import front_plot, latency_plot, progress_plot, training_plot
-from nas.results.report_data import ReportData, TargetRow
+from nas.results.report_data import EnergyRow, ReportData, TargetRow
 from nas.search.types import format_metric
 
 _LABELS = {
@@ -95,6 +95,7 @@ def _headline(data: ReportData) -> str:
             ("MACs", metrics.macs and format_count(metrics.macs)),
         ]
     cards += [(f"latency on {row.target}", format_time(row.measured)) for row in data.targets]
+    cards += [(_energy_title(row), format_energy(row.counted or row.predicted)) for row in data.energies]
     shown = "".join(f'<div class="card"><b>{value}</b><span>{escape(name)}</span></div>' for name, value in cards if value)
     target = f'<p class="soft">for <code>{escape(data.target)}</code></p>' if data.target else ""
     files = "".join(f"<li>{escape(name)}: <code>{escape(place)}</code></li>" for name, place in data.files.items())
@@ -137,7 +138,7 @@ def _winner_section(data: ReportData) -> str:
 def _predictor_section(data: ReportData) -> str:
     rows = [(_LABELS.get(name, name), _score(name, value)) for name, value in data.assessment.items()]
     table = _table(("", "#"), rows) if rows else _missing("the predictor was not assessed")
-    others = "".join(_other_target(row) for row in data.targets)
+    others = "".join([*map(_other_target, data.targets), *map(_energy, data.energies)])
     if not data.held_out:
         return table + _missing("no network was held out") + others
     return f'<div class="beside">{_figure(latency_plot(data.held_out))}<div>{table}</div></div>{others}'
@@ -152,9 +153,26 @@ def _other_target(row: TargetRow) -> str:
     return f"<p>On <code>{escape(row.target)}</code></p>{_table(('', '#'), rows)}"
 
 
+def _energy_title(row: EnergyRow) -> str:
+    return f"energy on {row.target}, {'predicted' if row.counted is None else 'counted'}"
+
+
+def _energy(row: EnergyRow) -> str:
+    found = "not here: nothing counts it"
+    if row.counted is not None and row.low is not None and row.high is not None:
+        found = f"{format_energy(row.counted)}, {format_energy(row.low)} to {format_energy(row.high)}, by {row.meter}"
+    rows = [
+        ("the winner's energy, predicted", format_energy(row.predicted)),
+        ("the winner's energy, counted", found),
+        *((_LABELS.get(name, name), _score(name, value)) for name, value in row.assessment.items()),
+    ]
+    return f"<p>Energy of a run on <code>{escape(row.target)}</code></p>{_table(('', '#'), rows)}"
+
+
 def _verification_section(data: ReportData) -> str:
     if not data.verification:
         return _missing("no network was measured as exported")
+    counted = any(row.energy is not None for row in data.verification)
     rows = [
         (
             row.digest,
@@ -164,6 +182,7 @@ def _verification_section(data: ReportData) -> str:
             format_time(row.p90),
             format_time(row.p99),
             f"{row.predicted / row.measured - 1:+.1%}" if row.measured > 0 else "unknown",
+            *([format_energy(row.energy) if row.energy is not None else ""] if counted else []),
             "accepted" if row.accepted else "refused",
             *([row.target] if data.targets else []),
         )
@@ -177,6 +196,7 @@ def _verification_section(data: ReportData) -> str:
         "#90th percentile",
         "#99th",
         "#prediction error",
+        *(["#energy"] if counted else []),
         "verdict",
     )
     return _table((*head, "target") if data.targets else head, rows)
@@ -200,6 +220,7 @@ def _table_section(data: ReportData) -> str:
     costs = [[-c.accuracy if x == "accuracy" else c.value(x) for x in axes_of(data.objectives)] for c in full]
     front = sorted((full[i] for i in undominated(costs)), key=lambda c: c.latency)
     winner = data.winner.digest if data.winner is not None else None
+    others = [name for name in data.objectives if all(name in c.others for c in front)]
     rows = [
         (
             c.digest + (" (winner)" if c.digest == winner else ""),
@@ -208,11 +229,13 @@ def _table_section(data: ReportData) -> str:
             format_time(c.latency),
             format_count(c.params),
             format_count(c.macs),
+            *(format_metric(name, c.value(name)) for name in others),
             "yes" if c.feasible else "no",
         )
         for c in front[:_ROWS]
     ]
-    head = ("network", "#evaluation", "#accuracy", "#predicted latency", "#parameters", "#MACs", "within the budgets")
+    columns = ("network", "#evaluation", "#accuracy", "#predicted latency", "#parameters", "#MACs")
+    head = (*columns, *(f"#{name}" for name in others), "within the budgets")
     rest = f'<p class="soft">The {_ROWS} fastest of {len(front)}; all are in front.csv.</p>' if len(front) > _ROWS else ""
     return _table(head, rows) + rest
 

@@ -43,7 +43,10 @@ class TrainingPoint:
 
 @dataclass(frozen=True, slots=True)
 class VerificationRow:
-    """One network measured as exported; all times in seconds, `low` to `high` is the interval of the median."""
+    """One network measured as exported; all times in seconds, `low` to `high` is the interval of the median.
+
+    `energy` is what was counted, in joules; None where nothing was.
+    """
 
     digest: str
     predicted: float
@@ -54,6 +57,7 @@ class VerificationRow:
     p99: float
     accepted: bool
     target: str = ""
+    energy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +85,27 @@ class TargetRow:
     high: float
 
 
+@dataclass(frozen=True, slots=True)
+class EnergyRow:
+    """An energy that a run asked for: the winner's, predicted and as `meter` counted it (None where nothing counts it), in
+    joules, with its interval, and what its predictor is worth."""
+
+    target: str
+    predicted: float
+    assessment: Mapping[str, float]
+    counted: float | None = None
+    low: float | None = None
+    high: float | None = None
+    meter: str = ""
+
+
 @dataclass(frozen=True)
 class ReportData:
     """One run. Everything but the title may be missing; the report then says so in its place.
 
-    `budgets` maps `latency` (seconds), `latency@TARGET`, `params`, `macs`, `memory` (bytes) to limits; `objectives` are traded
-    off by the front; `targets` are those beside `target`; `screening` tells what scoring few images first has spared.
+    `budgets` maps `latency` (seconds), `latency@TARGET`, `energy` (joules), `params`, `macs`, `memory` (bytes) to limits;
+    `objectives` are traded off by the front; `targets` are those beside `target`, `energies` those that were asked for;
+    `screening` tells what scoring few images first has spared.
     `held_out` pairs predicted and measured seconds of networks that the predictor was not fitted on. `assessment` maps `mape`,
     `within_5`, `within_10`, `coverage_90` (fractions), `spearman`, `kendall`, `supernet_kendall` (rank correlations) and others
     to numbers. `accepted` is None where nothing was verified. `files` maps what a file is to its path.
@@ -97,6 +116,7 @@ class ReportData:
     budgets: Mapping[str, float] = field(default_factory=dict)
     objectives: tuple[str, ...] = ("accuracy",)
     targets: tuple[TargetRow, ...] = ()
+    energies: tuple[EnergyRow, ...] = ()
     screening: str = ""
     accepted: bool | None = None
     candidates: tuple[CandidatePoint, ...] = ()

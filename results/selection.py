@@ -5,18 +5,20 @@ from __future__ import annotations
 import copy
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.errors import InfeasibleError
+from nas.predictors.energy import Energy
 from nas.predictors.timings import SLOWED, Measurement
 from nas.progress import Step
 from nas.quantities import format_time
 from nas.results.export import DEFAULT_FORMATS, Exported, export
 from nas.results.quantised import Int8Accuracy, calibration_images, int8_accuracy
 from nas.results.targets import RunTarget
-from nas.results.verification import delivered, measure_exported, measure_network, write_verdicts
-from nas.search.types import Trial, best
+from nas.results.verification import count_exported, delivered, exported, measure_exported, write_verdicts
+from nas.search.types import Trial, best, format_metric
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import Backbone
 from nas.supernet.calibration import calibrate, score
@@ -32,7 +34,7 @@ MEASURED_A_ROUND = 8
 class Winner:
     """The trial that won, its trained network, its last measurements by metric, its accuracy on validation and test images.
 
-    `int8` is the accuracy of the int8 file where a target is one.
+    `int8` is the accuracy of the int8 file where a target is one, `energies` what was counted of it, by metric.
     """
 
     trial: Trial
@@ -41,6 +43,7 @@ class Winner:
     validation: float
     test: float
     int8: Int8Accuracy | None = None
+    energies: Mapping[str, Energy] = field(default_factory=dict)
 
 
 class Selection:
@@ -95,16 +98,23 @@ class Selection:
         calibrate(network, run.data, trial.architecture.resolution)
         for one in run.targets.values():
             if not self._known(trial, one):
-                found = measure_network(
-                    network, one.target, classes, channels, reference=one.speed, accept_noise=run.config.accept_noise
-                )
-                if not self._record(one, trial.architecture, found, final=False):
+                with exported(network, one.target, classes, channels) as folder:
+                    found = self._measured(one, folder, trial.architecture.resolution)
+                if not self._record(one, trial.architecture, *found, final=False):
                     return False
         return True
 
-    def _record(self, one: RunTarget, architecture: Architecture, found: Measurement, *, final: bool) -> bool:
-        """Keep a measurement, and tell whether it is under the budget."""
-        verdict = one.judge(architecture, found, final=final)
+    def _measured(self, one: RunTarget, folder: Path, side: int) -> tuple[Measurement, Energy | None]:
+        """The latency of an exported network, and its energy where that is asked for and can be counted here."""
+        channels, accept_noise = self.run.outputs[1], self.run.config.accept_noise
+        found = measure_exported(folder, one.target, side, channels, reference=one.speed, accept_noise=accept_noise)
+        return found, None if one.meter is None else count_exported(folder, one.target, one.meter, side, channels)
+
+    def _record(
+        self, one: RunTarget, architecture: Architecture, found: Measurement, energy: Energy | None, *, final: bool
+    ) -> bool:
+        """Keep a measurement, and tell whether it is under the budgets."""
+        verdict = one.judge(architecture, found, final=final, energy=energy)
         if final and found.slowed > SLOWED:
             self.run.reporter.note(
                 f"{one.target} runs {found.slowed:.2f} times slower now than in its profile: the "
@@ -126,11 +136,12 @@ class Selection:
             "fine_tuning": vars(run.config.finetuning),
             "versions": dict(run.config.versions),
         }
-        exported = self._export(network, recipe)
+        shipped = self._export(network, recipe)
         measurements = self._measure_exported(architecture)
         if measurements is not None:
             test = score(network, run.data, run.data.test, architecture.resolution).accuracy
-            return Winner(trial, network, measurements, validation, test, self._int8(exported, architecture.resolution))
+            int8 = self._int8(shipped, architecture.resolution)
+            return Winner(trial, network, measurements, validation, test, int8, counted(run, architecture))
         shutil.rmtree(run.folder.winner_path, ignore_errors=True)
         return None
 
@@ -148,21 +159,18 @@ class Selection:
             calibration=calibration_images(run.data, network.architecture.resolution) if quantised else None,
         )
 
-    def _int8(self, exported: Exported, side: int) -> Int8Accuracy | None:
+    def _int8(self, shipped: Exported, side: int) -> Int8Accuracy | None:
         """The accuracy of the int8 file, if there is one."""
-        if "int8" not in exported.files:
+        if "int8" not in shipped.files:
             return None
-        return int8_accuracy(exported.directory, self.run.data, side, any_batch=exported.dynamic_batch["onnx"])
+        return int8_accuracy(shipped.directory, self.run.data, side, any_batch=shipped.dynamic_batch["onnx"])
 
     def _measure_exported(self, architecture: Architecture) -> dict[str, Measurement] | None:
         """The exported winner on every target; None as soon as it is over a budget."""
-        run, side, channels = self.run, architecture.resolution, self.run.outputs[1]
         found = {}
-        for metric, one in run.targets.items():
-            found[metric] = measure_exported(
-                run.folder.winner_path, one.target, side, channels, reference=one.speed, accept_noise=run.config.accept_noise
-            )
-            if not self._record(one, architecture, found[metric], final=True):
+        for metric, one in self.run.targets.items():
+            found[metric], energy = self._measured(one, self.run.folder.winner_path, architecture.resolution)
+            if not self._record(one, architecture, found[metric], energy, final=True):
                 return None
         return found
 
@@ -183,11 +191,21 @@ def nothing_verified(run: SearchRun) -> InfeasibleError:
     over = [(verdict, one) for one in run.targets.values() for verdict in one.of(run.verdicts) if not verdict.accepted]
     if not over:
         return InfeasibleError(f"no candidate met the budgets in {len(run.trials)} evaluations; raise --evaluations")
-    closest, where = min(over, key=lambda item: item[0].measurement.high / (item[1].limit or 1.0))
-    limit, took = where.limit or 1.0, closest.measurement.high
+    spent = [(max(one.spent(verdict), key=lambda item: item[2] / item[1]), verdict, one) for verdict, one in over]
+    (kind, limit, took), closest, where = min(spent, key=lambda item: item[0][2] / item[0][1])
     return InfeasibleError(
-        f"no exported network was measured under {format_time(limit)} on {where.target}: the closest, "
-        f"{closest.architecture.digest}, took up to {format_time(took)} ({took / limit - 1:+.0%}); raise --budget-latency or "
-        "--evaluations",
+        f"no exported network was measured under {format_metric(kind, limit)} on {where.target}: the closest, "
+        f"{closest.architecture.digest}, took up to {format_metric(kind, took)} ({took / limit - 1:+.0%}); raise "
+        f"--budget-{kind} or --evaluations",
         closest.architecture,
     )
+
+
+def counted(run: SearchRun, architecture: Architecture) -> dict[str, Energy]:
+    """The energies of the winner as they were counted last, by metric."""
+    found = {}
+    for one in run.targets.values():
+        for verdict in one.of(run.verdicts):
+            if verdict.final and verdict.architecture == architecture and verdict.energy is not None and one.energy is not None:
+                found[one.energy] = verdict.energy
+    return found

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nas.files import read_json, write_json
 from nas.predictors.environment import environment
-from nas.quantities import format_bytes, format_count, format_duration, format_time
+from nas.quantities import format_bytes, format_count, format_duration, format_energy, format_time
 from nas.results.front import FrontRow, front_trials, write_front
 from nas.results.metrics import LATENCY, budgets_told, memory
 from nas.results.report import write_report
-from nas.results.report_data import CandidatePoint, ReportData, TargetRow, TrainingPoint, VerificationRow, WinnerMetrics
+from nas.results.report_data import (
+    CandidatePoint,
+    EnergyRow,
+    ReportData,
+    TargetRow,
+    TrainingPoint,
+    VerificationRow,
+    WinnerMetrics,
+)
 from nas.search.screening import Saving, saving
 from nas.search.types import Trial
 
@@ -32,7 +40,8 @@ class Outcome:
     """What a finished run says, in SI units; `summary.json` holds the same.
 
     `targets` maps the name of each latency beside `latency` to its target, prediction, measurement and the predictor's
-    assessment. `memory` is the predicted peak of an inference in bytes. Of the `evaluations`, `taken_over` are other runs'.
+    assessment; `energies` each energy that was asked for to the same, its joules missing where nothing counts them here.
+    `memory` is the predicted peak of an inference in bytes. Of the `evaluations`, `taken_over` are other runs'.
     """
 
     digest: str
@@ -62,6 +71,7 @@ class Outcome:
     run: str
     verified: bool = True
     int8: Mapping[str, Any] | None = None
+    energies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def to_mapping(self) -> dict[str, Any]:
         """Plain values, fit for JSON."""
@@ -81,6 +91,7 @@ class Outcome:
             ("latency", f"{format_time(self.latency)}, 95 % interval {interval}, {tail}, measured as exported"),
             ("predicted", f"{format_time(self.latency_predicted)}; mean error on held-out networks {error}"),
             *(("latency", _on_target(one)) for one in self.targets.values()),
+            *(("energy", _energy_told(one)) for one in self.energies.values()),
             ("budget", budgets_told(self.budgets, self.target)),
             ("accuracy", f"{self.accuracy_test:.2%} on test images, {self.accuracy_validation:.2%} on validation images"),
             *([("int8", self._int8_told(self.int8))] if self.int8 is not None else []),
@@ -137,6 +148,7 @@ def _outcome(run: SearchRun, winner: Winner) -> Outcome:
         durations=read_json(run.folder.phases, "phase times"),
         run=str(run.folder.path),
         int8=None if winner.int8 is None else asdict(winner.int8),
+        energies={one.energy: _energy(one, one.energy, winner) for one in run.targets.values() if one.energy is not None},
     )
 
 
@@ -152,6 +164,28 @@ def _on_target(one: Mapping[str, Any]) -> str:
     return (
         f"{format_time(one['median'])}, 95 % interval {interval}, predicted {format_time(one['predicted'])}, on {one['target']}"
     )
+
+
+def _energy(one: RunTarget, name: str, winner: Winner) -> dict[str, Any]:
+    """An energy as the summary has it."""
+    counted, assessed = winner.energies.get(name), one.energy_assessment()
+    return {
+        "target": str(one.target),
+        "budget": one.energy_limit,
+        "predicted": winner.trial.metrics[name],
+        "predicted_upper": winner.trial.metrics[f"{name}_upper"],
+        "predictor": {} if assessed is None else assessed.to_mapping(),
+        **({} if counted is None else counted.to_mapping()),
+    }
+
+
+def _energy_told(one: Mapping[str, Any]) -> str:
+    predicted = f"predicted {format_energy(one['predicted'])}, at most {format_energy(one['predicted_upper'])}"
+    if "joules" not in one:
+        return f"{predicted}, on {one['target']}; not counted, as nothing counts it here"
+    interval = f"{format_energy(one['low'])} to {format_energy(one['high'])}"
+    told = f"{format_energy(one['joules'])}, 95 % interval {interval}, counted by {one['meter']} as exported"
+    return f"{told}; {predicted}, on {one['target']}"
 
 
 def _assessment(one: RunTarget) -> dict[str, float]:
@@ -198,6 +232,7 @@ def report_data(run: SearchRun, winner: Winner, outcome: Outcome) -> ReportData:
         held_out=tuple(run.targets[LATENCY].held_out()),
         objectives=config.objectives,
         targets=tuple(_target_row(one) for one in outcome.targets.values()),
+        energies=tuple(_energy_row(one) for one in outcome.energies.values()),
         screening="" if saved is None else str(saved),
         assessment=outcome.predictor,
         training=tuple(TrainingPoint(row["epoch"], row["loss"], row["largest"]) for row in run.history.rows),
@@ -243,11 +278,17 @@ def _target_row(one: Mapping[str, Any]) -> TargetRow:
     return TargetRow(one["target"], one["predictor"], one["predicted"], one["median"], one["low"], one["high"])
 
 
+def _energy_row(one: Mapping[str, Any]) -> EnergyRow:
+    counted = (one.get("joules"), one.get("low"), one.get("high"), one.get("meter", ""))
+    return EnergyRow(one["target"], one["predicted"], one["predictor"], *counted)
+
+
 def _row(verdict: Verdict) -> VerificationRow:
     found = verdict.measurement
     digest = verdict.architecture.digest
     times = verdict.predicted, found.median, found.low, found.high, found.p90, found.p99
-    return VerificationRow(digest, *times, verdict.accepted, found.target)
+    energy = None if verdict.energy is None else verdict.energy.joules
+    return VerificationRow(digest, *times, verdict.accepted, found.target, energy)
 
 
 def _provenance(run: SearchRun) -> dict[str, str]:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from nas.errors import FileError
+from nas.errors import FileError, MeasurementError
 from nas.predictors.assessment import Assessment
+from nas.predictors.energy import Energy
+from nas.predictors.energy_predictor import EnergyPredictor, require_energies
 from nas.predictors.latency_predictor import LatencyPredictor
 from nas.predictors.latency_table import HELD_OUT, LatencyTable
+from nas.predictors.meter import Meter, meter_of
 from nas.predictors.target import Target
 from nas.predictors.timings import Measurement
 from nas.results.feasibility import require_table
+from nas.results.metrics import ENERGY, LATENCY
 from nas.results.verification import Verdict
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.space import SearchSpace
@@ -22,19 +27,55 @@ CONFIDENCE = 0.95
 class RunTarget:
     """One target of a run. `metric` is what its latency is called, `limit` its budget in seconds.
 
-    `path` is where the run keeps its table, `given` the file that was given instead of profiling.
+    `path` is where the run keeps its table, `given` the file that was given instead of profiling. `energy` is what its energy
+    is called where the run asks for it (else None), `energy_limit` the budget in joules.
     """
 
-    def __init__(self, metric: str, target: Target, path: Path, limit: float | None, given: str | None) -> None:
+    def __init__(
+        self,
+        metric: str,
+        target: Target,
+        path: Path,
+        limit: float | None,
+        given: str | None,
+        energy: str | None = None,
+        energy_limit: float | None = None,
+    ) -> None:
         self.metric, self.target, self.path, self.limit = metric, target, path, limit
         self.given = None if given is None else Path(given)
+        self.energy, self.energy_limit = energy, energy_limit
         self.predictor: LatencyPredictor
+        self.energy_predictor: EnergyPredictor | None = None
+        self.meter: Meter | None = None
+        self.uncounted = ""
+
+    def require_meter(self) -> None:
+        """Find what counts the energy here, if that is asked for; `uncounted` says why there is nothing.
+
+        Raises MeasurementError where nothing does and no table tells of energies.
+        """
+        if self.energy is None:
+            return
+        try:
+            self.meter = meter_of(self.target)
+        except MeasurementError as error:
+            self.uncounted = str(error)
+            known = self.path if self.path.exists() else self.given
+            if known is None:
+                raise
+            require_energies(LatencyTable.load(known, self.target))
 
     def require_given(self, num_classes: int, in_channels: int, space: SearchSpace) -> list[str]:
-        """What to say of the table that was given and is not taken over yet. Raises FileError where it cannot be used."""
+        """What to say of the table that was given and is not taken over yet.
+
+        Raises FileError where it cannot be used, MeasurementError where it lacks energies that are asked for.
+        """
         if self.given is None or self.path.exists():
             return []
-        return require_table(self.given, self.target, num_classes, in_channels, space)
+        told = require_table(self.given, self.target, num_classes, in_channels, space)
+        if self.energy is not None:
+            require_energies(LatencyTable.load(self.given, self.target))
+        return told
 
     def take_given(self) -> bool:
         """Take over the table that was given, if there is one."""
@@ -48,31 +89,53 @@ class RunTarget:
         return None if self.given is None else LatencyTable.load(self.given, self.target).anchor
 
     def load(self, verdicts: Sequence[Verdict]) -> None:
-        """Fit the predictor to the table and to the networks that were measured over the budget so far."""
+        """Fit the predictors to the table and to the networks that were measured over a budget so far."""
         self.predictor = LatencyPredictor.fit(LatencyTable.load(self.path, self.target))
-        rejected = [verdict for verdict in self.of(verdicts) if not verdict.accepted]
-        if rejected:
-            self.predictor.correct([item.architecture for item in rejected], [item.measurement for item in rejected])
+        if self.energy is not None:
+            self.energy_predictor = EnergyPredictor.fit(self.predictor)
+        self._learn([verdict for verdict in self.of(verdicts) if not verdict.accepted])
+
+    def _learn(self, rejected: Sequence[Verdict]) -> None:
+        """Correct the predictors by networks that were measured over a budget."""
+        if not rejected:
+            return
+        self.predictor.correct([item.architecture for item in rejected], [item.measurement for item in rejected])
+        for item in rejected:
+            if item.energy is not None:
+                self.predictor.table.add_energy(item.architecture, item.energy)
+        if self.energy is not None:
+            self.energy_predictor = EnergyPredictor.fit(self.predictor)
 
     def of(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
         """The verdicts on this target."""
         return [verdict for verdict in verdicts if verdict.measurement.target == str(self.target)]
 
     def describe(self, architecture: Architecture) -> dict[str, float]:
-        """The predicted latency (s) and its upper bound."""
+        """The predicted latency (s), where it is asked for the energy (J), and their upper bounds."""
+        predictors: dict[str, LatencyPredictor | EnergyPredictor] = {self.metric: self.predictor}
+        if self.energy is not None and self.energy_predictor is not None:
+            predictors[self.energy] = self.energy_predictor
         # Sums of floats differ in their last bits with where the memory lies; seven digits are the same in every process.
-        return {
-            self.metric: float(f"{self.predictor.predict([architecture]).mean[0]:.7g}"),
-            f"{self.metric}_upper": float(f"{self.predictor.upper([architecture], CONFIDENCE)[0]:.7g}"),
-        }
+        found = {}
+        for name, predictor in predictors.items():
+            found[name] = float(f"{predictor.predict([architecture]).mean[0]:.7g}")
+            found[f"{name}_upper"] = float(f"{predictor.upper([architecture], CONFIDENCE)[0]:.7g}")
+        return found
 
-    def judge(self, architecture: Architecture, found: Measurement, *, final: bool) -> Verdict:
-        """The verdict on a measurement at the speed of the table; the predictor learns from one over the budget."""
+    def judge(self, architecture: Architecture, found: Measurement, *, final: bool, energy: Energy | None = None) -> Verdict:
+        """The verdict on a measurement at the speed of the table; the predictors learn from one over a budget."""
         predicted = float(self.predictor.predict([architecture]).mean[0])
-        verdict = Verdict(architecture, predicted, found, self.limit is None or found.high <= self.limit, final)
-        if not verdict.accepted:
-            self.predictor.correct([architecture], [found])
+        verdict = Verdict(architecture, predicted, found, False, final, energy)
+        verdict = replace(verdict, accepted=all(used <= limit for _, limit, used in self.spent(verdict)))
+        self._learn([] if verdict.accepted else [verdict])
         return verdict
+
+    def spent(self, verdict: Verdict) -> list[tuple[str, float, float]]:
+        """For each budget on this target: latency or energy, the limit, and the upper end of what was measured."""
+        found = [] if self.limit is None else [(LATENCY, self.limit, verdict.measurement.high)]
+        if self.energy_limit is not None and verdict.energy is not None:
+            found.append((ENERGY, self.energy_limit, verdict.energy.high))
+        return found
 
     @property
     def speed(self) -> float | None:
@@ -85,6 +148,10 @@ class RunTarget:
         if not held:
             return None
         return self.predictor.assess([item.architecture for item in held], [item.measurement.median for item in held])
+
+    def energy_assessment(self) -> Assessment | None:
+        """How well the energy of the held-out networks is predicted; None without any, or where energy is not asked for."""
+        return None if self.energy_predictor is None else self.energy_predictor.assessment()
 
     def held_out(self) -> list[tuple[float, float]]:
         """Predicted and measured seconds of the held-out networks."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import torch
+from torch import nn
 
 from nas.errors import FileError, MeasurementError
 from nas.files import read_json, write_json
+from nas.predictors.energy import Energy, measure_energy
 from nas.predictors.export_pool import reads_onnx
-from nas.predictors.measure import measure
+from nas.predictors.measure import measure, prepare, threads
+from nas.predictors.meter import Meter
 from nas.predictors.target import Target
 from nas.predictors.timings import Measurement
 from nas.results.export import FORMATS, export
@@ -23,17 +27,22 @@ from nas.search_spaces.backbone import Backbone
 
 _ATTEMPTS = 3
 _SECONDS = 3.0
+_ENERGY_ROUNDS = 9
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One network measured as exported; `final` marks the winner's last measurement, with its trained weights."""
+    """One network measured as exported; `final` marks the winner's last measurement, with its trained weights.
+
+    `energy` is None where it was not asked for, or where nothing counts it.
+    """
 
     architecture: Architecture
     predicted: float
     measurement: Measurement
     accepted: bool
     final: bool = False
+    energy: Energy | None = None
 
     def to_mapping(self) -> dict[str, Any]:
         """Plain values, fit for JSON."""
@@ -44,13 +53,15 @@ class Verdict:
             "measurement": self.measurement.to_mapping(),
             "accepted": self.accepted,
             "final": self.final,
+            **({} if self.energy is None else {"energy": self.energy.to_mapping()}),
         }
 
     @classmethod
     def from_mapping(cls, data: Mapping[str, Any]) -> Self:
         """What `to_mapping` wrote."""
         architecture, found = Architecture.from_mapping(data["architecture"]), Measurement.from_mapping(data["measurement"])
-        return cls(architecture, float(data["predicted"]), found, bool(data["accepted"]), bool(data["final"]))
+        energy = Energy.from_mapping(data["energy"]) if "energy" in data else None
+        return cls(architecture, float(data["predicted"]), found, bool(data["accepted"]), bool(data["final"]), energy)
 
 
 def measure_network(
@@ -62,7 +73,15 @@ def measure_network(
     reference: float | None = None,
     accept_noise: bool = False,
 ) -> Measurement:
-    """Export a network to a scratch folder and measure the file that the target's runtime loads.
+    """Export a network to a scratch folder and measure the file that the target's runtime loads."""
+    with exported(network, target, num_classes, in_channels) as folder:
+        side = network.architecture.resolution
+        return measure_exported(folder, target, side, in_channels, reference=reference, accept_noise=accept_noise)
+
+
+@contextlib.contextmanager
+def exported(network: Backbone, target: Target, num_classes: int, in_channels: int) -> Iterator[Path]:
+    """A scratch folder that holds the network as the target's runtime loads it.
 
     An int8 file is calibrated on noise: its time does not depend on the ranges.
     """
@@ -72,7 +91,7 @@ def measure_network(
         folder = Path(scratch) / "candidate"
         formats = dict.fromkeys(("json", "safetensors", "python", delivered(target)))
         export(network, folder, num_classes=num_classes, in_channels=in_channels, formats=formats, calibration=noise)
-        return measure_exported(folder, target, side, in_channels, reference=reference, accept_noise=accept_noise)
+        yield folder
 
 
 def delivered(target: Target) -> str:
@@ -96,8 +115,7 @@ def measure_exported(
     A noisy measurement is repeated; the third one's error passes through. Raises MeasurementError where the
     machine is too noisy to believe the numbers.
     """
-    form = delivered(target)
-    artefact = load_exported(folder) if form == "python" else folder / FORMATS[form]
+    artefact = _artefact(folder, target)
     for attempt in range(_ATTEMPTS):
         try:
             return measure(
@@ -108,6 +126,25 @@ def measure_exported(
             if attempt == _ATTEMPTS - 1:
                 raise
     raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def count_exported(folder: Path, target: Target, meter: Meter, resolution: int, in_channels: int) -> Energy:
+    """The energy of an exported network. Raises MeasurementError where the counter cannot be believed thrice."""
+    with threads(target.threads):
+        run = prepare(_artefact(folder, target), target, resolution, in_channels)
+        for attempt in range(_ATTEMPTS):
+            try:
+                return measure_energy(run, target, meter, rounds=_ENERGY_ROUNDS, seed=attempt)
+            except MeasurementError:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _artefact(folder: Path, target: Target) -> nn.Module | Path:
+    """Of an exported network what the target's runtime loads."""
+    form = delivered(target)
+    return load_exported(folder) if form == "python" else folder / FORMATS[form]
 
 
 def read_verdicts(path: Path) -> list[Verdict]:

@@ -25,7 +25,20 @@ USAGE = {
     ),
     "twice the parameters": (["--budget-params", "5M", "--budget-params", "4M"], "--budget-params is given twice; keep one"),
     "memory": (["--budget-memory", "5"], "cannot read '5' as an amount of memory; write a number and one of B, kB, MB"),
-    "energy": (["--budget-energy", "5mJ"], "budget energy: a search does not measure the energy of networks"),
+    "energy": (["--budget-energy", "5ms"], "cannot read '5ms' as an energy; write a number and one of uJ, µJ, mJ, J"),
+    "an energy twice": (
+        ["--budget-energy", "5mJ@cpu", "--budget-energy", "4mJ@cpu"],
+        "--budget-energy is given twice for cpu; keep one, or name another target by 5mJ@TARGET",
+    ),
+    "an energy of nothing": (["--budget-energy", "5mJ@"], "no target follows the @; write it as '5mJ@cpu:onnxruntime'"),
+    "an energy elsewhere": (
+        ["--budget-energy", "5mJ@cpu:onnxruntime@pi:7070"],
+        "budget energy: agents count no energy, and cpu:onnxruntime,threads=1,batch=1,precision=fp32@pi:7070 is one's",
+    ),
+    "a target of parameters": (
+        ["--objectives", "accuracy,params@cpu"],
+        "only a latency or an energy has a target; write 'params'",
+    ),
     "an objective": (["--objectives", "accuracy,latncy"], "unknown objective 'latncy'. Did you mean 'latency'?"),
     "an objective twice": (["--objectives", "accuracy,macs,macs"], "objective 'macs' is given twice"),
     "no accuracy": (

@@ -12,7 +12,7 @@ from nas.errors import FileError, UnknownNameError, UsageError
 from nas.predictors.target import Target
 from nas.quantities import format_bytes, parse_bytes
 from nas.results.config import SearchConfig
-from nas.results.metrics import canonical_budgets, canonical_objectives, memory, split_objectives
+from nas.results.metrics import budgets_told, canonical_budgets, canonical_objectives, memory, of_target, split_objectives
 from nas.search.types import Budgets
 from nas.search_spaces.presets import load_space
 
@@ -30,6 +30,24 @@ def test_one_target_has_one_name_however_it_is_written():
     other = "latency@cpu:onnxruntime,threads=1,batch=1,precision=fp32"
     assert found == {other: 0.002, "latency": 0.005, "params": 1e6}
     assert canonical_objectives(["accuracy", "latency@cpu"], CPU) == ("accuracy", "latency")
+    found = canonical_budgets({"energy": 0.1, "energy@cpu:onnxruntime": 0.2}, CPU)
+    assert found == {"energy": 0.1, "energy@cpu:onnxruntime,threads=1,batch=1,precision=fp32": 0.2}
+
+
+def test_the_energy_of_a_run_on_an_agent_is_refused_under_its_plain_name_too():
+    with pytest.raises(UsageError, match="agents count no energy"):
+        canonical_objectives(["accuracy", "energy"], Target.parse("cpu:onnxruntime@folder:/x"))
+
+
+def test_what_is_of_a_target_is_known_by_its_name():
+    names = ("latency", "latency_upper", "energy", "energy@cpu", "energy_upper", f"latency@{CPU}_upper")
+    assert all(of_target(name) for name in names)
+    assert not any(of_target(name) for name in ("accuracy", "params", "macs", "memory", "loss"))
+
+
+def test_budgets_are_told_with_their_targets():
+    told = budgets_told({"energy": 5e-3, "energy@cuda": 2e-3, "latency": 1e-3, "params": 1e6}, "cpu")
+    assert told == "energy 5 mJ on cpu, energy 2 mJ on cuda, latency 1 ms on cpu, params 1M"
 
 
 @pytest.mark.parametrize(
@@ -37,8 +55,9 @@ def test_one_target_has_one_name_however_it_is_written():
     [
         ({"latency": 0.005, "latency@cpu:eager": 0.004}, f"latency on {CPU} has two budgets, 5 ms and 4 ms"),
         ({"latency@cpu,batch=2": 0.001, "latency@cpu:eager,batch=2": 0.002}, "has two budgets, 1 ms and 2 ms; keep one"),
-        ({"energy": 1.0}, "a search does not measure the energy"),
-        ({"params@cpu": 1.0}, "only a latency has a target; write 'params'"),
+        ({"energy": 1.0, "energy@cpu": 2.0}, f"energy on {CPU} has two budgets, 1 J and 2 J; keep one"),
+        ({"energy@cpu@folder:/x": 1.0}, "budget energy: agents count no energy, and cpu:onnxruntime,threads=1"),
+        ({"params@cpu": 1.0}, "only a latency or an energy has a target; write 'params'"),
         ({"latency@tpu": 1.0}, "device 'tpu' of a target is not one of"),
         ({"accuracy": 0.9}, "unknown budget 'accuracy'"),
         ({"param": 1.0}, "Did you mean 'params'?"),
@@ -57,7 +76,7 @@ def test_budgets_that_make_no_sense_are_refused(names, words):
         (["latency", "macs"], "leave out how good a network is; write accuracy first, e.g. accuracy,latency,macs"),
         ([], "leave out how good a network is"),
         (["accuracy", "flops"], "unknown objective 'flops'"),
-        (["accuracy", "energy"], "objective energy: a search does not measure"),
+        (["accuracy", "energy", "energy@cpu"], "objective 'energy' is given twice"),
     ],
 )
 def test_objectives_that_make_no_sense_are_refused(names, words):
@@ -85,6 +104,19 @@ def test_a_run_names_every_target_that_it_must_measure(config):
         "latency@cpu:eager,threads=2,batch=1,precision=fp32": "cpu:eager,threads=2,batch=1,precision=fp32",
     }
     assert replace(found, target="cpu:onnxruntime").budgets == {"latency": 1.0}
+
+
+def test_the_target_of_an_energy_is_measured_for_its_latency_too(config):
+    from dataclasses import replace
+
+    other = "cpu:onnxruntime,threads=1,batch=1,precision=fp32"
+    found = replace(config, budgets={"energy@cpu:onnxruntime": 1.0}, objectives=("accuracy", "energy"))
+    assert {metric: str(target) for metric, target in found.latencies().items()} == {
+        "latency": str(CPU),
+        f"latency@{other}": other,
+    }
+    assert found.energies() == {"latency": "energy", f"latency@{other}": f"energy@{other}"}
+    assert config.energies() == {}
 
 
 def test_a_request_survives_its_file_and_that_of_the_first_version_is_read(config, tmp_path):

@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from nas.results.report import render, write_report
-from nas.results.report_data import CandidatePoint, ReportData, TargetRow, TrainingPoint, VerificationRow, WinnerMetrics
+from nas.results.report_data import (
+    CandidatePoint,
+    EnergyRow,
+    ReportData,
+    TargetRow,
+    TrainingPoint,
+    VerificationRow,
+    WinnerMetrics,
+)
 from nas.search_spaces.architecture import Architecture
 
 VOID = {"meta", "br", "use", "path", "image", "hr", "link", "input"}
@@ -91,6 +99,27 @@ def test_every_number_of_the_run_is_there(data: ReportData) -> None:
     ):
         assert wanted in text, wanted
     assert "Left out" not in text
+
+
+def test_energies_are_there_predicted_and_counted(data: ReportData) -> None:
+    candidates = tuple(replace(c, others={"energy": 1e-3 + c.latency}) for c in data.candidates)
+    found = replace(
+        data,
+        objectives=("accuracy", "energy"),
+        energies=(EnergyRow("cpu:eager", 4e-3, {"mape": 0.02}, 4.2e-3, 4.1e-3, 4.3e-3, "rapl"), EnergyRow("cuda", 7e-3, {})),
+        verification=tuple(replace(row, energy=4.25e-3) for row in data.verification),
+        candidates=candidates,
+    )
+    text = text_of(render(found))
+    for wanted in (
+        "4.2 mJ energy on cpu:eager, counted",
+        "7 mJ energy on cuda, predicted",
+        "the winner's energy, predicted 4 mJ the winner's energy, counted 4.2 mJ, 4.1 mJ to 4.3 mJ, by rapl",
+        "the winner's energy, counted not here: nothing counts it",
+        "-3.6% 4.25 mJ accepted",
+        "MACs energy within the budgets",
+    ):
+        assert wanted in text, wanted
 
 
 def test_further_targets_objectives_and_what_screening_spared_are_there(data: ReportData) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -14,24 +14,32 @@ from nas.quantities import parse_bytes, parse_count, parse_energy, parse_time
 
 
 @dataclass(frozen=True, slots=True)
-class LatencyBudget:
-    """So many seconds, on a target or, without one, on that of the run."""
+class PlacedBudget:
+    """So many seconds or joules, on a target or, without one, on that of the run."""
 
-    seconds: float
+    kind: str
+    limit: float
     target: str | None = None
 
     @property
     def metric(self) -> str:
         """What the budget limits."""
-        return "latency" if self.target is None else f"latency@{self.target}"
+        return self.kind if self.target is None else f"{self.kind}@{self.target}"
 
 
-def parse_latency(text: str) -> LatencyBudget:
-    """The budget of `5ms` or `5ms@TARGET`. Raises UsageError."""
-    time, at, target = text.partition("@")
-    if at and not target.strip():
-        raise UsageError(f"cannot read {text!r}: no target follows the @; write it as '5ms@cpu:onnxruntime'")
-    return LatencyBudget(parse_time(time), target.strip() if at else None)
+_EXAMPLES = {"latency": "5ms", "energy": "5mJ"}
+
+
+def _placed(kind: str, parse: Callable[[str], float]) -> Callable[[str], PlacedBudget]:
+    """Reads `5ms` or `5ms@TARGET`. The reader raises UsageError."""
+
+    def read(text: str) -> PlacedBudget:
+        amount, at, target = text.partition("@")
+        if at and not target.strip():
+            raise UsageError(f"cannot read {text!r}: no target follows the @; write it as '{_EXAMPLES[kind]}@cpu:onnxruntime'")
+        return PlacedBudget(kind, parse(amount), target.strip() if at else None)
+
+    return read
 
 
 def _option(parse: Any, metavar: str, words: str) -> Any:
@@ -39,22 +47,30 @@ def _option(parse: Any, metavar: str, words: str) -> Any:
 
 
 Latencies = Annotated[
-    list[Any] | None, _option(parse_latency, "TIME[@TARGET]", "Upper limit, e.g. 5ms, or 5ms@cpu:onnxruntime; one a target.")
+    list[Any] | None,
+    _option(_placed("latency", parse_time), "TIME[@TARGET]", "Upper limit, e.g. 5ms, or 5ms@cpu:onnxruntime; one a target."),
+]
+Energies = Annotated[
+    list[Any] | None,
+    _option(
+        _placed("energy", parse_energy),
+        "ENERGY[@TARGET]",
+        "Upper limit of a run beyond rest, e.g. 5mJ, or 5mJ@cuda; one a target. A meter must count it (docs/latency.md).",
+    ),
 ]
 Params = Annotated[list[Any] | None, _option(parse_count, "COUNT", "Upper limit, e.g. 5M.")]
 Macs = Annotated[list[Any] | None, _option(parse_count, "COUNT", "Upper limit, e.g. 0.3G.")]
 Memory = Annotated[list[Any] | None, _option(parse_bytes, "BYTES", "Upper limit of an inference's peak, e.g. 64MiB.")]
-Energy = Annotated[list[Any] | None, _option(parse_energy, "ENERGY", "Upper limit of an inference, e.g. 5mJ.")]
 
 
-def budgets_of(latencies: Sequence[LatencyBudget] | None, others: Mapping[str, Sequence[float] | None]) -> dict[str, float]:
+def budgets_of(placed: Sequence[PlacedBudget], others: Mapping[str, Sequence[float] | None]) -> dict[str, float]:
     """The budgets by metric. Raises UsageError where one is given twice."""
     found: dict[str, float] = {}
-    for budget in latencies or ():
+    for budget in placed:
         if budget.metric in found:
-            where = "" if budget.target is None else f" for {budget.target}"
-            raise UsageError(f"--budget-latency is given twice{where}; keep one, or name another target by 5ms@TARGET")
-        found[budget.metric] = budget.seconds
+            where, unit = "" if budget.target is None else f" for {budget.target}", _EXAMPLES[budget.kind]
+            raise UsageError(f"--budget-{budget.kind} is given twice{where}; keep one, or name another target by {unit}@TARGET")
+        found[budget.metric] = budget.limit
     for name, limits in others.items():
         if limits and len(limits) > 1:
             raise UsageError(f"--budget-{name} is given twice; keep one")
@@ -64,5 +80,5 @@ def budgets_of(latencies: Sequence[LatencyBudget] | None, others: Mapping[str, S
 
 def own_target(names: Sequence[str], default: str) -> str:
     """What `latency` means where no --target says it: the first target that budgets or objectives name, if all name one."""
-    latencies = [name for name in names if name.partition("@")[0] == "latency"]
-    return default if not latencies or "latency" in latencies else latencies[0].partition("@")[2]
+    placed = [name.partition("@") for name in names if name.partition("@")[0] in _EXAMPLES]
+    return placed[0][2] if placed and all(at for _, at, _ in placed) else default

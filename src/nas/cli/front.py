@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nas.cli.app import app
-from nas.cli.budgets import Latencies, Macs, Memory, Params, budgets_of
+from nas.cli.budgets import Energies, Latencies, Macs, Memory, Params, budgets_of
 from nas.cli.options import Json, write, write_json
 
 
@@ -24,6 +24,7 @@ def front(
     budget_params: Params = None,
     budget_macs: Macs = None,
     budget_memory: Memory = None,
+    budget_energy: Energies = None,
     plot: Annotated[Path | None, typer.Option(help="Draw it as PNG, SVG or PDF.", metavar="FILE")] = None,
     as_json: Json = False,
 ) -> None:
@@ -35,7 +36,8 @@ def front(
     from nas.results.metrics import split_objectives
     from nas.results.run import Run
 
-    limits = budgets_of(budget_latency, {"params": budget_params, "macs": budget_macs, "memory": budget_memory})
+    placed = [*(budget_latency or ()), *(budget_energy or ())]
+    limits = budgets_of(placed, {"params": budget_params, "macs": budget_macs, "memory": budget_memory})
     found = joint_front([Run.open(run) for run in runs], split_objectives(objectives) if objectives else (), limits or None)
     if plot is not None:
         from nas.results.plots import save_fronts

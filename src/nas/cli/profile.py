@@ -35,6 +35,9 @@ def profile(
         list[Path] | None,
         typer.Option("--from", help="Inherit node times from this table of another target; 20 networks are enough then."),
     ] = None,
+    energy: Annotated[
+        bool, typer.Option("--energy", help="Count the energy of some of the networks too, where this machine has a meter.")
+    ] = False,
     seed: Seed = 0,
     agent_secret_file: AgentSecretFile = None,
     compare: Annotated[
@@ -54,23 +57,27 @@ def profile(
         return
     from nas.predictors.latency_profile import profile as measure_space
     from nas.predictors.latency_table import LatencyTable
+    from nas.predictors.meter import meter_of
     from nas.predictors.profile_cost import profile_cost
     from nas.predictors.target import Target
     from nas.search_spaces.presets import load_space
 
     chosen, wanted = load_space(space), Target.parse(target)
     wanted.require()
+    meter = meter_of(wanted) if energy else None
     path = out or Path("latency") / f"{chosen.name}-{re.sub(r'[^0-9A-Za-z=._]+', '-', str(wanted))}.json"
     present = LatencyTable.load(path, wanted) if path.exists() else None
     tables = [LatencyTable.load(other) for other in known or ()]
     cost = profile_cost(
-        chosen, wanted, train=networks, held_out=held_out, seconds=seconds, table=present, inherits=bool(tables)
+        chosen, wanted, train=networks, held_out=held_out, seconds=seconds, table=present, inherits=bool(tables), meter=meter
     )
     talk = reporter()
     before = "" if present is None else f", which has {len(present.networks)} networks already"
     if present is not None and present.ancestry and not tables:
         before += f" and keeps the node times inherited from {', '.join(present.ancestry)}"
     talk.note(f"profiling {chosen.name} on {wanted} into {path}{before}, {cost}")
+    if meter is not None:
+        talk.note(f"energy is counted by {meter.name}: {meter.counts}")
     try:
         with talk.phase("Latency profile") as step:
             table = measure_space(
@@ -85,6 +92,7 @@ def profile(
                 seconds=seconds,
                 active=active,
                 known=tables,
+                energy=energy,
                 progress=step,
             )
     except KeyboardInterrupt:
@@ -94,16 +102,19 @@ def profile(
 
 def _tell(table: LatencyTable, path: Path, *, as_json: bool) -> None:
     """Fit the predictor, and print how good it is and what else a reader should know."""
+    from nas.predictors.energy_predictor import EnergyPredictor, can_predict
     from nas.predictors.latency_predictor import LatencyPredictor
     from nas.predictors.remarks import remarks
 
     predictor = LatencyPredictor.fit(table)
     held = list(table.of_role("held-out"))
     found = predictor.assess([item.architecture for item in held], [item.measurement.median for item in held])
+    energies = EnergyPredictor.fit(predictor).assessment() if can_predict(table) else None
     told = remarks(table)
     if as_json:
         counts = {"nodes": len(table.nodes), "networks": len(table.networks), "seconds": table.spent}
-        notes = {"refused": table.refused, "remarks": told}
+        counted = None if energies is None else {"networks": len(table.energies), **energies.to_mapping()}
+        notes = {"energy": counted, "refused": table.refused, "remarks": told}
         write_json({"table": str(path), "target": str(table.target), **counts, **notes, **found.to_mapping()})
         return
     write(f"{path}: {len(table.nodes)} node times, {len(table.networks)} networks on {table.target}")
@@ -111,6 +122,13 @@ def _tell(table: LatencyTable, path: Path, *, as_json: bool) -> None:
         f"on {found.n} held-out networks: mean error {found.mape:.1%}, within 10 % {found.within_10:.0%}, "
         f"Spearman {found.spearman:.3f}, 90 % interval covers {found.coverage_90:.0%}"
     )
+    if energies is not None:
+        meter = next(iter(table.energies.values())).meter
+        write(
+            f"energy of {len(table.energies)} networks, counted by {meter}; on {energies.n} held-out ones: mean error "
+            f"{energies.mape:.1%}, within 10 % {energies.within_10:.0%}, Spearman {energies.spearman:.3f}, "
+            f"90 % interval covers {energies.coverage_90:.0%}"
+        )
     for text in told:
         write(text)
 

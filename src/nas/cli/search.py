@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nas.cli.app import app
-from nas.cli.budgets import Energy, Latencies, Macs, Memory, Params, budgets_of, own_target
+from nas.cli.budgets import Energies, Latencies, Macs, Memory, Params, budgets_of, own_target
 from nas.cli.display import reporter
 from nas.cli.options import (
     AgentSecretFile,
@@ -43,7 +43,7 @@ def search(
     budget_params: Params = None,
     budget_macs: Macs = None,
     budget_memory: Memory = None,
-    budget_energy: Energy = None,
+    budget_energy: Energies = None,
     objectives: Annotated[
         str | None,
         typer.Option(
@@ -105,8 +105,9 @@ def search(
         config = Run.open(resume).config()
         outcome = _run(resume, replace(config, accept_noise=config.accept_noise or accept_noise))
     else:
-        others = {"params": budget_params, "macs": budget_macs, "memory": budget_memory, "energy": budget_energy}
-        config = _config(context, budgets_of(budget_latency, others), origins or [])
+        others = {"params": budget_params, "macs": budget_macs, "memory": budget_memory}
+        placed = [*(budget_latency or ()), *(budget_energy or ())]
+        config = _config(context, budgets_of(placed, others), origins or [])
         if supernet is not None:
             require_not_beside(context, "--supernet takes them from its run", ("space", "data", "epochs", "origins"))
             config = _with_supernet(config, supernet)

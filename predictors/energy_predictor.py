@@ -1,0 +1,216 @@
+"""`EnergyPredictor`: the energy of an architecture as its predicted latency times its power, with an honest interval.
+
+The latency predictor knows each node's time; what is learned here from the counted networks is the power (W), their energy
+over their predicted latency. It differs little between networks: more where there are many MACs and bytes a second, less where
+small operations wait for each other. Cross-validation chooses between one power for all, a ridge and a Gaussian process on
+features of the graph, and the simplest wins where the others are not better by more than a standard error. The interval is
+split-conformal for the power; its relative reach and that of the latency's interval are added as errors that know nothing of
+each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Self
+
+import numpy as np
+
+from nas.errors import MeasurementError
+from nas.predictors.assessment import Assessment, assess
+from nas.predictors.corrections import FOLDS, simplest
+from nas.predictors.cost import node_cost
+from nas.predictors.graph_sums import GraphSums
+from nas.predictors.latency_predictor import LatencyPredictor, Prediction, conformal_quantile
+from nas.predictors.latency_table import HELD_OUT, TRAIN, LatencyTable
+from nas.predictors.regression import Ridge, one_thread
+from nas.predictors.summaries import group_of
+from nas.predictors.surrogates.kernels import Kernel
+from nas.predictors.surrogates.layout import AMOUNTS, SUMMARY, Layout
+from nas.predictors.surrogates.process import Process
+from nas.predictors.timings import Array
+from nas.search_spaces.architecture import Architecture
+from nas.search_spaces.graph import Node
+
+MIN_NETWORKS = 8
+FLOOR = 1e-3
+"""The least relative error of a power."""
+
+Power = Callable[[Array], tuple[Array, Array]]
+"""Logarithms of powers (W) and their deviations, both (n,), for features (n, d)."""
+Fit = Callable[[Layout, Array, Array], Power]
+
+
+class EnergyPredictor:
+    """Predicts energies (J) of one run of a batch on the target of a table, beside the latency predictor of that table.
+
+    `model` names what cross-validation chose.
+    """
+
+    def __init__(self, latency: LatencyPredictor) -> None:
+        self.latency = latency
+        table = self.table
+        groups = sorted({group_of(item.node) for item in table.nodes.values()})
+        self._places = {group: number for number, group in enumerate(groups)}
+        self._layout = Layout(((SUMMARY, 4), (AMOUNTS, len(groups))))
+        self._sums = GraphSums(self._rows, table.in_channels, table.num_classes)
+        self._fit()
+
+    @classmethod
+    def fit(cls, latency: LatencyPredictor) -> Self:
+        """Fit to the energies of the training networks in the latency predictor's table.
+
+        Raises MeasurementError, with the command that counts energies, where it holds fewer than 8.
+        """
+        require_energies(latency.table)
+        return cls(latency)
+
+    @property
+    def table(self) -> LatencyTable:
+        """All that the predictor rests on."""
+        return self.latency.table
+
+    def predict(self, architectures: Sequence[Architecture]) -> Prediction:
+        """Energies and their standard deviations in joules. Raises what `LatencyPredictor.predict` raises, as do all below."""
+        time = self.latency.predict(architectures)
+        power, width = self._powers(architectures, time.mean)
+        mean = time.mean * np.exp(power)
+        return Prediction(mean, mean * np.hypot(time.std / time.mean, width * self._deviation))
+
+    def interval(self, architectures: Sequence[Architecture], confidence: float = 0.9) -> tuple[Array, Array]:
+        """Lower and upper bounds (J) that hold for a new architecture with about this probability."""
+        time = self.latency.predict(architectures).mean
+        low, high = self.latency.interval(architectures, confidence)
+        power, width = self._powers(architectures, time)
+        reach = conformal_quantile(np.abs(self._residuals), confidence) * width
+        middle = time * np.exp(power)
+        below, above = (np.hypot(np.log(end / time), reach) for end in (low, high))
+        return middle * np.exp(-below), middle * np.exp(above)
+
+    def upper(self, architectures: Sequence[Architecture], confidence: float = 0.95) -> Array:
+        """An energy in joules that a new architecture stays below with about this probability."""
+        time = self.latency.predict(architectures).mean
+        power, width = self._powers(architectures, time)
+        late = np.maximum(np.log(self.latency.upper(architectures, confidence) / time), 0)
+        reach = max(conformal_quantile(self._residuals, confidence), 0.0) * width
+        return np.asarray(time * np.exp(power + np.hypot(late, reach)))
+
+    def assess(self, architectures: Sequence[Architecture], measured: Sequence[float]) -> Assessment:
+        """How well counted energies (J) of networks that were not learned from are predicted."""
+        low, high = self.interval(architectures, 0.9)
+        return assess(self.predict(architectures).mean, np.asarray(measured, float), low, high)
+
+    def assessment(self) -> Assessment | None:
+        """How well the held-out networks of the table are predicted; None for fewer than two."""
+        held = [item.architecture for item in self.table.of_role(HELD_OUT) if item.architecture.digest in self.table.energies]
+        if len(held) < 2:
+            return None
+        return self.assess(held, [self.table.energies[item.digest].joules for item in held])
+
+    def _fit(self) -> None:
+        energies = self.table.energies
+        known = [item.architecture for item in self.table.of_role(TRAIN) if item.architecture.digest in energies]
+        # By the predicted latency, as for new networks: a measured one has an error of its own, which power knows nothing of.
+        seconds = self.latency.predict(known).mean
+        joules = np.array([energies[architecture.digest].joules for architecture in known])
+        features, power = self._features(known, seconds), np.log(joules / seconds)
+        with one_thread():
+            tried = {name: _cross_validated(fit, self._layout, features, power) for name, fit in MODELS.items()}
+            self.model = simplest({name: rest for name, (rest, _) in tried.items()})
+            self._power = MODELS[self.model](self._layout, features, power)
+        rest, deviation = tried[self.model]
+        self._floor = max(float(np.median(np.abs(rest))), FLOOR)
+        self._residuals = rest / self._width(deviation)
+        self._deviation = float(np.sqrt(np.mean(self._residuals**2)))
+
+    def _powers(self, architectures: Sequence[Architecture], seconds: Array) -> tuple[Array, Array]:
+        """Logarithms of powers and the scale of their errors, both (n,)."""
+        with one_thread():
+            mean, deviation = self._power(self._features(architectures, seconds))
+        return mean, self._width(deviation)
+
+    def _width(self, deviation: Array) -> Array:
+        return np.where(deviation > 0, deviation, self._floor)
+
+    def _features(self, architectures: Sequence[Architecture], seconds: Array) -> Array:
+        """Logarithms of the seconds and of parameters, MACs and bytes a second; the share of each group in the MACs."""
+        sums = self._sums(architectures).values
+        work, groups = sums[:, :3] + 1.0, sums[:, 3:]
+        shares = groups / np.maximum(groups.sum(1, keepdims=True), 1.0)
+        return np.concatenate([np.log(seconds)[:, None], np.log(work / seconds[:, None]), shares], 1)
+
+    def _rows(self, items: Sequence[Node]) -> Array:
+        """Parameters, MACs and bytes of activations of each node, then its MACs in the column of its group."""
+        rows = np.zeros((len(items), 3 + len(self._places)))
+        for row, node in zip(rows, items, strict=True):
+            cost, place = node_cost(node), self._places.get(group_of(node))
+            row[:3] = cost.params, cost.macs, cost.activation_bytes
+            if place is not None:
+                row[3 + place] = cost.macs
+        return rows
+
+
+def can_predict(table: LatencyTable) -> bool:
+    """Whether a table holds energies enough to learn from."""
+    return _known(table) >= MIN_NETWORKS
+
+
+def _known(table: LatencyTable) -> int:
+    return sum(item.architecture.digest in table.energies for item in table.of_role(TRAIN))
+
+
+def require_energies(table: LatencyTable) -> None:
+    """Raise MeasurementError, with the remedy, where a table holds too few energies to learn from."""
+    known = _known(table)
+    if known < MIN_NETWORKS:
+        raise MeasurementError(
+            f"the latency table of {table.target} holds the energy of {known} networks, and a prediction needs {MIN_NETWORKS}; "
+            f"count them by `nas profile --target {table.target} --energy`, with the table's other options and --out"
+        )
+
+
+def predict_energy(latency: LatencyPredictor, architectures: Sequence[Architecture]) -> Prediction:
+    """Energies (J) of a run on the target of a latency predictor's table. Raises MeasurementError where it holds none."""
+    return EnergyPredictor.fit(latency).predict(architectures)
+
+
+def _constant(layout: Layout, features: Array, power: Array) -> Power:
+    middle = float(np.median(power))
+    return lambda new: (np.full(len(new), middle), np.zeros(len(new)))
+
+
+def _ridge(layout: Layout, features: Array, power: Array) -> Power:
+    found = Ridge.fit(features, power)
+    low, high = _range(power)
+    return lambda new: (np.clip(found.predict(new), low, high), np.zeros(len(new)))
+
+
+def _process(layout: Layout, features: Array, power: Array) -> Power:
+    kernels = (Kernel("linear", (SUMMARY,)), Kernel("linear", (AMOUNTS,)), Kernel("smooth", (SUMMARY,), 2.0))
+    found = Process.fit(kernels, layout, features, power, np.ones(len(power)))
+    low, high = _range(power)
+
+    def predict(new: Array) -> tuple[Array, Array]:
+        mean, deviation = found.predict(layout, new, np.ones(len(new)))
+        return np.clip(mean, low, high), deviation
+
+    return predict
+
+
+def _range(power: Array) -> tuple[float, float]:
+    """No network is taken to need much less or more power than all that were counted."""
+    reach = float(np.ptp(power)) / 2
+    return float(power.min()) - reach, float(power.max()) + reach
+
+
+MODELS: dict[str, Fit] = {"one power": _constant, "ridge": _ridge, "process": _process}
+
+
+def _cross_validated(fit: Fit, layout: Layout, features: Array, power: Array) -> tuple[Array, Array]:
+    """log(counted / predicted) of every power by a model that was fitted without its fold, and its deviation, both (n,)."""
+    rest, deviation = np.empty(len(power)), np.empty(len(power))
+    folds = np.arange(len(power)) % min(FOLDS, len(power))
+    for fold in np.unique(folds):
+        train, test = folds != fold, folds == fold
+        mean, deviation[test] = fit(layout, features[train], power[train])(features[test])
+        rest[test] = power[test] - mean
+    return rest, deviation

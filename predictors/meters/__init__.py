@@ -1,0 +1,1 @@
+"""Energy meters, one a file; `nas.predictors.meter` is their registry."""
