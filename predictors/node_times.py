@@ -24,7 +24,7 @@ from nas.search_spaces.graph import BRANCH, Node
 from nas.search_spaces.registry import Kind
 
 DEFAULT_NOISE = 0.05
-LEARNED = 700
+LEARNED = 2000
 UNSEEN = 0.5
 """Relative error added for a kind of node that was never measured."""
 OUTSIDE = 1.0
@@ -33,11 +33,11 @@ UNUSUAL = 1.5
 """How many times the usual deviation of the process a node's may be before it counts as unlike all that was measured."""
 _ALL = (SIZES, SETTINGS, LABELS)
 KERNELS = (
-    Kernel("linear", _ALL),
-    Kernel("smooth", _ALL, 1.0),
-    Kernel("rough", _ALL, 1.0),
-    Kernel("smooth", (SIZES, SETTINGS), 1.0),
-    Kernel("rough", (SHARES,), 1.0),
+    Kernel("linear", (*_ALL, SHARES)),
+    Kernel("rough", _ALL),
+    Kernel("rough", (SIZES, SETTINGS, SHARES)),
+    Kernel("rough", (SHARES,)),
+    Kernel("rough", (LABELS, SETTINGS)),
 )
 
 

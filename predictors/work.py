@@ -1,8 +1,7 @@
-"""What a module asks of a machine, told by the operations that PyTorch would dispatch, without running any of them.
+"""What a module asks of a machine, told by the operations that PyTorch dispatches.
 
-The module runs on the `meta` device, where tensors have shapes and no numbers, and every operation adds to the amounts of
-some resources: multiply-adds of each kind of product, numbers moved, copied or gathered, exponentials, operations started.
-A time is close to the sum of these amounts, each at a price of its own (`nas.predictors.roofline`): the roofline model
+Every operation adds to the amounts of some resources: multiply-adds of each kind of product, numbers moved, copied or
+gathered, exponentials, operations started. A time is close to the sum of these amounts, each at a price of its own (`nas.predictors.roofline`): the roofline model
 (Williams et al. 2009, doi 10.1145/1498765.1498785) with the phases one after another, as a runtime runs them.
 """
 
@@ -48,8 +47,15 @@ RESOURCES = (
     "gathered",
     "unfolded",
     "unusual",
+    "written, 1 MiB",
+    "written, 4 MiB",
+    "written, 16 MiB",
+    "written, 32 MiB",
 )
 """All in counts: of started operations, matrices, multiply-adds, or numbers that are read and written."""
+SIZED = {f"written, {mebibytes} MiB": mebibytes << 18 for mebibytes in (1, 4, 16, 32)}
+"""Resources that count what an operation writes only where it is more than so many numbers: caches hold no more, or an allocator
+gives what is larger back at once, so that every page of it is asked of the system anew. Prices tell which of them matter."""
 Amounts = dict[str, float]
 Shape = tuple[int, ...]
 
@@ -99,23 +105,15 @@ class Operation:
 
 
 def operations(make: Callable[[], nn.Module], shapes: Sequence[Shape]) -> list[Operation]:
-    """The operations of the module that `make` builds, in evaluation, on inputs of these shapes.
+    """The operations of the module that `make` builds, in evaluation, on zeros of these shapes, one example.
 
-    What cannot be built or run without numbers, because it looks at them, is built and run with zeros.
+    They do run, on the CPU: on the `meta` device small operations take longer. Random numbers are left as they were.
     """
-    try:
-        with torch.device("meta"):
-            module = make()
-        return _recorded(module, shapes, "meta")
-    except (RuntimeError, TypeError, ValueError):
-        return _recorded(make(), shapes, "cpu")
-
-
-def _recorded(module: nn.Module, shapes: Sequence[Shape], device: str) -> list[Operation]:
-    inputs = [torch.zeros(1, *shape, device=device) for shape in shapes]
     recorder = _Recorder()
-    with torch.no_grad(), _Attention(recorder), recorder:
-        module.eval()(*inputs)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        module, inputs = make().eval(), [torch.zeros(1, *shape) for shape in shapes]
+        with _Attention(recorder), recorder:
+            module(*inputs)
     return recorder.found
 
 
@@ -135,7 +133,7 @@ class _Recorder(TorchDispatchMode):
 
 
 class _Attention(TorchFunctionMode):
-    """Takes attention down as one operation: a CPU or GPU has a kernel of its own for it, `meta` takes it to pieces."""
+    """Takes attention down as one operation: CPUs and GPUs have kernels of their own for it, which differ by version and by shape."""
 
     def __init__(self, recorder: _Recorder) -> None:
         super().__init__()
@@ -186,10 +184,23 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def amounts(operation: Operation) -> Amounts:
-    """What one operation takes of the resources."""
+    """What one operation takes of the resources, those that are SIZED whatever their size."""
     name = operation.name
     if operation.view or name in _FREE:
         return {"views": 1.0}
+    return _kind_amounts(operation) | dict.fromkeys(SIZED, _largest(operation))
+
+
+def _largest(operation: Operation) -> float:
+    """Numbers in the largest map that an operation writes, or in the scores of an attention without a kernel of its own."""
+    if operation.name == "attention" and operation.read[0][-1] != operation.read[2][-1]:
+        return float(math.prod(operation.read[0][:-1]) * operation.read[1][-2])
+    return float(max(map(math.prod, operation.written), default=0))
+
+
+def _kind_amounts(operation: Operation) -> Amounts:
+    """What an operation takes by its kind."""
+    name = operation.name
     if name in ("mm", "addmm", "bmm", "baddbmm"):
         return _product(operation)
     if name == "convolution":

@@ -21,7 +21,7 @@ from torch import nn
 from nas.errors import SpaceError
 from nas.predictors.cost import node_inputs
 from nas.predictors.timings import Array
-from nas.predictors.work import RESOURCES, Operation, amounts, operations
+from nas.predictors.work import RESOURCES, SIZED, Operation, amounts, operations
 from nas.search_spaces import graph, layers
 from nas.search_spaces.architecture import Op
 from nas.search_spaces.backbone import module_of, norm_of
@@ -32,6 +32,7 @@ SIDES = (16, 14, 28, 8, 7, 12, 20, 10, 5, 4, 3, 2, 1, 32, 56, 64)
 """Sides at which parts are traced, the first that is legal, and its double."""
 WIDTHS = (32, 48, 64, 24, 40, 16, 96, 8, 80, 128, 12, 4)
 _INDEX = {name: number for number, name in enumerate(RESOURCES)}
+_LEAST = np.array([SIZED.get(name, 0.0) for name in RESOURCES])
 MIXER, JOIN, BRANCH, NODE = "mixer", "join", "branch", "node"
 
 
@@ -81,20 +82,20 @@ class Law:
         names = [[item.name for item in trace] for trace in traces]
         found = [_by_operation(trace) for trace in traces]
         if any(other != names[0] for other in names[1:]):
-            found = [_summed(items) for items in found]
-        terms: dict[tuple[int, float, float, float], float] = defaultdict(float)
+            found = [_summed([_unsized(item) for item in items]) for items in found]
+        terms: dict[tuple[int, float, float, float, int], float] = defaultdict(float)
         for place, first in enumerate(found[0]):
-            for name, amount in first.items():
+            for name, amount in ((name, amount) for name, amount in first.items() if amount > 0):
                 grown = [items[place].get(name, 0.0) for items in found[1:]]
                 powers = tuple(round(math.log2(more / amount), 3) if more > 0 else 0.0 for more in grown)
-                terms[(_INDEX[name], *powers)] += amount
-        keys = np.array(list(terms), float).reshape(-1, 4)
-        return cls(origin.logs(), np.array(list(terms.values())), keys[:, 0].astype(np.int64), keys[:, 1:])
+                terms[(_INDEX[name], powers[0], powers[1], powers[2], place if name in SIZED else -1)] += amount
+        keys = np.array(list(terms), float).reshape(-1, 5)
+        return cls(origin.logs(), np.array(list(terms.values())), keys[:, 0].astype(np.int64), keys[:, 1:4])
 
     def __call__(self, sizes: Sizes) -> Array:
         """The amounts of all resources at some sizes, (resources,)."""
         values = self.amounts * np.exp(self.exponents @ (sizes.logs() - self.origin))
-        return np.bincount(self.resources, values, len(RESOURCES))
+        return np.bincount(self.resources, np.where(values > _LEAST[self.resources], values, 0.0), len(RESOURCES))
 
 
 def work(items: Sequence[Node]) -> Array:
@@ -121,7 +122,8 @@ def _traced(key: str, node: Node) -> Array:
     """The work of a node for which there is no law, recorded in its place and remembered."""
     if key not in _TRACED:
         shapes = [tuple(item.shape[1:]) for item in node_inputs(node)]
-        total = _summed(_by_operation(operations(partial(module_of, node), shapes)))[0]
+        found = [_filtered(item) for item in _by_operation(operations(partial(module_of, node), shapes))]
+        total = _summed(found)[0]
         _TRACED[key] = np.array([total.get(name, 0.0) for name in RESOURCES])
     return _TRACED[key]
 
@@ -226,6 +228,16 @@ def _node(part: Part, side: int, incoming: int, outgoing: int) -> Node:
 
 def _by_operation(trace: Sequence[Operation]) -> list[dict[str, float]]:
     return [amounts(item) for item in trace]
+
+
+def _unsized(item: dict[str, float]) -> dict[str, float]:
+    """Without the resources that depend on the size of each operation."""
+    return {name: amount for name, amount in item.items() if name not in SIZED}
+
+
+def _filtered(item: dict[str, float]) -> dict[str, float]:
+    """Without the amounts that are too small to count."""
+    return {name: amount for name, amount in item.items() if amount > SIZED.get(name, 0)}
 
 
 def _summed(items: Sequence[dict[str, float]]) -> list[dict[str, float]]:
