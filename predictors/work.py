@@ -1,8 +1,9 @@
 """What a module asks of a machine, told by the operations that PyTorch dispatches.
 
 Every operation adds to the amounts of some resources: multiply-adds of each kind of product, numbers moved, copied or
-gathered, exponentials, operations started. A time is close to the sum of these amounts, each at a price of its own (`nas.predictors.roofline`): the roofline model
-(Williams et al. 2009, doi 10.1145/1498765.1498785) with the phases one after another, as a runtime runs them.
+gathered, exponentials, operations started. A time is close to the sum of these amounts, each at a price of its own
+(`nas.predictors.roofline`): the roofline model (Williams et al. 2009, doi 10.1145/1498765.1498785) with its phases one after
+another, as a runtime runs them.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ RESOURCES = (
 )
 """All in counts: of started operations, matrices, multiply-adds, or numbers that are read and written."""
 SIZED = {f"written, {mebibytes} MiB": mebibytes << 18 for mebibytes in (1, 4, 16, 32)}
-"""Resources that count what an operation writes only where it is more than so many numbers: caches hold no more, or an allocator
-gives what is larger back at once, so that every page of it is asked of the system anew. Prices tell which of them matter."""
+"""Resources that count what an operation writes only where it is more than so many numbers: caches hold no more, or what is
+larger is given back at once, so that every page of it is asked of the system anew. Prices tell which of them matter."""
 Amounts = dict[str, float]
 Shape = tuple[int, ...]
 
@@ -133,7 +134,7 @@ class _Recorder(TorchDispatchMode):
 
 
 class _Attention(TorchFunctionMode):
-    """Takes attention down as one operation: CPUs and GPUs have kernels of their own for it, which differ by version and by shape."""
+    """Takes attention down as one operation: which kernels it runs differs by version and device."""
 
     def __init__(self, recorder: _Recorder) -> None:
         super().__init__()
