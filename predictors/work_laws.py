@@ -95,7 +95,8 @@ class Law:
     def __call__(self, sizes: Sizes) -> Array:
         """The amounts of all resources at some sizes, (resources,)."""
         values = self.amounts * np.exp(self.exponents @ (sizes.logs() - self.origin))
-        return np.bincount(self.resources, np.where(values > _LEAST[self.resources], values, 0.0), len(RESOURCES))
+        counted = np.where(values > _LEAST[self.resources], values, 0.0)
+        return np.asarray(np.bincount(self.resources, counted, len(RESOURCES)), np.float64)
 
 
 def work(items: Sequence[Node]) -> Array:
