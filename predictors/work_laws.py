@@ -196,7 +196,8 @@ def _legal(part: Part, sizes: Sizes) -> bool:
     if kind is None or (part.form == NODE and kind not in (Kind.STEM, Kind.DOWNSAMPLE, Kind.HEAD)):
         return True
     try:
-        operator(kind, part.name).check(dict(part.settings), int(sizes.outgoing), int(sizes.side))
+        width = sizes.incoming if kind == Kind.HEAD else sizes.outgoing
+        operator(kind, part.name).check(dict(part.settings), int(width), int(sizes.side))
     except SpaceError:
         return False
     return True

@@ -20,6 +20,7 @@ from nas.predictors.work import RESOURCES, SIZED, operations
 from nas.predictors.work import amounts as amounts_of
 from nas.predictors.work_laws import _traced, work
 from nas.search_spaces.graph import Node, nodes
+from nas.search_spaces.registry import Kind, operators
 
 MACS = [number for number, name in enumerate(RESOURCES) if name.endswith("MACs")]
 
@@ -80,6 +81,27 @@ def test_laws_of_a_space_agree_with_traces():
     moved = RESOURCES.index("moved")
     has = traced[:, moved] > 0
     assert np.median(np.abs(np.log(told[has, moved] / traced[has, moved]))) < 0.1
+
+
+def node_of(op):
+    """A node that runs an operator, None where it is legal nowhere here or reads more than one map."""
+    side = 64 if op.kind == Kind.STEM else 12
+    legal = op.legal_settings(96, side)
+    if not legal or op.side or op.emits:
+        return None
+    into = {Kind.STEM: 3, Kind.DOWNSAMPLE: 48}.get(op.kind, 96)
+    shape = {Kind.HEAD: (1, 1, 10)}.get(op.kind, (*op.map_after(side, side, legal[0]), 96))
+    residual = "layer_scale" if op.kind in (Kind.TOKEN_MIXER, Kind.CHANNEL_MIXER) else ""
+    return Node("x", "x", op.kind, op.name, legal[0], "layer", (side, side, into), shape, (), residual=residual)
+
+
+def test_every_operator_has_about_the_work_that_is_traced_in_its_place():
+    kinds = (Kind.TOKEN_MIXER, Kind.CHANNEL_MIXER, Kind.STEM, Kind.DOWNSAMPLE, Kind.HEAD)
+    items = [node for kind in kinds for op in operators(kind) if (node := node_of(op)) is not None]
+    told, traced = work(items), np.stack([_traced(node.key, node) for node in items])
+    ratio = (told[:, MACS].sum(1) + 1) / (traced[:, MACS].sum(1) + 1)
+    assert {node.operator: value for node, value in zip(items, ratio, strict=True) if not 0.5 < value < 2} == {}
+    assert np.mean(np.abs(np.log(ratio)) < 0.02) > 0.75
 
 
 def test_knowing_the_work_of_nodes_leaves_random_numbers_as_they_were():
