@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from nas.errors import MeasurementError, in_one_line
+from nas.predictors.fresh_weights import told_apart
 from nas.predictors.measure import noise
 from nas.predictors.runtimes.onnxruntime import onnx_file
 from nas.predictors.target import Target
@@ -33,7 +34,7 @@ def answer(line: str) -> dict[str, Any]:
     job = json.loads(line)
     architecture, target = Architecture.from_mapping(job["architecture"]), Target.parse(job["target"])
     try:
-        model = build(architecture, job["num_classes"], job["in_channels"])
+        model = told_apart(build(architecture, job["num_classes"], job["in_channels"]))
         example = noise(target, architecture.resolution, job["in_channels"])
         return {"path": str(onnx_file(model, example, target, Path(job["folder"])))}
     except MeasurementError as error:

@@ -2,9 +2,10 @@
 
 ONNX Runtime fuses neighbours, moves maps between layouts and starts a kernel in a microsecond, so that times taken in eager
 mode tell little of it. Its own profiler tells what each kernel of the optimised graph takes in its place. A kernel belongs to
-the node whose parameters it reads, else to the latest node that it depends on: what a node without parameters does counts
-with its neighbour, which leaves the sum over a network as it is. Writing a kernel down takes some microseconds, often longer
-than the kernel: the network also runs without its profiler, and what the profiled runs take longer is shared out by kernels.
+the node whose parameters it reads. Where none tells, it lies between two nodes that are told, and belongs to one without
+kernels there, or to a neighbour, which leaves the sum over a network as it is. Writing a kernel down takes some microseconds,
+often longer than the kernel: the network also runs without its profiler, and what the profiled runs take longer is shared out
+by kernels.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from nas.errors import MeasurementError
 from nas.predictors.anchor import anchor
+from nas.predictors.fresh_weights import told_apart
 from nas.predictors.interleaving import undisturbed
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.machine import machine_state, pinned
@@ -45,7 +47,9 @@ MICRO = 1e-6
 SHARED = 30
 """Times that what some nodes cannot give back is shared out among the others; it ends sooner as a rule."""
 KERNEL = "_kernel_time"
-KERNELS, IN_PLACE = "kernels of ONNX Runtime", "in place"
+KERNELS, IN_PLACE = "kernels of ONNX Runtime, weights told apart", "in place"
+WEIGHTY = ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "ConvTranspose")
+"""Kernels that work with weights."""
 
 
 def node_clock(target: Target) -> str:
@@ -89,7 +93,7 @@ def time_kernels(
     ):
         path, optimised = file or Path(folder) / "model.onnx", Path(folder) / "optimised.onnx"
         if file is None:
-            exported(build(architecture, table.num_classes, table.in_channels), example, path)
+            exported(told_apart(build(architecture, table.num_classes, table.in_channels)), example, path)
         plain, options = open_session(path, session_options(target)), session_options(target)
         options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "profile")
         options.optimized_model_filepath = str(optimised)
@@ -137,19 +141,50 @@ def without_profiler(recorded: Array, kernels: NDArray[np.int64], whole: float) 
 
 
 def kernel_owners(path: Path, names: Sequence[str]) -> dict[str, int]:
-    """By the name of a kernel of an ONNX file, the place among the node `names` of the one that it belongs to."""
+    """By the name of a kernel of an ONNX file, the place among the node `names` of the one that it belongs to.
+
+    Where no parameter tells, it is the first node without any told kernel between the one that the kernel follows from and the
+    one that follows from it; else the one that it follows from, or where it reads a weight whose name an optimiser lost, the
+    one that follows from it, as a norm before it is folded into that weight.
+    """
     import onnx
 
-    place = {name: number for number, name in enumerate(names)}
+    graph = onnx.load(path).graph
+    kernels, place = list(graph.node), {name: number for number, name in enumerate(names)}
+    lost = {item.name for item in graph.initializer if len(item.dims) > 1 and not _is_parameter(item.name.split("."), place)}
+    told = {
+        kernel.name: max(read)
+        for kernel in kernels
+        if (read := [place[part[1]] for part in (name.split(".") for name in kernel.input) if _is_parameter(part, place)])
+    }
+    after = _following(kernels, told)
+    silent = sorted(set(place.values()) - set(told.values()))
     owner: dict[str, int] = {}
     of_value: dict[str, int] = {}
-    for kernel in onnx.load(path).graph.node:
-        read = [place[part[1]] for part in (name.split(".") for name in kernel.input) if _is_parameter(part, place)]
-        owner[kernel.name] = (
-            max(read) if read else max((of_value[name] for name in kernel.input if name in of_value), default=0)
-        )
+    for kernel in kernels:
+        first = max((of_value[name] for name in kernel.input if name in of_value), default=-1)
+        last = max(after.get(kernel.name, first), first)
+        weighty = kernel.op_type in WEIGHTY and not lost.isdisjoint(kernel.input)
+        between = [node for node in silent if first < node < last or (weighty and node == last)]
+        guess = between[0] if between else last if weighty else first
+        owner[kernel.name] = told.get(kernel.name, max(guess, 0))
         of_value.update(dict.fromkeys(kernel.output, owner[kernel.name]))
     return owner
+
+
+def _following(kernels: Sequence[Any], told: Mapping[str, int]) -> dict[str, int]:
+    """By the name of a kernel, the first node among those that are told to follow from what it puts out."""
+    needed: dict[str, int] = {}
+    found: dict[str, int] = {}
+    for kernel in reversed(kernels):
+        later = [needed[name] for name in kernel.output if name in needed]
+        if later:
+            found[kernel.name] = min(later)
+        own = told.get(kernel.name, found.get(kernel.name))
+        if own is not None:
+            for name in kernel.input:
+                needed[name] = min(own, needed.get(name, own))
+    return found
 
 
 def _is_parameter(part: list[str], place: Mapping[str, int]) -> bool:

@@ -1,4 +1,8 @@
-"""Node times: what was measured and what a Gaussian process over all measured nodes expects, weighted by their errors."""
+"""Node times: what was measured, and what is expected by the work of a node, weighted by their errors.
+
+log t = log(work priced by a roofline) + a Gaussian process over the measured nodes. Prices are shared by all operators, so
+that what is known of some carries over to others and to other sizes; the process tells how an operator departs from them.
+"""
 
 from __future__ import annotations
 
@@ -11,30 +15,29 @@ import numpy as np
 
 from nas.errors import MeasurementError
 from nas.predictors.latency_table import LatencyTable, NodeTime
+from nas.predictors.node_features import LABELS, LENGTHS, SETTINGS, SHARES, SIZES, NodeFeatures, operator_label
 from nas.predictors.regression import one_thread
 from nas.predictors.surrogates.kernels import Kernel
-from nas.predictors.surrogates.layout import Layout
 from nas.predictors.surrogates.process import Process
 from nas.predictors.timings import Array
 from nas.search_spaces.graph import BRANCH, Node
 from nas.search_spaces.registry import Kind
 
 DEFAULT_NOISE = 0.05
-LEARNED = 700
+LEARNED = 2000
 UNSEEN = 0.5
 """Relative error added for a kind of node that was never measured."""
 OUTSIDE = 1.0
 """Relative error added for each factor of e by which a side or a width lies outside the measured ones."""
 UNUSUAL = 1.5
 """How many times the usual deviation of the process a node's may be before it counts as unlike all that was measured."""
-SIZES, SETTINGS, LABELS = "sizes", "settings", "labels"
-LENGTHS = 3
 _ALL = (SIZES, SETTINGS, LABELS)
 KERNELS = (
-    Kernel("linear", _ALL),
-    Kernel("smooth", _ALL, 1.0),
-    Kernel("rough", _ALL, 1.0),
-    Kernel("smooth", (SIZES, SETTINGS), 1.0),
+    Kernel("linear", (*_ALL, SHARES)),
+    Kernel("rough", _ALL),
+    Kernel("rough", (SIZES, SETTINGS, SHARES)),
+    Kernel("rough", (SHARES,)),
+    Kernel("rough", (LABELS, SETTINGS)),
 )
 
 
@@ -52,58 +55,10 @@ class Estimate:
     strange: float = 0.0
 
 
-@dataclass(frozen=True)
-class NodeFeatures:
-    """Numbers that describe a node's work: operator, norm, sizes, settings. Columns follow from the known nodes.
-
-    MACs are left out on purpose: within an operator they are a product of sizes and settings, whose logarithms are here,
-    and tracing a node for them takes longer than timing it.
-    """
-
-    labels: tuple[str, ...]
-    settings: tuple[str, ...]
-
-    @classmethod
-    def of(cls, known: Iterable[Node]) -> Self:
-        """The columns that tell the known nodes apart."""
-        items = list(known)
-        labels = {label for node in items for label in _labels(node)}
-        settings = {name for node in items for name, value in node.settings if not isinstance(value, str)}
-        return cls(tuple(sorted(labels)), tuple(sorted(settings)))
-
-    @property
-    def layout(self) -> Layout:
-        """The groups of the columns."""
-        return Layout(((SIZES, 5), (SETTINGS, len(self.settings)), (LABELS, 3 * len(self.labels))))
-
-    def __call__(self, items: Iterable[Node]) -> Array:
-        """One row a node."""
-        return np.array([self._row(node) for node in items], float)
-
-    def _row(self, node: Node) -> list[float]:
-        labels, settings = _labels(node), dict(node.settings)
-        side, width, out_width = math.log(node.in_shape[0]), math.log(node.in_shape[2]), math.log(node.out_shape[2])
-        row = [side, width, out_width, 2 * side + width, 2 * side + width + out_width]  # the first LENGTHS are plain sizes
-        row += [math.log1p(float(settings[name])) if name in settings else 0.0 for name in self.settings]
-        for label in self.labels:
-            row += [1.0, side - 2, width - 4] if label in labels else [0.0, 0.0, 0.0]
-        return row
-
-
-def operator_label(node: Node) -> str:
-    """Kind and operator: what a node does."""
-    return f"{node.kind}:{node.operator}"
-
-
 def registered(node: Node) -> str:
     """The registered operator that a node runs, alone or on a branch, as `kind:name`; "" for what no registry knows."""
     kind = Kind.TOKEN_MIXER if node.kind == BRANCH else node.kind
     return f"{kind}:{node.operator}" if kind in set(Kind) else ""
-
-
-def _labels(node: Node) -> set[str]:
-    texts = {f"{operator_label(node)}:{name}={value}" for name, value in node.settings if isinstance(value, str)}
-    return texts | {operator_label(node), f"norm:{node.norm}"}
 
 
 @dataclass
@@ -130,10 +85,12 @@ class NodeTimes:
         if len(table.nodes) < 2:
             raise MeasurementError(f"the latency table of {table.target} has {len(table.nodes)} node times; profile for longer")
         items = [table.nodes[key] for key in sorted(table.nodes)]
-        features = NodeFeatures.of(item.node for item in items)
+        seconds = np.exp([_log_mean(item) for item in items])
         learned = _spread_out(items)
-        x, y = features(item.node for item in learned), np.array([_log_mean(item) for item in learned])
         with one_thread():
+            features = NodeFeatures.of([item.node for item in items], seconds)
+            x, expected = features([item.node for item in learned])
+            y = np.array([_log_mean(item) for item in learned]) - expected
             process = Process.fit(KERNELS, features.layout, x, y, np.ones(len(y)))
             usual = float(np.median(process.predict(features.layout, x, np.ones(len(y)))[1]))
         seen = frozenset(operator_label(item.node) for item in items)
@@ -142,9 +99,10 @@ class NodeTimes:
 
     def __call__(self, items: Sequence[Node]) -> list[Estimate]:
         """The estimates of nodes."""
-        x = self.features(items)
+        x, expected = self.features(items)
         with one_thread():
             means, errors = self.process.predict(self.features.layout, x, np.ones(len(x)))
+        means = expected + means
         low, high = self.lengths
         outside = (np.maximum(low - x[:, :LENGTHS], 0) + np.maximum(x[:, :LENGTHS] - high, 0)).sum(1)
         found = zip(items, means, errors, outside, strict=True)

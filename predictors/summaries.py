@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from nas.predictors.corrections import EDGES, NORMS, OPERATORS, SIZE, WORK, Summary
 from nas.predictors.graph_sums import GraphSums
 from nas.predictors.latency_table import LatencyTable
-from nas.predictors.node_times import NodeTimes, operator_label, registered
+from nas.predictors.node_features import operator_label
+from nas.predictors.node_times import NodeTimes, registered
 from nas.predictors.surrogates.layout import Layout
 from nas.predictors.timings import Array
 from nas.search_spaces.architecture import Architecture

@@ -4,15 +4,26 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
 
 from nas.errors import FileError, MeasurementError
 from nas.predictors.coverage import operators_of_space
-from nas.predictors.kernel_times import KERNELS, LEAST, node_clock, node_passes, time_in_network, without_profiler
+from nas.predictors.fresh_weights import told_apart
+from nas.predictors.kernel_times import (
+    KERNELS,
+    LEAST,
+    kernel_owners,
+    node_clock,
+    node_passes,
+    time_in_network,
+    without_profiler,
+)
 from nas.predictors.latency_profile import profile
 from nas.predictors.latency_table import TRAIN, LatencyTable
 from nas.predictors.node_times import operators_of
 from nas.predictors.samples import read_samples, samples_path
 from nas.predictors.target import Target
+from nas.search_spaces.backbone import build
 from nas.search_spaces.graph import nodes
 from nas.search_spaces.presets import load_space
 
@@ -30,6 +41,39 @@ def test_the_kernels_of_a_network_are_shared_out_among_its_nodes():
     mixers = [seconds for node, seconds in found if node.kind in ("token_mixer", "channel_mixer", "stem", "downsample", "head")]
     assert min(mixers) > LEAST
     assert {kind for kind, _, _ in recorded} == {"anchor", "node"}
+
+
+def test_a_kernel_belongs_to_the_node_whose_weights_it_reads_or_that_lies_between(tmp_path):
+    kernels = [
+        ("conv", "Conv", ["image", "folded"], ["a"]),
+        ("norm", "LayerNormalization", ["a", "nodes.split.norm.weight"], ["b"]),
+        ("pool", "AveragePool", ["b"], ["c"]),
+        ("gemm", "Gemm", ["b", "nodes.branch.op.weight"], ["d"]),
+        ("gelu", "Gelu", ["d"], ["e"]),
+        ("concat", "Concat", ["c", "e"], ["f"]),
+        ("scale", "Mul", ["f", "nodes.join.scale"], ["g"]),
+        ("folded", "Conv", ["g", "lost"], ["h"]),
+        ("last", "Mul", ["h", "nodes.mixer.scale"], ["y"]),
+    ]
+    made = [helper.make_node(kind, read, put, name=name) for name, kind, read, put in kernels]
+    constants = {name for _, _, read, _ in kernels for name in read if "." in name or name in ("folded", "lost")}
+    weights = [helper.make_tensor(name, TensorProto.FLOAT, [1, 1], [1.0]) for name in constants]
+    sides = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, [1])] for name in ("image", "y")]
+    (tmp_path / "m.onnx").write_bytes(
+        helper.make_model(helper.make_graph(made, "g", *sides, initializer=weights)).SerializeToString()
+    )
+    names = ["stem", "split", "pooled", "branch", "join", "mixer"]
+    found = {kernel: names[place] for kernel, place in kernel_owners(tmp_path / "m.onnx", names).items()}
+    assert found == {
+        "conv": "stem", "norm": "split", "pool": "pooled", "gemm": "branch", "gelu": "branch", "concat": "branch",
+        "scale": "join", "folded": "mixer", "last": "mixer",
+    }  # fmt: skip
+
+
+def test_networks_are_timed_with_weights_that_an_exporter_cannot_merge():
+    model = told_apart(build(SPACE.sample(random.Random(0)), 10, 3))
+    seen = [parameter.detach().numpy().tobytes() for parameter in model.parameters()]
+    assert len(set(seen)) == len(seen)
 
 
 def test_kernels_count_with_their_node_pass_by_pass():
