@@ -25,9 +25,8 @@ MUTATION = 0.58
 """The share of crossed children that mutation changes as well; a child of one parent alone is always changed.
 
 It is what changes where each of n genes mutates with probability 1 / n in nine of ten children, 0.9 (1 - (1 - 1 / n) ** n):
-0.58 for 15 genes, 0.57 for 100 (Deb et al. 2002, section V, for the probability of a gene; pymoo for that of a child). While
-nothing feasible is known, the violation alone selects, and breadth that is lost then does not come back: the more children
-are changed besides, the more often a population ends at one end of the front.
+0.58 for 15 genes, 0.57 for 100: the gene's chance is that of Deb et al. 2002, section V, the child's that of pymoo 0.6.2,
+which benchmarks/moo.py compares with. The other children are crossings alone, which keep what their parents have found.
 """
 
 
