@@ -76,7 +76,8 @@ class HistoryStrategy(ABC):
     def ask(self, number: int, pending: Sequence[Architecture] = ()) -> Architecture:
         """See `Strategy.ask`."""
         rng = random.Random(f"{self.seed}:{number}")
-        return self._propose(number, rng, self._digests | {architecture.digest for architecture in pending})
+        open_digests = {architecture.digest for architecture in pending}
+        return self._propose(number, rng, self._digests | open_digests if open_digests else self._digests)
 
     @abstractmethod
     def _propose(self, number: int, rng: random.Random, taken: set[str]) -> Architecture:

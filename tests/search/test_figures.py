@@ -24,15 +24,6 @@ def script(name):
     return module
 
 
-def test_the_table_of_nsga2_is_that_of_its_file():
-    moo = script("moo")
-    problems = json.loads((RESULTS / "moo.json").read_text())["problems"]
-    part = DOCS.split(moo.BEGIN)[1].split(moo.END)[0]
-    assert part.splitlines()[-len(problems) :] == [moo.line(n, problems[n]["ours"], problems[n]["pymoo"]) for n in moo.PROBLEMS]
-    assert {len(row[side]) for row in problems.values() for side in ("ours", "pymoo")} == {15}
-    assert "15 of each" in part
-
-
 def test_the_overheads_are_those_of_their_file():
     found = json.loads((RESULTS / "search_overhead.json").read_text())
     assert found["evaluations"] == 5000

@@ -41,6 +41,28 @@ def test_the_two_children_of_a_mating_share_out_the_genes_of_their_parents(told,
     assert differ >= 6
 
 
+def test_six_in_ten_children_are_changed_by_mutation_as_where_each_gene_has_its_chance(told, monkeypatch):
+    """Where each of n genes mutates with probability 1 / n in nine of ten children, 57 to 58 % of the children change."""
+    changed = []
+    monkeypatch.setattr(type(told.space), "crossover", lambda space, first, second, rng: first)
+    monkeypatch.setattr(type(told.space), "mutate", lambda space, architecture, rng: changed.append(architecture))
+    parents, draws, children = told._survivors(1), random.Random(0), 6000
+    for mating in range(children):
+        told._child(parents, 1, mating, mating % 2 == 1, draws)
+    alone = 0.1
+    genes = len(told.space.genes)
+    share = 0.9 * (1 - (1 - 1 / genes) ** genes)
+    assert len(changed) / children == pytest.approx(alone + (1 - alone) * share, abs=0.02)
+
+
+def test_a_strategy_does_not_change_what_it_was_told_by_being_asked(told, problem):
+    before = set(told._digests)
+    first = told.ask(8)
+    second = told.ask(8, [first])
+    assert second.digest not in before | {first.digest}
+    assert told._digests == before == {trial.architecture.digest for trial in told.history}
+
+
 def test_a_lonely_parent_wins_against_a_crowded_one_that_does_not_dominate_it(told):
     trials = told.history
     crowded = Parent(trials[0], (1.0, 1.0), 0.0, crowding=0.1)
