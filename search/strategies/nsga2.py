@@ -44,7 +44,7 @@ class Parent:
         return constrained_dominates(self.costs, self.violation, other.costs, other.violation)
 
 
-@register("nsga2", "NSGA-II: the whole trade-off between the objectives, by rank and crowding")
+@register("nsga2", "NSGA-II: the whole trade-off between the objectives, by rank and crowding", revision=2)
 class Nsga2(HistoryStrategy):
     """Trials `g * population` to `(g + 1) * population - 1` are generation g; generation 0 is random.
 

@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 SMALL = 1e-12
 
 
-@register("nsga3", "NSGA-III: many objectives, spread along reference directions")
+@register("nsga3", "NSGA-III: many objectives, spread along reference directions", revision=2)
 class Nsga3(Nsga2):
     """Tournaments are decided by dominance alone; ties between candidates of a direction by a generator that is seeded by the
     trials that compete.
