@@ -14,6 +14,7 @@ from nas.results.metrics import LATENCY, budgets_told, memory
 from nas.results.report import write_report
 from nas.results.report_data import CandidatePoint, ReportData, TargetRow, TrainingPoint, VerificationRow, WinnerMetrics
 from nas.search.screening import Saving, saving
+from nas.search.storage import shown
 from nas.search.types import Trial
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def report_data(run: SearchRun, winner: Winner, outcome: Outcome) -> ReportData:
         files={
             "winner": f"{outcome.run}/winner",
             "front": f"{outcome.run}/front.csv",
-            "archive": f"{outcome.run}/study.journal",
+            "archive": shown(config.storage or f"{outcome.run}/study.journal"),
         },
         provenance=_provenance(run),
         durations=outcome.durations,

@@ -32,7 +32,19 @@ if TYPE_CHECKING:
     from nas.results.config import SearchConfig
     from nas.results.summary import Outcome
 
-_PLAIN = ("data", "strategy", "evaluations", "seed", "ray", "workers", "storage", "screen", "promote", "accept_noise")
+_PLAIN = (
+    "data",
+    "strategy",
+    "evaluations",
+    "seed",
+    "ray",
+    "workers",
+    "storage",
+    "screen",
+    "screen_by",
+    "promote",
+    "accept_noise",
+)
 _RESUMED = "--resume takes everything from the run's config.yaml (nas search --from RUN starts from a run with other options)"
 
 
@@ -64,6 +76,12 @@ def search(
         int | None,
         typer.Option(help="Score on so many validation images first, on all of them only the best.", metavar="IMAGES"),
     ] = None,
+    screen_by: Annotated[
+        str,
+        typer.Option(
+            help="What the first images tell: accuracy, or a zero-cost proxy (naswot, synflow, ...).", metavar="SCORE"
+        ),
+    ] = "accuracy",
     promote: Annotated[float, typer.Option(help="Share of the screened candidates to score on all images.")] = 0.25,
     epochs: Annotated[int | None, typer.Option(help="Epochs of supernet training.")] = None,
     finetune_epochs: Annotated[int | None, typer.Option(help="Epochs of training the winner alone.")] = None,
@@ -156,7 +174,7 @@ def _config(context: typer.Context, budgets: dict[str, float], origins: list[Pat
         config = continued(Run(origins[0]), fields)
     else:
         config = SearchConfig(**{"threads": threads_of_each(context.params["workers"]), "versions": versions(), **fields})
-    require_screened(given_of(context, ["promote"]), config.screen)
+    require_screened(given_of(context, ["promote", "screen_by"]), config.screen)
     tables = tables_by_metric(context.params["latency_table"] or [], config.latencies())
     return replace(config, latency_tables={**config.latency_tables, **tables}) if tables else config
 
