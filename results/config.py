@@ -20,7 +20,7 @@ from nas.files import read_text, write_text
 from nas.predictors.latency_predictor import MIN_NETWORKS
 from nas.predictors.target import Target
 from nas.results.metrics import LATENCY, canonical_budgets, canonical_objectives
-from nas.search.cheap_scores import ACCURACY, require_cheap_score
+from nas.search.cheap_scores import ACCURACY, LOSS, require_cheap_score
 from nas.search.screening import Screening
 from nas.search.types import Budgets
 from nas.search_spaces.space import SearchSpace
@@ -40,9 +40,9 @@ class SearchConfig:
 
     `target` is what `latency` means among budgets and objectives; `latency@TARGET` names others; each is profiled, predicted
     and verified (`latencies`). `latency_tables` are files of `nas profile` by the names of these latencies. With `screen`,
-    candidates are scored on so many validation images first, or by a zero-cost proxy on them (`screen_by`), and the best
-    `promote` of them on all. `origins` are runs whose candidates this one starts from, `supernet` is the run whose weights it
-    takes, `supernet_digest` these weights, filled in when the run starts.
+    candidates are first judged by their loss or accuracy on so many validation images, or by a zero-cost proxy (`screen_by`),
+    and the best `promote` of them are scored on all. `origins` are runs whose candidates this one starts from, `supernet` is
+    the run whose weights it takes, `supernet_digest` these weights, filled in when the run starts.
     """
 
     space: Mapping[str, Any]
@@ -62,7 +62,7 @@ class SearchConfig:
     profile_seconds: float | None = None
     latency_tables: Mapping[str, str] = field(default_factory=dict)
     screen: int | None = None
-    screen_by: str = ACCURACY
+    screen_by: str = LOSS
     promote: float = 0.25
     origins: tuple[str, ...] = ()
     supernet: str | None = None
@@ -160,6 +160,7 @@ class SearchConfig:
         if not isinstance(data, Mapping) or data.get("format") != FORMAT or data.get("version") not in (1, VERSION):
             raise FileError(f"{path} is no run configuration of this version; start a new run")
         fields = {name: value for name, value in data.items() if name not in ("format", "version")}
+        fields.setdefault("screen_by", ACCURACY)
         if data["version"] == 1:
             table = fields.pop("latency_table", None)
             fields["latency_tables"] = {} if table is None else {LATENCY: table}

@@ -29,7 +29,7 @@ from nas.results.supernet_run import SupernetRun
 from nas.results.targets import RunTarget
 from nas.results.verification import read_verdicts
 from nas.search.archive import Archive
-from nas.search.cheap_scores import ACCURACY
+from nas.search.cheap_scores import MEASURED
 from nas.search.evaluation import SupernetEvaluator, sizes
 from nas.search.executors.base import Executor
 from nas.search.executors.local import LocalExecutor
@@ -134,7 +134,7 @@ class SearchRun(SupernetRun):
         if len(config.objectives) > 1 and single(config.strategy):
             names = ", ".join(config.objectives)
             self.reporter.note(f"{config.strategy} improves one objective alone; --strategy auto follows all of {names}")
-        if config.screen is not None and config.screen >= images and config.screen_by == ACCURACY:
+        if config.screen is not None and config.screen >= images and config.screen_by in MEASURED:
             self.reporter.note(f"--screen {config.screen} spares nothing: there are {images} validation images; take fewer")
 
     def require_files(self) -> None:

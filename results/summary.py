@@ -254,7 +254,7 @@ def _row(verdict: Verdict) -> VerificationRow:
 def _provenance(run: SearchRun) -> dict[str, str]:
     config = run.config
     found = {
-        "command": config.command,
+        "command": config.command if config.storage is None else config.command.replace(config.storage, shown(config.storage)),
         "seed": str(config.seed),
         "strategy": config.strategy,
         "space": f"{run.space.name}, {run.space.size():.3g} architectures",

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from nas.predictors.cost import Cost, node_cost
-from nas.search.cheap_scores import ACCURACY, proxy_of
+from nas.search.cheap_scores import LOSS, MEASURED, proxy_of
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import Backbone
 from nas.search_spaces.graph import nodes
@@ -22,18 +22,18 @@ from nas.supernet.supernet import Supernet
 class SupernetEvaluator:
     """Architecture JSON -> `accuracy` and `loss` on the validation split with inherited weights, `params` and `macs`.
 
-    With `screen`, so many of the images are looked at first. By default they are scored: `screening` is the accuracy on them,
-    and the others are scored only where it reaches the bar which the search hands over. Screened by a proxy (`screen_by`),
-    `screening` is its value for the network with inherited weights on these images, `screening_seconds` what it took, and
-    nothing is scored below the bar: then there is no accuracy. `fidelity` is the share of the images that was scored, `images`
-    their number.
+    With `screen`, so many of the images are looked at first. Screened by `loss` or `accuracy`, they are scored: `screening` is
+    minus their loss, or their accuracy, and the others are scored only where that reaches the bar which the search hands over.
+    Screened by a proxy, `screening` is its value for the network with inherited weights on these images, `screening_seconds`
+    what it took, and nothing is scored below the bar: then there is no accuracy. `fidelity` is the share of the images that was
+    scored, `images` their number.
 
     Pickles as weights and data, so that it travels once to each worker; the supernet is rebuilt there. `threads` is part of
     the answer (sums are rounded in another order), so it goes along. Raises UnknownNameError for an unknown `screen_by`.
     """
 
     def __init__(
-        self, supernet: Supernet, data: DataSplits, threads: int, screen: int | None = None, screen_by: str = ACCURACY
+        self, supernet: Supernet, data: DataSplits, threads: int, screen: int | None = None, screen_by: str = LOSS
     ) -> None:
         self.supernet, self.data, self.threads, self.screen = supernet, data, threads, screen
         self.screen_by, self.proxy = screen_by, proxy_of(screen_by)
@@ -74,8 +74,8 @@ class SupernetEvaluator:
             return {"accuracy": found.accuracy, "loss": found.loss, "fidelity": 1.0, "images": float(len(images))}
         few, rest = _parted(images, self.screen)
         cheap = score(network, self.data, few, side)
-        told = {"accuracy": cheap.accuracy, "loss": cheap.loss, "screening": cheap.accuracy}
-        if bar is not None and cheap.accuracy < bar:
+        told = {"accuracy": cheap.accuracy, "loss": cheap.loss, "screening": MEASURED[self.screen_by](cheap)}
+        if bar is not None and told["screening"] < bar:
             return {**told, "fidelity": len(few) / len(images), "images": float(len(few))}
         found = _together((cheap, few), (score(network, self.data, rest, side), rest))
         told |= {"accuracy": found.accuracy, "loss": found.loss}

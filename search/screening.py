@@ -84,8 +84,8 @@ class Saving:
     @classmethod
     def from_mapping(cls, data: Mapping[str, float]) -> Self:
         """What `to_mapping` wrote."""
-        counts = (int(data[name]) for name in ("candidates", "full", "images", "scored"))
-        return cls(*counts, data.get("seconds", 0.0))
+        candidates, full, images, scored = (int(data[name]) for name in ("candidates", "full", "images", "scored"))
+        return cls(candidates, full, images, scored, data.get("seconds", 0.0))
 
     def __str__(self) -> str:
         spent = f", and {format_duration(self.seconds)} for the proxy" if self.seconds else ""

@@ -59,7 +59,14 @@ def test_a_storage_is_opened_again_by_the_same_request_and_refused_to_other_weig
 
 
 def test_cheap_scores_of_another_meaning_are_candidates_of_another_run():
-    ways = [{}, {"screen": 64}, {"screen": 32}, {"screen": 64, "screen_by": "naswot"}, {"screen": 64, "screen_by": "synflow"}]
+    ways = [
+        {},
+        {"screen": 64},
+        {"screen": 32},
+        {"screen": 64, "screen_by": "accuracy"},
+        {"screen": 64, "screen_by": "naswot"},
+        {"screen": 64, "screen_by": "synflow"},
+    ]
     assert len({replace(CONFIG, **way).identity() for way in ways}) == len(ways)
     assert replace(CONFIG, screen=64, promote=0.5).identity() == replace(CONFIG, screen=64).identity()
 

@@ -101,7 +101,7 @@ def test_a_request_survives_its_file_and_that_of_the_first_version_is_read(confi
     for name in ("screen: 64", "screen_by: naswot", "promote: 0.5"):
         old = old.replace(f"{name}\n", "")
     (tmp_path / "config.yaml").write_text(old.replace("origins:\n- a\n- b\n", ""))
-    assert SearchConfig.load(tmp_path / "config.yaml") == replace(
+    assert SearchConfig.load(tmp_path / "config.yaml") == replace(  # they were screened by accuracy, without a word
         found, screen=None, screen_by="accuracy", promote=0.25, origins=()
     )
     (tmp_path / "config.yaml").write_text(text.replace("version: 2", "version: 3"))

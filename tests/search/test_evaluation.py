@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nas.errors import UnknownNameError
 from nas.predictors.proxies import proxy
-from nas.search.cheap_scores import cheap_scores
+from nas.search.cheap_scores import MEASURED, cheap_scores
 from nas.search.evaluation import SupernetEvaluator
 from nas.search_spaces.space import SearchSpace
 from nas.supernet.data import DataSplits, ImageSet
@@ -19,7 +19,7 @@ from nas.supernet.supernet import Supernet
 
 IMAGES, FEW, SIDE = 24, 8, 8
 NEVER = float("inf")
-PROXIES = cheap_scores()[1:]
+PROXIES = cheap_scores()[len(MEASURED) :]
 
 
 def images(count, seed):
@@ -74,19 +74,23 @@ def test_a_proxy_sees_the_inherited_weights_and_images_of_the_whole_split(parts,
     assert whole["screening"] != found["screening"]
 
 
-@settings(max_examples=20, deadline=None)
+@pytest.mark.parametrize(("name", "sign"), [("loss", -1), ("accuracy", 1)])
+@settings(max_examples=10, deadline=None)
 @given(few=st.integers(1, IMAGES - 1))
-def test_scored_in_two_parts_the_accuracy_is_that_of_one(parts, member, few):
+def test_scored_in_two_parts_the_accuracy_is_that_of_one(parts, member, name, sign, few):
     plain = SupernetEvaluator(*parts, 1)(member.to_json())
-    found = SupernetEvaluator(*parts, 1, few)(member.to_json(), -NEVER)
+    found = SupernetEvaluator(*parts, 1, few, name)(member.to_json(), -NEVER)
     assert found["accuracy"] == plain["accuracy"]
     assert found["loss"] == pytest.approx(plain["loss"], rel=1e-5)
-    less = SupernetEvaluator(*parts, 1, few)(member.to_json(), NEVER)
-    assert (less["images"], less["accuracy"]) == (few, found["screening"])
+    less = SupernetEvaluator(*parts, 1, few, name)(member.to_json(), NEVER)
+    assert (less["images"], less["screening"]) == (few, sign * less[name])
+    assert found["screening"] == less["screening"], "what was scored first is compared, whatever comes after"
     assert "screening_seconds" not in less
+    reached = SupernetEvaluator(*parts, 1, few, name)(member.to_json(), less["screening"])
+    assert reached["fidelity"] == 1.0
 
 
-@pytest.mark.parametrize("name", ["accuracy", "naswot"])
+@pytest.mark.parametrize("name", ["accuracy", "loss", "naswot"])
 def test_an_evaluator_travels_with_its_way_of_screening(parts, member, name):
     evaluate = SupernetEvaluator(*parts, 1, FEW, name)
     again = pickle.loads(pickle.dumps(evaluate))

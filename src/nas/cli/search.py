@@ -74,14 +74,12 @@ def search(
     evaluations: Annotated[int, typer.Option(help="Candidates to evaluate.")] = 120,
     screen: Annotated[
         int | None,
-        typer.Option(help="Score on so many validation images first, on all of them only the best.", metavar="IMAGES"),
+        typer.Option(help="Judge by so many validation images first; score on all of them only the best.", metavar="IMAGES"),
     ] = None,
     screen_by: Annotated[
         str,
-        typer.Option(
-            help="What the first images tell: accuracy, or a zero-cost proxy (naswot, synflow, ...).", metavar="SCORE"
-        ),
-    ] = "accuracy",
+        typer.Option(help="What these images tell: loss, accuracy, or a zero-cost proxy (naswot, snip ...).", metavar="SCORE"),
+    ] = "loss",
     promote: Annotated[float, typer.Option(help="Share of the screened candidates to score on all images.")] = 0.25,
     epochs: Annotated[int | None, typer.Option(help="Epochs of supernet training.")] = None,
     finetune_epochs: Annotated[int | None, typer.Option(help="Epochs of training the winner alone.")] = None,
