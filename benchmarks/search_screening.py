@@ -39,9 +39,11 @@ from nas.search_spaces.space import SearchSpace
 FULL, ACCURACY, LOSS = "full", "accuracy", "loss"
 COSTS = (10, 20, 40)
 """Full scores' worth of cost at which the best accuracy is told."""
-SEEDS = {"random": 100, "evolution": 20, "bo": 10}
+SEEDS = {"random": 20, "evolution": 10, "bo": 5}
+"""Searches by each strategy; all but random search play the ways of `FEWER` alone."""
+FEWER = ("full", "loss of 64", "accuracy of 64", "naswot")
 PROMOTED = (0.25, 0.5)
-FEW = (32, 64, 128, 256)
+FEW = (32, 64, 128)
 COUNTS = ("macs", "params")
 
 Array = NDArray[np.float64]
@@ -122,13 +124,15 @@ class Table:
         problem = self.problem(share)
         images, seconds = self.costs(way)
         with Archive(MEMORY, self.space, problem.objectives) as archive:
+            counted: list[int] = []
+            paid = np.zeros(2)
 
             def spent() -> bool:
-                known = [trial.architecture.index for trial in archive.trials()]
-                full = [trial.full for trial in archive.trials()]
-                by_images = sum(images[int(f)][i] for i, f in zip(known, full, strict=True)) / self.images
-                by_seconds = sum(seconds[int(f)][i] for i, f in zip(known, full, strict=True)) / self.full_seconds.mean()
-                return min(by_images, by_seconds) >= COSTS[-1]
+                for trial in archive.trials()[len(counted) :]:
+                    counted.append(trial.number)
+                    index, full = trial.architecture.index, int(trial.full)
+                    paid[:] += images[full][index] / self.images, seconds[full][index] / self.full_seconds.mean()
+                return bool(paid.min() >= COSTS[-1])
 
             screening = None if way.name == FULL else Screening(way.promote)
             found, executor = strategies.create(strategy, problem, seed), LocalExecutor(self.evaluator(way))
@@ -184,14 +188,14 @@ def curve(trials: list[Trial], images: tuple[Array, Array], seconds: tuple[Array
 
 def ways(table: Table) -> list[Way]:
     """Everything that is compared."""
-    scored = [Way(name, few, promote) for name in (ACCURACY, LOSS) for few in FEW for promote in PROMOTED]
-    proxies = [Way(name, 0, promote) for name in (*COUNTS, *table.proxies("inherited")) for promote in PROMOTED]
-    return [Way(FULL), *scored, *proxies]
+    scored = [Way(name, few, PROMOTED[0]) for name in (ACCURACY, LOSS) for few in FEW]
+    looser = [Way(name, FEW[1], PROMOTED[1]) for name in (ACCURACY, LOSS)]
+    return [Way(FULL), *scored, *looser, *(Way(name, 0, PROMOTED[0]) for name in (*COUNTS, *table.proxies("inherited")))]
 
 
 def ranks(table: Table) -> list[dict[str, Any]]:
     """How each cheap score ranks all members: Kendall's tau with the accuracy, the share of the best tenth it promotes."""
-    found = [(way, "inherited") for way in ways(table)[1:] if way.promote == PROMOTED[0]]
+    found = [(way, "inherited") for way in ways(table) if way.promote == PROMOTED[0]]
     found += [(Way(name), "fresh") for name in table.proxies("fresh")]
     return [ranked(table, way, weights) for way, weights in found]
 
@@ -211,26 +215,58 @@ def ranked(table: Table, way: Way, weights: str) -> dict[str, Any]:
 
 
 def compared(table: Table, strategy: str, share: float, seeds: int) -> list[dict[str, Any]]:
-    """All ways by one strategy: the best accuracy at each cost, and the lead over scoring everything in full."""
+    """The ways by one strategy: the best accuracy at each cost, and the lead over scoring everything in full."""
     units = {"images": float(table.images), "seconds": float(table.full_seconds.mean())}
-    rows, plain = [], {}
+    rows: list[dict[str, Any]] = []
+    plain: dict[str, Array] = {}
     for way in ways(table):
+        if strategy != "random" and (str(way) not in FEWER or way.promote == PROMOTED[1]):
+            continue
         curves = [table.play(way, strategy, seed, share) for seed in range(seeds)]
         row: dict[str, Any] = {"way": str(way), "promote": way.promote}
         row["candidates"] = float(np.mean([len(one.best) for one in curves]))
         row["full"] = float(np.mean([one.full for one in curves]))
         for unit, price in units.items():
-            found = {str(cost): np.array([one.at(getattr(one, unit), cost * price) for one in curves]) for cost in COSTS}
-            plain.setdefault(unit, found)
-            row[unit] = {cost: interval(values) for cost, values in found.items()}
-            row[f"{unit}_lead"] = {cost: interval(values - plain[unit][cost]) for cost, values in found.items()}
+            steps = np.arange(1, COSTS[-1] + 1)
+            found = np.array([[one.at(getattr(one, unit), cost * price) for cost in steps] for one in curves])
+            known = plain.setdefault(unit, found)
+            reached = steps[found.mean(0) >= known.mean(0)[-1]]
+            row[unit] = {
+                "best": {str(cost): interval(found[:, cost - 1]) for cost in COSTS},
+                "lead": {str(cost): interval((found - known)[:, cost - 1]) for cost in COSTS},
+                "reaches": int(reached[0]) if len(reached) else None,
+            }
         rows.append(row)
-        print(strategy, share, row["way"], way.promote, {u: row[f"{u}_lead"]["20"] for u in units}, flush=True)
+        print(strategy, share, row["way"], way.promote, row["seconds"]["lead"], flush=True)
     return rows
 
 
+def printed(written: Mapping[str, Any]) -> str:
+    """The tables of the documentation."""
+    lines = ["| cheap score | tau | of the best tenth kept | cost |", "|---|---|---|---|"]
+    lines += [f"| {one['score']} | {one['tau']:.2f} | {one['kept']:.0%} | {one['cost']:.1%} |" for one in written["ranks"]]
+    for name, rows in written["runs"].items():
+        head = " | ".join(f"at {cost}" for cost in COSTS)
+        lines += [
+            "",
+            name,
+            "",
+            f"| screened by | promoted | candidates, full | {head} | lead at {COSTS[1]} | as full at {COSTS[-1]} |",
+        ]
+        lines.append("|---" * (5 + len(COSTS)) + "|")
+        for row in rows:
+            found = row["seconds"]
+            best = " | ".join(f"{100 * mean:.2f}" for mean, _ in found["best"].values())
+            lead = "{:+.2f} ± {:.2f}".format(*(100 * value for value in found["lead"][str(COSTS[1])]))
+            counts = f"{row['candidates']:.0f}, {row['full']:.0f}"
+            lines.append(
+                f"| {row['way']} | {row['promote']:.0%} | {counts} | {best} | {lead} | {found['reaches'] or 'not reached'} |"
+            )
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Play what is asked for and write everything."""
+    """Play what is asked for, and write down each strategy when it is done."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scores", type=Path, default=Path("runs/screening/scores.jsonl"))
     parser.add_argument("--strategies", nargs="+", default=list(SEEDS))
@@ -238,19 +274,22 @@ def main() -> None:
     parser.add_argument("--shares", type=float, nargs="+", default=[1.0, 0.5], help="of members that meet a budget on MACs")
     options = parser.parse_args()
     table = Table(options.scores)
-    runs = {
-        f"{strategy}, {share:.0%} feasible": compared(table, strategy, share, options.seeds or SEEDS.get(strategy, 10))
-        for strategy in options.strategies
-        for share in options.shares
-    }
-    about = {name: value for name, value in table.about.items() if name != "space"}
-    spread_of = {"members": len(table.rows), "best": float(table.accuracy.max()), "deviation": float(table.accuracy.std())}
+    written = {"about": about(table), "ranks": ranks(table), "runs": {}, "environment": environment()}
+    for strategy in options.strategies:
+        for share in options.shares:
+            rows = compared(table, strategy, share, options.seeds or SEEDS.get(strategy, 5))
+            written["runs"][f"{strategy}, {share:.0%} of the members feasible"] = rows
+            text = json.dumps(written, indent=1, sort_keys=True)
+            (RESULTS / "search_screening.json").write_text(text + "\n", encoding="utf-8")
+    print(printed(written))
+
+
+def about(table: Table) -> dict[str, Any]:
+    """What the table is of, and what a member's parts take."""
+    known = {name: value for name, value in table.about.items() if name not in ("space", "data")}
     parts = {part: float(table.seconds(part).mean()) for part in table.rows[0]["seconds"]}
-    written = {
-        "about": {**about, **spread_of}, "seconds": parts, "ranks": ranks(table), "runs": runs, "environment": environment()
-    }  # fmt: skip
-    text = json.dumps(written, indent=1, sort_keys=True)
-    (RESULTS / "search_screening.json").write_text(text + "\n", encoding="utf-8")
+    accuracies = {"best": float(table.accuracy.max()), "deviation": float(table.accuracy.std())}
+    return {**known, "members": len(table.rows), "seconds": parts, **accuracies}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A search whose candidates are screened by a zero-cost proxy, from the command line."""
+"""A search whose candidates are screened by a zero-cost proxy, and searches on one database, from the command line."""
 
 import json
 
@@ -18,16 +18,28 @@ def in_a_hurry(monkeypatch):
 
 
 @pytest.fixture
-def proxied(nas, reference, tmp_path):
-    """A search of another supernet's weights, by a proxy."""
-    options = ("--budget-latency", "2s", "--strategy", "evolution", "--screen", 32, "--screen-by", "naswot", "--promote", 0.5)
+def searched(nas, reference, tmp_path):
+    """Runs a short search of another run's supernet: what it printed, and the run."""
     table = reference / "run" / "latency" / "table.json"
-    found = nas(
-        "search", "--supernet", reference / "run", "--latency-table", table, "--accept-noise", "--finetune-epochs", 1,
-        "--threads", 1, *options, "--evaluations", EVALUATIONS, "--out", tmp_path / "run",
-    )  # fmt: skip
-    assert found.returncode == 0, found.stderr
-    return found, package.Run.open(tmp_path / "run")
+    usual = (
+        "--supernet",
+        reference / "run",
+        "--latency-table",
+        table,
+        "--accept-noise",
+        "--finetune-epochs",
+        1,
+        "--threads",
+        1,
+    )
+
+    def search(name, *options):
+        wanted = ("--budget-latency", "2s", "--evaluations", EVALUATIONS, "--out", tmp_path / name)
+        found = nas("search", *usual, *wanted, *options)
+        assert found.returncode == 0, found.stderr
+        return found, package.Run.open(tmp_path / name)
+
+    return search
 
 
 def trials(run):
@@ -39,8 +51,8 @@ def plain(trials):
     return [(t.number, t.architecture, t.state, {k: v for k, v in t.metrics.items() if "seconds" not in k}) for t in trials]
 
 
-def test_what_a_proxy_turned_down_is_told_resumed_and_never_on_the_front(nas, proxied):
-    found, run = proxied
+def test_what_a_proxy_turned_down_is_told_resumed_and_never_on_the_front(nas, searched):
+    found, run = searched("run", "--screen", 32, "--screen-by", "naswot", "--promote", 0.5)
     whole = trials(run)
     assert {trial.state for trial in whole} == {COMPLETE, PASSED_OVER}
     full = [trial for trial in whole if trial.full]
@@ -62,3 +74,15 @@ def test_what_a_proxy_turned_down_is_told_resumed_and_never_on_the_front(nas, pr
     again = nas("search", "--resume", run.path, "--accept-noise")
     assert again.returncode == 0, again.stderr
     assert plain(trials(run)) == plain(whole)
+
+
+def test_a_second_search_on_a_database_finds_everything_done(nas, searched, tmp_path):
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    _, first = searched("first", "--storage", url)
+    _, second = searched("second", "--storage", url)
+    assert len(trials(first)) == EVALUATIONS
+    assert trials(first) == trials(second)
+    assert not second.journal.exists()
+    assert first.summary()["digest"] == second.summary()["digest"]
+    assert url in second.report_path.read_text()
+    assert f"of {EVALUATIONS} candidates" in nas("front", first.path, second.path).stdout

@@ -102,7 +102,10 @@ def search(
     threads: Annotated[
         int | None, typer.Option(help="CPU threads of training and of a worker (default: all cores, shared by the workers).")
     ] = None,
-    storage: Annotated[str | None, typer.Option(help="Optuna storage URL instead of a journal file.", metavar="URL")] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="A database instead of a journal file: sqlite:///x.db, postgresql://user@host/name.", metavar="URL"),
+    ] = None,
     accept_noise: Annotated[bool, typer.Option(help="Believe measurements on a busy machine.")] = False,
     agent_secret_file: AgentSecretFile = None,
     as_json: Json = False,
