@@ -57,8 +57,7 @@ def empty(request, tmp_path):
     """The URL of a database without tables: a file, and a server's where one is installed."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'study.db'}"
-    import psycopg
-
+    psycopg = pytest.importorskip("psycopg")
     uri, name = request.getfixturevalue("server"), f"study{next(COUNT)}"
     with psycopg.connect(uri, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
