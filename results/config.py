@@ -20,6 +20,7 @@ from nas.files import read_text, write_text
 from nas.predictors.latency_predictor import MIN_NETWORKS
 from nas.predictors.target import Target
 from nas.results.metrics import ENERGY, LATENCY, PLACED, canonical_budgets, canonical_objectives
+from nas.search.cheap_scores import ACCURACY, LOSS, require_cheap_score
 from nas.search.screening import Screening
 from nas.search.types import Budgets
 from nas.search_spaces.space import SearchSpace
@@ -39,9 +40,10 @@ class SearchConfig:
 
     `target` is what `latency` means among budgets and objectives; `latency@TARGET` names others; each is profiled, predicted
     and verified (`latencies`), and so are `energy` and `energy@TARGET`. `latency_tables` are files of `nas profile` by the
-    names of these latencies. With `screen`, candidates are scored on so many validation images first, and the best `promote` of
-    them on all. `origins` are runs whose candidates this one starts from, `supernet` is the run whose weights it takes,
-    `supernet_digest` these weights, filled in when the run starts.
+    names of these latencies. With `screen`, candidates are first judged by their loss or accuracy on so many validation images,
+    or by a zero-cost proxy (`screen_by`), and the best `promote` of them are scored on all. `origins` are runs whose candidates
+    this one starts from, `supernet` is the run whose weights it takes, `supernet_digest` these weights, filled in when the run
+    starts.
     """
 
     space: Mapping[str, Any]
@@ -61,6 +63,7 @@ class SearchConfig:
     profile_seconds: float | None = None
     latency_tables: Mapping[str, str] = field(default_factory=dict)
     screen: int | None = None
+    screen_by: str = LOSS
     promote: float = 0.25
     origins: tuple[str, ...] = ()
     supernet: str | None = None
@@ -91,6 +94,7 @@ class SearchConfig:
                 raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
         self._name_metrics()
         Screening(self.promote)
+        require_cheap_score(self.screen_by, self.screen)
         if self.workers > 1 and self.ray is None:
             raise UsageError(f"{self.workers} workers need Ray: add --ray local or an address, or leave --workers away")
 
@@ -133,10 +137,16 @@ class SearchConfig:
             dataclasses.asdict(self.training),
             self.seed,
             self.threads,
-            *([] if self.screen is None else [self.screen]),
+            *self.screened_as(),
             *([] if self.storage is None else [self.supernet_digest, _named(self.latencies()), dict(self.budgets)]),
         ]
         return blake2b(json.dumps(what, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+    def screened_as(self) -> tuple[int | str, ...]:
+        """What cheap scores mean; nothing where there are none. Those of one meaning may be compared."""
+        if self.screen is None:
+            return ()
+        return (self.screen,) if self.screen_by == ACCURACY else (self.screen, self.screen_by)
 
     def to_mapping(self) -> dict[str, Any]:
         """All fields as plain values."""
@@ -157,6 +167,7 @@ class SearchConfig:
         if not isinstance(data, Mapping) or data.get("format") != FORMAT or data.get("version") not in (1, VERSION):
             raise FileError(f"{path} is no run configuration of this version; start a new run")
         fields = {name: value for name, value in data.items() if name not in ("format", "version")}
+        fields.setdefault("screen_by", ACCURACY)
         if data["version"] == 1:
             table = fields.pop("latency_table", None)
             fields["latency_tables"] = {} if table is None else {LATENCY: table}
@@ -180,12 +191,14 @@ def strategy_for(objectives: Sequence[str]) -> str:
 
 
 def require_screened(options: Iterable[str], screen: int | None) -> None:
-    """Raise UsageError where `promote` is among the options that were given, but candidates are not screened."""
-    if "promote" in options and screen is None:
-        raise UsageError(
-            "promote is the share of the screened candidates to score on all images, and none are screened: "
-            "give screen too, e.g. --screen 96"
-        )
+    """Raise UsageError where `promote` or `screen_by` is among the options that were given, but candidates are not screened."""
+    told = {
+        "promote": "promote is the share of the screened candidates to score on all images",
+        "screen_by": "screen-by is the score that candidates are screened by",
+    }
+    for name, what in told.items():
+        if name in options and screen is None:
+            raise UsageError(f"{what}, and none are screened: give screen too, e.g. --screen 96")
 
 
 def versions() -> dict[str, str]:

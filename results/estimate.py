@@ -92,15 +92,16 @@ def _step_seconds(config: SearchConfig, supernet: Supernet, data: DataSplits) ->
 
 
 def _evaluation_seconds(config: SearchConfig, supernet: Supernet, data: DataSplits) -> float:
-    evaluate = SupernetEvaluator(supernet, data, config.threads)
-    member = supernet.space.smallest().to_json(), supernet.space.largest().to_json()
+    """One candidate's, on average; where candidates are screened, `promote` of them are scored in full."""
+    evaluate = SupernetEvaluator(supernet, data, config.threads, config.screen, config.screen_by)
+    full = _mean_seconds(evaluate, None)
+    return full if config.screen is None else config.promote * full + (1.0 - config.promote) * _mean_seconds(evaluate, math.inf)
+
+
+def _mean_seconds(evaluate: SupernetEvaluator, bar: float | None) -> float:
+    """What the smallest and the largest member take, on average."""
+    space = evaluate.supernet.space
     began = time.perf_counter()
-    for text in member:
-        evaluate(text)
-    return (time.perf_counter() - began) / len(member) * _share(config, len(data.validation))
-
-
-def _share(config: SearchConfig, images: int) -> float:
-    """The share of the validation images that a candidate is scored on, on average."""
-    first = 1.0 if config.screen is None else min(1.0, config.screen / images)
-    return first + (1.0 - first) * config.promote
+    for member in (space.smallest(), space.largest()):
+        evaluate(member.to_json(), bar)
+    return (time.perf_counter() - began) / 2

@@ -75,7 +75,7 @@ class Origins:
             if identity(other) != mine:
                 others += [(other.config().search_space(), trial) for trial in trials if trial.full]
                 continue
-            comparable = other.config().screen == run.config.screen
+            comparable = other.config().screened_as() == run.config.screened_as()
             for trial in trials:
                 if comparable or trial.full:
                     same.setdefault(trial.architecture.digest, replace(trial, origin=trial.origin or str(path)))

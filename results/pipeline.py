@@ -29,6 +29,7 @@ from nas.results.supernet_run import SupernetRun
 from nas.results.targets import RunTarget
 from nas.results.verification import read_verdicts
 from nas.search.archive import Archive
+from nas.search.cheap_scores import MEASURED
 from nas.search.evaluation import SupernetEvaluator, sizes
 from nas.search.executors.base import Executor
 from nas.search.executors.local import LocalExecutor
@@ -139,7 +140,7 @@ class SearchRun(SupernetRun):
         if len(config.objectives) > 1 and single(config.strategy):
             names = ", ".join(config.objectives)
             self.reporter.note(f"{config.strategy} improves one objective alone; --strategy auto follows all of {names}")
-        if config.screen is not None and config.screen >= images:
+        if config.screen is not None and config.screen >= images and config.screen_by in MEASURED:
             self.reporter.note(f"--screen {config.screen} spares nothing: there are {images} validation images; take fewer")
 
     def require_files(self) -> None:
@@ -264,7 +265,8 @@ class SearchRun(SupernetRun):
 
     def executor(self) -> Executor:
         """Where candidates are evaluated."""
-        evaluator = SupernetEvaluator(self.supernet, self.data, self.config.threads, self.config.screen)
+        config = self.config
+        evaluator = SupernetEvaluator(self.supernet, self.data, config.threads, config.screen, config.screen_by)
         if self.config.ray is None:
             return LocalExecutor(evaluator)
         from nas.search.executors.ray import RayExecutor
@@ -300,7 +302,7 @@ class SearchRun(SupernetRun):
                 problem, strategy, archive, executor, evaluations=taken + evaluations, progress=tell, screening=screening
             )
             self.trials = archive.trials()
-        failed = [trial for trial in self.trials if not trial.complete]
+        failed = [trial for trial in self.trials if trial.failed]
         if failed and len(failed) == len(self.trials):
             raise NasError(f"all {len(failed)} evaluations failed, the first by: {failed[0].error}")
         if failed:

@@ -22,6 +22,7 @@ from nas.results.report_data import (
     WinnerMetrics,
 )
 from nas.search.screening import Saving, saving
+from nas.search.storage import shown
 from nas.search.types import Trial
 
 if TYPE_CHECKING:
@@ -250,7 +251,7 @@ def report_data(run: SearchRun, winner: Winner, outcome: Outcome) -> ReportData:
         files={
             "winner": f"{outcome.run}/winner",
             "front": f"{outcome.run}/front.csv",
-            "archive": f"{outcome.run}/study.journal",
+            "archive": shown(config.storage or f"{outcome.run}/study.journal"),
         },
         provenance=_provenance(run),
         durations=outcome.durations,
@@ -294,7 +295,7 @@ def _row(verdict: Verdict) -> VerificationRow:
 def _provenance(run: SearchRun) -> dict[str, str]:
     config = run.config
     found = {
-        "command": config.command,
+        "command": config.command if config.storage is None else config.command.replace(config.storage, shown(config.storage)),
         "seed": str(config.seed),
         "strategy": config.strategy,
         "space": f"{run.space.name}, {run.space.size():.3g} architectures",

@@ -18,6 +18,7 @@ from nas.search import journal
 from nas.search.records import Records
 from nas.search.reservations import Reservations, counts
 from nas.search.space import Space
+from nas.search.storage import reached, shown
 from nas.search.study import MEMORY, Header, open_storage, open_study, read_study
 from nas.search.types import Budgets, Trial
 from nas.search_spaces.architecture import Architecture
@@ -72,7 +73,7 @@ class Archive:
     def claim(self) -> None:
         """Become the only writer of a journal. Raises FileError where another process is, NasError for a mere reader."""
         if self.reading:
-            raise NasError(f"{self.location} was opened for reading alone")
+            raise NasError(f"{shown(self.location)} was opened for reading alone")
         if self._journal is not None and self._writer is None:
             self._writer = journal.claim(self._journal)
             if self._read:
@@ -80,7 +81,8 @@ class Archive:
 
     def close(self) -> None:
         """Let others write, and give back what is reserved."""
-        self._reservations.release()
+        with reached(self.location):
+            self._reservations.release()
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -107,13 +109,17 @@ class Archive:
 
     def reserve(self, number: int, architecture: Architecture) -> bool:
         """Make sure that no other process evaluates a candidate; False where one does or has done it, or has the number."""
-        return not self.shared or self._reservations.take(number, architecture)
+        if not self.shared:
+            return True
+        with reached(self.location):
+            return self._reservations.take(number, architecture)
 
     def elsewhere(self) -> dict[int, Architecture]:
         """What other processes are evaluating, by number."""
         if not self.shared:
             return {}
-        found = (trial.user_attrs for trial in self._reservations.elsewhere())
+        with reached(self.location):
+            found = [trial.user_attrs for trial in self._reservations.elsewhere()]
         return {one["number"]: self.space.from_json(one["architecture"]) for one in found}
 
     def add(self, trial: Trial) -> None:
@@ -130,17 +136,19 @@ class Archive:
             raise NasError(f"architecture {digest} is recorded already, {known}")
         self.claim()
         try:
-            self._write(trial)
+            with reached(self.location):
+                self._write(trial)
         except OSError as error:
-            raise FileError(f"cannot write {self.location}: {error.strerror or error}; free some space") from error
+            raise FileError(f"cannot write {shown(self.location)}: {error.strerror or error}; free some space") from error
 
     def refresh(self) -> list[Trial]:
         """Read the trials that were recorded since, by whomever."""
-        frozen = self._study.get_trials(deepcopy=False)
+        with reached(self.location):
+            frozen = self._study.get_trials(deepcopy=False)
         found = []
         for one in frozen[self._read :]:
             if one.number not in self._seen and one.state.is_finished() and counts(one):
-                trial = self._records.read(one, self.location)
+                trial = self._records.read(one, shown(self.location))
                 self._keep(trial)
                 self._seen.add(one.number)
                 found.append(trial)
@@ -166,7 +174,7 @@ class Archive:
             self._reservations.finish(trial)
         except UpdateFinishedTrialError as error:
             raise NasError(
-                f"trial {trial.number} took longer than a reservation in {self.location} lasts; resume the search to go on"
+                f"trial {trial.number} took longer than a reservation in {shown(self.location)} lasts; resume to go on"
             ) from error
 
     def _keep(self, trial: Trial) -> None:

@@ -1,13 +1,15 @@
-"""Evaluating candidates with a trained supernet: extract, calibrate, score on validation images, few of them first."""
+"""Evaluating candidates with a trained supernet: extract, calibrate, score on validation images, cheap scores first."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from nas.predictors.cost import Cost, node_cost
+from nas.search.cheap_scores import LOSS, MEASURED, proxy_of
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import Backbone
 from nas.search_spaces.graph import nodes
@@ -20,15 +22,21 @@ from nas.supernet.supernet import Supernet
 class SupernetEvaluator:
     """Architecture JSON -> `accuracy` and `loss` on the validation split with inherited weights, `params` and `macs`.
 
-    With `screen`, so many of the images are scored first (`screening`, an accuracy), and the others only where that reaches
-    the bar which the search hands over; `fidelity` is the share of the images that was scored, `images` their number.
+    With `screen`, so many of the images are looked at first. Screened by `loss` or `accuracy`, they are scored: `screening` is
+    minus their loss, or their accuracy, and the others are scored only where that reaches the bar which the search hands over.
+    Screened by a proxy, `screening` is its value for the network with inherited weights on these images, `screening_seconds`
+    what it took, and nothing is scored below the bar: then there is no accuracy. `fidelity` is the share of the images that was
+    scored, `images` their number.
 
     Pickles as weights and data, so that it travels once to each worker; the supernet is rebuilt there. `threads` is part of
-    the answer (sums are rounded in another order), so it goes along.
+    the answer (sums are rounded in another order), so it goes along. Raises UnknownNameError for an unknown `screen_by`.
     """
 
-    def __init__(self, supernet: Supernet, data: DataSplits, threads: int, screen: int | None = None) -> None:
+    def __init__(
+        self, supernet: Supernet, data: DataSplits, threads: int, screen: int | None = None, screen_by: str = LOSS
+    ) -> None:
         self.supernet, self.data, self.threads, self.screen = supernet, data, threads, screen
+        self.screen_by, self.proxy = screen_by, proxy_of(screen_by)
 
     def __call__(self, architecture_json: str, bar: float | None = None) -> Mapping[str, float]:
         """Accuracy as a fraction, loss in nats; without a `bar` all images are scored."""
@@ -36,23 +44,38 @@ class SupernetEvaluator:
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            network = self.supernet.extract(architecture).eval()
-            calibrate(network, self.data, architecture.resolution)
-            found = self._scored(network, architecture.resolution, bar)
+            found = self._evaluated(self.supernet.extract(architecture).eval(), architecture.resolution, bar)
         finally:
             torch.set_num_threads(before)
         outputs = self.supernet.num_classes, self.supernet.in_channels
         return {**found, **sizes(architecture, *outputs)}
 
+    def _evaluated(self, network: Backbone, side: int, bar: float | None) -> dict[str, float]:
+        told = self._guessed(network, side)
+        if told and bar is not None and told["screening"] < bar:
+            return {**told, "fidelity": 0.0, "images": 0.0}
+        calibrate(network, self.data, side)
+        return {**told, **self._scored(network, side, bar)}
+
+    def _guessed(self, network: Backbone, side: int) -> dict[str, float]:
+        """The proxy and its seconds, where candidates are screened by one."""
+        if self.proxy is None or self.screen is None:
+            return {}
+        began = time.perf_counter()
+        few = self.data.validation
+        few = few.take(_spread(len(few), min(self.screen, len(few))))
+        value = self.proxy.score(network, self.data.prepare(few.images, side), few.labels)
+        return {"screening": value, "screening_seconds": time.perf_counter() - began}
+
     def _scored(self, network: Backbone, side: int, bar: float | None) -> dict[str, float]:
         images = self.data.validation
-        if self.screen is None or self.screen >= len(images):
+        if self.screen is None or self.proxy is not None or self.screen >= len(images):
             found = score(network, self.data, images, side)
             return {"accuracy": found.accuracy, "loss": found.loss, "fidelity": 1.0, "images": float(len(images))}
         few, rest = _parted(images, self.screen)
         cheap = score(network, self.data, few, side)
-        told = {"accuracy": cheap.accuracy, "loss": cheap.loss, "screening": cheap.accuracy}
-        if bar is not None and cheap.accuracy < bar:
+        told = {"accuracy": cheap.accuracy, "loss": cheap.loss, "screening": MEASURED[self.screen_by](cheap)}
+        if bar is not None and told["screening"] < bar:
             return {**told, "fidelity": len(few) / len(images), "images": float(len(few))}
         found = _together((cheap, few), (score(network, self.data, rest, side), rest))
         told |= {"accuracy": found.accuracy, "loss": found.loss}
@@ -67,6 +90,7 @@ class SupernetEvaluator:
             "data": self.data,
             "threads": self.threads,
             "screen": self.screen,
+            "screen_by": self.screen_by,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -74,12 +98,18 @@ class SupernetEvaluator:
         self.supernet = Supernet(space, *state["outputs"])
         self.supernet.load_state_dict(state["weights"])
         self.data, self.threads, self.screen = state["data"], state["threads"], state["screen"]
+        self.screen_by, self.proxy = state["screen_by"], proxy_of(state["screen_by"])
+
+
+def _spread(total: int, count: int) -> torch.Tensor:
+    """`count` numbers below `total` at equal steps: sources list images class by class."""
+    return torch.linspace(0, total - 1, count).round().long()
 
 
 def _parted(images: ImageSet, count: int) -> tuple[ImageSet, ImageSet]:
     """So many images at equal steps through the split, and the others."""
     chosen = torch.zeros(len(images), dtype=torch.bool)
-    chosen[torch.linspace(0, len(images) - 1, count).round().long()] = True
+    chosen[_spread(len(images), count)] = True
     return images.take(chosen.nonzero()[:, 0]), images.take((~chosen).nonzero()[:, 0])
 
 

@@ -13,7 +13,7 @@ from nas.search.executors.base import Executor, Metrics, WorkersLostError
 from nas.search.proposal import SpaceExhausted
 from nas.search.screening import Screening
 from nas.search.strategy import Strategy
-from nas.search.types import COMPLETE, FAILED, SCREENED, Problem, Trial, best, merit
+from nas.search.types import COMPLETE, FAILED, PASSED_OVER, SCREENED, Problem, Trial, best, merit
 from nas.search_spaces.architecture import Architecture
 
 Progress = Callable[[int, int, Trial | None], None]
@@ -159,8 +159,7 @@ class _Search:
         except Exception as raised:  # an evaluation may raise anything; its trial keeps the message
             error = f"{type(raised).__name__}: {' '.join(str(raised).split())}"
         repeat = min(self.archive.count(one.architecture.digest), self.problem.repeats)
-        state = FAILED if error is not None else SCREENED if metrics.get("fidelity", 1.0) < 1.0 else COMPLETE
-        trial = Trial(one.number, one.architecture, state, metrics, error, repeat)
+        trial = Trial(one.number, one.architecture, _state(metrics, error), metrics, error, repeat)
         self.archive.add(trial)
         self.strategy.tell([trial])
         if trial.full and self.problem.budgets.violation(metrics) == 0.0:
@@ -168,8 +167,8 @@ class _Search:
         self.report()
 
     def missing(self, metrics: Metrics) -> str | None:
-        """What is wrong with the metrics of an evaluation that raised nothing."""
-        for name in self.problem.objectives:
+        """What is wrong with the metrics of an evaluation that raised nothing; one that scored nothing owes no objectives."""
+        for name in self.problem.objectives if metrics.get("fidelity", 1.0) > 0.0 else ():
             if not math.isfinite(metrics.get(name, math.nan)):
                 return f"the evaluation gave {name}={metrics.get(name)}, which is no finite number"
         return None
@@ -178,3 +177,10 @@ class _Search:
         """Tell the caller how far the search is."""
         if self.progress is not None:
             self.progress(len(self.archive), self.evaluations, self.best)
+
+
+def _state(metrics: Metrics, error: str | None) -> str:
+    fidelity = metrics.get("fidelity", 1.0)
+    if error is not None:
+        return FAILED
+    return COMPLETE if fidelity >= 1.0 else SCREENED if fidelity > 0.0 else PASSED_OVER

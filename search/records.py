@@ -11,11 +11,16 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.errors import FileError, UsageError
 from nas.search.space import Space
-from nas.search.types import COMPLETE, FAILED, SCREENED, Budgets, Trial
+from nas.search.types import COMPLETE, FAILED, PASSED_OVER, SCREENED, Budgets, Trial
 from nas.search_spaces.architecture import Architecture
 
-_STATES = {COMPLETE: TrialState.COMPLETE, SCREENED: TrialState.PRUNED, FAILED: TrialState.FAIL}
-_NAMES = {state: name for name, state in _STATES.items()}
+_STATES = {
+    COMPLETE: TrialState.COMPLETE,
+    SCREENED: TrialState.PRUNED,
+    PASSED_OVER: TrialState.PRUNED,
+    FAILED: TrialState.FAIL,
+}
+_NAMES = {TrialState.COMPLETE: COMPLETE, TrialState.FAIL: FAILED}
 _CHEAP, _FULL = 0, 1
 
 
@@ -23,7 +28,8 @@ class Records:
     """Turns the trials of a space into Optuna's and back.
 
     What the search itself reads back is in each trial's user attributes, so nothing depends on how Optuna numbers its trials.
-    A screened trial is a pruned one of Optuna, with its cheap score as the intermediate value of step 0.
+    A trial that is screened or passed over is a pruned one of Optuna, with its cheap score as the intermediate value of step 0;
+    which of them it is, its objectives tell.
     """
 
     def __init__(self, space: Space, objectives: tuple[str, ...], budgets: Budgets) -> None:
@@ -69,7 +75,7 @@ class Records:
             return Trial(
                 attributes["number"],
                 self.space.from_json(attributes["architecture"]),
-                _NAMES[frozen.state],
+                self._state(frozen),
                 attributes["metrics"],
                 attributes["error"],
                 attributes.get("repeat", 0),
@@ -77,6 +83,11 @@ class Records:
             )
         except (KeyError, UsageError) as error:
             raise FileError(f"{location}: trial {frozen.number} was not written by nas ({one_line(error)})") from error
+
+    def _state(self, frozen: FrozenTrial) -> str:
+        if frozen.state is not TrialState.PRUNED:
+            return _NAMES[frozen.state]
+        return SCREENED if all(name in frozen.user_attrs["metrics"] for name in self.objectives) else PASSED_OVER
 
     def _made(self, state: TrialState, architecture: Architecture, attributes: dict[str, Any]) -> FrozenTrial:
         genes, active = self.space.encoded(architecture)

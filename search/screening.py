@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from nas.errors import UsageError
+from nas.quantities import format_duration
 from nas.search.types import Problem, Trial
 from nas.search_spaces.architecture import Architecture
 
@@ -42,7 +43,7 @@ class Screening:
             (
                 trial.metrics["screening"]
                 for trial in trials
-                if trial.number < number and trial.complete and "screening" in trial.metrics
+                if trial.number < number and not trial.failed and "screening" in trial.metrics
                 if all(trial.metrics[name] <= mine[name] for name in others)
             ),
             reverse=True,
@@ -53,12 +54,16 @@ class Screening:
 
 @dataclass(frozen=True)
 class Saving:
-    """What screening spared: images scored by `candidates`, of which `full` were scored on all `images`."""
+    """What screening spared: images scored by `candidates`, of which `full` were scored on all `images`.
+
+    `seconds` is what the cheap scores took beside that, where a proxy gave them.
+    """
 
     candidates: int
     full: int
     images: int
     scored: int
+    seconds: float = 0.0
 
     @property
     def share(self) -> float:
@@ -73,25 +78,29 @@ class Saving:
             "images": self.images,
             "scored": self.scored,
             "share": self.share,
+            "seconds": self.seconds,
         }
 
     @classmethod
     def from_mapping(cls, data: Mapping[str, float]) -> Self:
         """What `to_mapping` wrote."""
-        return cls(*(int(data[name]) for name in ("candidates", "full", "images", "scored")))
+        candidates, full, images, scored = (int(data[name]) for name in ("candidates", "full", "images", "scored"))
+        return cls(candidates, full, images, scored, data.get("seconds", 0.0))
 
     def __str__(self) -> str:
+        spent = f", and {format_duration(self.seconds)} for the proxy" if self.seconds else ""
         return (
             f"{self.full} of {self.candidates} candidates scored on all {self.images} validation images, "
-            f"{self.share:.0%} of the images of scoring all in full"
+            f"{self.share:.0%} of the images of scoring all in full{spent}"
         )
 
 
 def saving(trials: Iterable[Trial]) -> Saving | None:
     """What screening spared in some trials; None where nothing was screened. Trials taken over cost nothing here."""
-    scored = [trial for trial in trials if trial.complete and not trial.origin and "images" in trial.metrics]
+    scored = [trial for trial in trials if not trial.failed and not trial.origin and "images" in trial.metrics]
     if not any("screening" in trial.metrics for trial in scored):
         return None
     images = round(max(trial.metrics["images"] for trial in scored))
     full = sum(trial.full for trial in scored)
-    return Saving(len(scored), full, images, round(sum(trial.metrics["images"] for trial in scored)))
+    seconds = sum(trial.metrics.get("screening_seconds", 0.0) for trial in scored)
+    return Saving(len(scored), full, images, round(sum(trial.metrics["images"] for trial in scored)), seconds)

@@ -14,7 +14,7 @@ from optuna.study import StudyDirection
 
 from nas.errors import FileError
 from nas.search import journal
-from nas.search.records import one_line
+from nas.search.storage import exists, open_url, shown
 from nas.search.types import MAXIMISED
 
 FORMAT = "nas-archive"
@@ -38,6 +38,7 @@ class Header:
 
     def require(self, found: Any, location: str) -> None:
         """Raise FileError unless `found`, the header at a location, is that of this space and these objectives."""
+        location = shown(location)
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             raise FileError(f"{location} is no archive of nas; choose another file")
         if found.get("version") != VERSION:
@@ -63,12 +64,7 @@ def open_storage(location: str) -> BaseStorage:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if "://" not in location:
         return journal.open_storage(Path(location))
-    if location == MEMORY:
-        return optuna.storages.InMemoryStorage()
-    try:
-        return optuna.storages.get_storage(location)
-    except Exception as error:  # SQLAlchemy's classes, whichever driver the URL names
-        raise FileError(f"cannot open the storage {location}: {one_line(error)}") from error
+    return optuna.storages.InMemoryStorage() if location == MEMORY else open_url(location)
 
 
 def open_study(storage: BaseStorage, location: str, header: Header, claim: Callable[[], None]) -> optuna.Study:
@@ -98,7 +94,7 @@ def read_study(location: str, header: Header) -> optuna.Study:
 
     Raises FileError for what `open_study` refuses.
     """
-    if "://" in location or journal.check(Path(location)):
+    if exists(location) if "://" in location else journal.check(Path(location)):
         study = _known(open_storage(location), location)
         found = None if study is None else study.user_attrs.get(FORMAT)
         if study is not None and (found is not None or study.get_trials(deepcopy=False)):
@@ -112,5 +108,5 @@ def _known(storage: BaseStorage, location: str) -> optuna.Study | None:
     if STUDY in names:
         return optuna.load_study(study_name=STUDY, storage=storage)
     if names:
-        raise FileError(f"{location} holds the Optuna study {names[0]!r}, no search of nas; choose another file")
+        raise FileError(f"{shown(location)} holds the Optuna study {names[0]!r}, no search of nas; choose another one")
     return None

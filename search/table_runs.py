@@ -70,7 +70,7 @@ def play(task: Task, name: str, seed: int, evaluations: int) -> Played:
     curve += curve[-1:] * (evaluations - len(curve))
     distinct = len({trial.architecture.digest for trial in trials})
     repeats = sum(trial.repeat > 0 for trial in trials)
-    failed = sum(not trial.complete for trial in trials)
+    failed = sum(trial.failed for trial in trials)
     rounded = tuple(float(f"{value:.9g}") for value in curve)
     duplicates = len(trials) - distinct - repeats
     return Played(task.name, name, seed, evaluations, rounded, duplicates, repeats, failed, fingerprint(task, name))

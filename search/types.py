@@ -14,6 +14,7 @@ from nas.search_spaces.architecture import Architecture
 
 COMPLETE = "complete"
 SCREENED = "screened"
+PASSED_OVER = "passed over"
 FAILED = "failed"
 MAXIMISED = frozenset({"accuracy"})
 _FORMATS: Mapping[str, Callable[[float], str]] = {
@@ -31,9 +32,10 @@ _FORMATS: Mapping[str, Callable[[float], str]] = {
 class Trial:
     """One finished candidate. `metrics` are in SI units; `error` is the message of a failed evaluation.
 
-    Its `state` is COMPLETE, SCREENED (scored by its cheap score alone, see `nas.search.screening`), or FAILED. `repeat` counts
-    the earlier trials of the same architecture, which a search repeats only where its feedback is noisy. `origin` names the
-    run that a trial was taken over from.
+    Its `state` is COMPLETE, SCREENED (scored on few images alone, see `nas.search.screening`), PASSED_OVER (turned down by a
+    proxy and not scored at all, so that it has no objectives) or FAILED. `repeat` counts the earlier trials of the same
+    architecture, which a search repeats only where its feedback is noisy. `origin` names the run that a trial was taken over
+    from.
     """
 
     number: int
@@ -46,8 +48,13 @@ class Trial:
 
     @property
     def complete(self) -> bool:
-        """Whether the evaluation succeeded, be it the cheap one alone."""
-        return self.state != FAILED
+        """Whether it has its objectives, be it by few images alone."""
+        return self.state in (COMPLETE, SCREENED)
+
+    @property
+    def failed(self) -> bool:
+        """Whether its evaluation ended in an error."""
+        return self.state == FAILED
 
     @property
     def full(self) -> bool:

@@ -3,6 +3,7 @@
 import json
 import resource
 import shutil
+import sys
 
 import pytest
 import yaml
@@ -79,6 +80,26 @@ def test_an_unreachable_storage_is_told_before_anything_is_measured(nas, fails, 
     line = fails(nas("search", "--space", mini, "--storage", f"sqlite:///{tmp_path}/none/x.db", "--out", "run"), 1)
     assert "cannot open the storage sqlite:///" in line
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "words"),
+    [
+        (
+            "postgresql+psycopg://me:hunter2@host/x",
+            1,
+            'its driver psycopg is not installed; pip install "hybrid-nas[postgresql]"',
+        ),
+        ("postgres://me:hunter2@host/x", 2, "unknown kind of storage 'postgres'. Did you mean 'postgresql'?"),
+        ("postgresql://me:hunter2@host:x/x", 2, "cannot read the storage URL postgresql://...; write it like"),
+    ],
+)
+def test_a_storage_that_cannot_be_is_told_without_its_password(nas, fails, mini, tmp_path, monkeypatch, url, code, words):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    line = fails(nas("search", "--space", mini, "--storage", url, "--out", "run"), code)
+    assert words in line
+    assert "hunter2" not in line
+    assert list(tmp_path.iterdir()) == []
 
 
 def edit(run, change):

@@ -50,6 +50,9 @@ USAGE = {
         "the share of candidates to score in full lies above 0 and at most at 1",
     ),
     "a share of nothing": (["--promote", "0.5"], "and none are screened: give screen too"),
+    "a score of nothing": (["--screen-by", "naswot"], "and none are screened: give screen too"),
+    "a cheap score": (["--screen", "64", "--screen-by", "naswt"], "unknown cheap score 'naswt'. Did you mean 'naswot'?"),
+    "one image for a proxy": (["--screen", "1", "--screen-by", "synflow"], "screening by synflow needs at least 2 images"),
     "no images": (["--screen", "0"], "screen must be at least 1, got 0"),
 }
 

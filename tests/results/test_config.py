@@ -58,6 +58,19 @@ def test_a_storage_is_opened_again_by_the_same_request_and_refused_to_other_weig
     assert not (tmp_path / "other-run").exists()
 
 
+def test_cheap_scores_of_another_meaning_are_candidates_of_another_run():
+    ways = [
+        {},
+        {"screen": 64},
+        {"screen": 32},
+        {"screen": 64, "screen_by": "accuracy"},
+        {"screen": 64, "screen_by": "naswot"},
+        {"screen": 64, "screen_by": "synflow"},
+    ]
+    assert len({replace(CONFIG, **way).identity() for way in ways}) == len(ways)
+    assert replace(CONFIG, screen=64, promote=0.5).identity() == replace(CONFIG, screen=64).identity()
+
+
 def test_several_objectives_are_followed_where_no_strategy_is_named(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr("nas.results.api.SearchRun.run", lambda self: asked.append(self.config))
@@ -65,5 +78,6 @@ def test_several_objectives_are_followed_where_no_strategy_is_named(tmp_path, mo
     nas.search(SPACE, out=tmp_path / "b", objectives=("accuracy", "latency"))
     nas.search(SPACE, out=tmp_path / "c", objectives=("accuracy", "latency"), strategy="evolution")
     assert [config.strategy for config in asked] == ["evolution", "auto", "evolution"]
-    with pytest.raises(UsageError, match="none are screened"):
-        nas.search(SPACE, out=tmp_path / "d", promote=0.5)
+    for option in ({"promote": 0.5}, {"screen_by": "naswot"}):
+        with pytest.raises(UsageError, match="none are screened"):
+            nas.search(SPACE, out=tmp_path / "d", **option)

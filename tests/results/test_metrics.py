@@ -124,16 +124,18 @@ def test_a_request_survives_its_file_and_that_of_the_first_version_is_read(confi
 
     found = replace(
         config, budgets={"latency": 0.1, "latency@cpu:onnxruntime": 0.2, "memory": 1e7}, objectives=("accuracy", "macs"),
-        screen=64, promote=0.5, origins=("a", "b"), latency_tables={"latency": "t.json"},
+        screen=64, screen_by="naswot", promote=0.5, origins=("a", "b"), latency_tables={"latency": "t.json"},
     )  # fmt: skip
     found.save(tmp_path / "config.yaml")
     assert SearchConfig.load(tmp_path / "config.yaml") == found
     text = (tmp_path / "config.yaml").read_text()
     old = text.replace("version: 2", "version: 1").replace("latency_tables:\n  latency: t.json\n", "latency_table: t.json\n")
-    for name in ("screen: 64", "promote: 0.5"):
+    for name in ("screen: 64", "screen_by: naswot", "promote: 0.5"):
         old = old.replace(f"{name}\n", "")
     (tmp_path / "config.yaml").write_text(old.replace("origins:\n- a\n- b\n", ""))
-    assert SearchConfig.load(tmp_path / "config.yaml") == replace(found, screen=None, promote=0.25, origins=())
+    assert SearchConfig.load(tmp_path / "config.yaml") == replace(  # they were screened by accuracy, without a word
+        found, screen=None, screen_by="accuracy", promote=0.25, origins=()
+    )
     (tmp_path / "config.yaml").write_text(text.replace("version: 2", "version: 3"))
     with pytest.raises(FileError, match="no run configuration of this version"):
         SearchConfig.load(tmp_path / "config.yaml")

@@ -148,8 +148,8 @@ def test_cheap_scores_are_history_only_under_the_same_screening(make):
     known = members(4, 3)
     trials = [*complete(known[:2]), Trial(2, known[2], SCREENED, {**metrics(0.9), "screening": 0.9})]
     first = make("first", trials, screen=64)
-    for screen, taken in ((64, 3), (32, 2), (None, 2)):
-        run = make(f"run-{screen}", [], origins=(str(first.path),), screen=screen)
+    for screen, by, taken in ((64, "loss", 3), (32, "loss", 2), (64, "accuracy", 2), (64, "naswot", 2), (None, "loss", 2)):
+        run = make(f"run-{screen}-{by}", [], origins=(str(first.path),), screen=screen, screen_by=by)
         origins = Origins(search_of(run))
         origins.join()
         assert origins.taken == taken

@@ -11,7 +11,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from nas.errors import FileError, NasError
+from nas.errors import FileError, NasError, UsageError
 from nas.search.archive import Archive
 from nas.search.types import FAILED, Budgets, Trial
 
@@ -235,7 +235,7 @@ def test_another_storage_is_named_by_its_url(tmp_path, problem, trials):
     url = f"sqlite:///{tmp_path / 'study.db'}"
     filled(url, problem.space, trials)
     assert Archive(url, problem.space, OBJECTIVES).trials() == trials
-    with pytest.raises(FileError, match="cannot open the storage"):
+    with pytest.raises(UsageError, match="unknown kind of storage 'nosuch'"):
         Archive("nosuch://place", problem.space)
 
 

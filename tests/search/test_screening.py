@@ -13,8 +13,8 @@ from nas.search import strategy
 from nas.search.archive import Archive
 from nas.search.executors.local import LocalExecutor
 from nas.search.loop import run_search
-from nas.search.screening import NO_BAR, Screening, saving
-from nas.search.types import COMPLETE, SCREENED, Budgets, Problem, Trial, best
+from nas.search.screening import NO_BAR, Saving, Screening, saving
+from nas.search.types import COMPLETE, FAILED, PASSED_OVER, SCREENED, Budgets, Problem, Trial, best
 
 IMAGES, FEW = 1000, 100
 
@@ -34,9 +34,24 @@ def screened(fake):
     return evaluate, asked
 
 
-def search(location, problem, evaluator, evaluations, **options):
+def by_proxy(fake):
+    """An evaluator that scores nothing below the bar, and what it was asked for; its proxy is the accuracy, coarsely."""
+    asked = []
+
+    def evaluate(text, bar):
+        asked.append((text, bar))
+        metrics = fake.evaluate(text)
+        guess = {"screening": round(10 * metrics["accuracy"]), "screening_seconds": 0.5}
+        if guess["screening"] < bar:
+            return {**guess, "fidelity": 0.0, "images": 0}
+        return {**metrics, **guess, "fidelity": 1.0, "images": IMAGES}
+
+    return evaluate, asked
+
+
+def search(location, problem, evaluator, evaluations, name="evolution", **options):
     with Archive(location, problem.space, problem.objectives, problem.budgets) as archive:
-        found = strategy.create("evolution", problem, 1)
+        found = strategy.create(name, problem, 1)
         screening = Screening(0.25)
         executor = LocalExecutor(evaluator)
         run_search(problem, found, archive, executor, evaluations=evaluations, screening=screening, **options)
@@ -66,10 +81,11 @@ def test_the_best_is_scored_in_full_whatever_a_cheap_score_says(tmp_path, alone,
     assert seen[-1] == best(trials, alone.budgets)
 
 
-def test_a_stopped_search_decides_as_the_uninterrupted_one_does(tmp_path, alone, fake):
-    whole, asked = screened(fake)
+@pytest.mark.parametrize("make", [screened, by_proxy])
+def test_a_stopped_search_decides_as_the_uninterrupted_one_does(tmp_path, alone, fake, make):
+    whole, asked = make(fake)
     search(tmp_path / "whole", alone, whole, 40)
-    parts, again = screened(fake)
+    parts, again = make(fake)
     search(tmp_path / "parts", alone, parts, 17)
     search(tmp_path / "parts", alone, parts, 40)
     assert again == asked
@@ -87,6 +103,43 @@ def test_the_archive_keeps_the_fidelity_and_the_saving_is_told(tmp_path, alone, 
     assert found.scored == full * IMAGES + (40 - full) * FEW
     assert f"{full} of 40 candidates scored on all 1000 validation images" in str(found)
     assert type(found).from_mapping(found.to_mapping()) == found
+
+
+@pytest.mark.parametrize("name", ["random", "evolution", "nsga2", "nsga3", "local_search", "tpe", "bo"])
+def test_what_a_proxy_turns_down_is_not_scored_and_every_strategy_goes_on_without_it(tmp_path, problem, fake, name):
+    evaluate, asked = by_proxy(fake)
+    search(tmp_path / "a", problem, evaluate, 50, name)
+    with Archive(tmp_path / "a", problem.space, problem.objectives, problem.budgets) as archive:
+        trials = archive.trials()
+    assert len(asked) == len(trials) == 50
+    assert len({trial.architecture.digest for trial in trials}) == 50, "what was turned down is not proposed again"
+    for trial, (_, bar) in zip(trials, asked, strict=True):
+        full = trial.metrics["screening"] >= bar
+        assert trial.state == (COMPLETE if full else PASSED_OVER)
+        assert (trial.full, trial.complete, trial.failed) == (full, full, False)
+        assert ("accuracy" in trial.metrics) == full
+    full = sum(trial.full for trial in trials)
+    assert 0 < full < 50
+    found = saving(trials)
+    assert (found.candidates, found.full, found.images, found.scored) == (50, full, IMAGES, full * IMAGES)
+    assert found.seconds == 25.0
+    assert "and 25 s for the proxy" in str(found)
+    assert type(found).from_mapping(found.to_mapping()) == found
+
+
+def test_a_proxy_excuses_nobody_from_an_accuracy_that_is_no_number(tmp_path, alone, fake):
+    def evaluate(text, bar):
+        return {**by_proxy(fake)[0](text, bar), "accuracy": math.nan, "fidelity": 1.0}
+
+    trials = search(tmp_path / "a", alone, evaluate, 3)
+    assert {trial.state for trial in trials} == {FAILED}
+
+
+def test_a_saving_of_before_there_were_proxies_is_read():
+    found = Saving(8, 2, 100, 320)
+    old = {name: value for name, value in found.to_mapping().items() if name != "seconds"}
+    assert Saving.from_mapping(old) == found
+    assert "proxy" not in str(found)
 
 
 def test_nothing_is_told_of_a_saving_where_nothing_was_screened(problem, fake):

@@ -1,11 +1,13 @@
-"""Several processes on one database: every number and every architecture is evaluated once, whoever dies."""
+"""Several processes on one database, SQLite's or a server's: all numbers and architectures are evaluated once, whoever dies."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import optuna
@@ -17,6 +19,7 @@ from nas.search import reservations
 from nas.search.archive import Archive
 from nas.search.types import Trial
 
+COUNT = itertools.count()
 WORKER = """
 import os, sys
 sys.path.insert(0, sys.argv[2])
@@ -38,11 +41,38 @@ with Archive(sys.argv[1], problem.space, problem.objectives, problem.budgets) as
 """
 
 
+@pytest.fixture(scope="session")
+def server():
+    """The address of a PostgreSQL server, which `pip install pgserver psycopg[binary]` is enough for."""
+    pgserver, _ = pytest.importorskip("pgserver"), pytest.importorskip("psycopg")
+    with tempfile.TemporaryDirectory(prefix="nas-postgresql-") as folder:
+        Path(folder).chmod(0o755)  # as root the server runs as a user of its own
+        found = pgserver.get_server(Path(folder) / "data")
+        yield found.get_uri()
+        found.cleanup()
+
+
 @pytest.fixture
-def url(tmp_path, problem):
-    found = f"sqlite:///{tmp_path / 'study.db'}"
-    with Archive(found, problem.space):
-        return found
+def empty(request, tmp_path):
+    """The URL of a database without tables: a file, and a server's where one is installed."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'study.db'}"
+    psycopg = pytest.importorskip("psycopg")
+    uri, name = request.getfixturevalue("server"), f"study{next(COUNT)}"
+    with psycopg.connect(uri, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return uri.replace("/postgres?", f"/{name}?")
+
+
+def pytest_generate_tests(metafunc):
+    if "empty" in metafunc.fixturenames:
+        metafunc.parametrize("empty", ["sqlite", "postgresql"], indirect=True)
+
+
+@pytest.fixture
+def url(empty, problem):
+    with Archive(empty, problem.space):
+        return empty
 
 
 def worker(url, evaluations):
@@ -50,7 +80,8 @@ def worker(url, evaluations):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ})
 
 
-def test_two_searches_with_one_seed_share_the_work_and_repeat_nothing(url, problem):
+def test_two_searches_that_start_on_an_empty_database_share_the_work_and_repeat_nothing(empty, problem):
+    url = empty
     both = [worker(url, 24) for _ in range(2)]
     done = [process.communicate(timeout=240) for process in both]
     assert [process.returncode for process in both] == [0, 0], [error[-600:] for _, error in done]
@@ -59,6 +90,21 @@ def test_two_searches_with_one_seed_share_the_work_and_repeat_nothing(url, probl
     assert [trial.number for trial in trials] == list(range(24))
     assert len({trial.architecture.digest for trial in trials}) == 24
     assert sum(len(out.splitlines()) for out, _ in done) == 24, "each candidate was evaluated by one process"
+
+
+def test_what_a_killed_search_had_in_hand_is_evaluated_by_the_next(empty, problem):
+    first = worker(empty, 12)
+    for _ in range(3):
+        first.stdout.readline()
+    first.kill()
+    first.communicate(timeout=60)
+    found = worker(empty, 12)
+    _, error = found.communicate(timeout=120)
+    assert found.returncode == 0, error[-600:]
+    with Archive(empty, problem.space) as archive:
+        trials = archive.trials()
+    assert [trial.number for trial in trials] == list(range(12))
+    assert len({trial.architecture.digest for trial in trials}) == 12
 
 
 def test_what_another_process_has_reserved_is_refused_until_it_dies(url, problem, monkeypatch):

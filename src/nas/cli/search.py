@@ -32,7 +32,19 @@ if TYPE_CHECKING:
     from nas.results.config import SearchConfig
     from nas.results.summary import Outcome
 
-_PLAIN = ("data", "strategy", "evaluations", "seed", "ray", "workers", "storage", "screen", "promote", "accept_noise")
+_PLAIN = (
+    "data",
+    "strategy",
+    "evaluations",
+    "seed",
+    "ray",
+    "workers",
+    "storage",
+    "screen",
+    "screen_by",
+    "promote",
+    "accept_noise",
+)
 _RESUMED = "--resume takes everything from the run's config.yaml (nas search --from RUN starts from a run with other options)"
 
 
@@ -62,8 +74,12 @@ def search(
     evaluations: Annotated[int, typer.Option(help="Candidates to evaluate.")] = 120,
     screen: Annotated[
         int | None,
-        typer.Option(help="Score on so many validation images first, on all of them only the best.", metavar="IMAGES"),
+        typer.Option(help="Judge by so many validation images first; score on all of them only the best.", metavar="IMAGES"),
     ] = None,
+    screen_by: Annotated[
+        str,
+        typer.Option(help="What these images tell: loss, accuracy, or a zero-cost proxy (naswot, snip ...).", metavar="SCORE"),
+    ] = "loss",
     promote: Annotated[float, typer.Option(help="Share of the screened candidates to score on all images.")] = 0.25,
     epochs: Annotated[int | None, typer.Option(help="Epochs of supernet training.")] = None,
     finetune_epochs: Annotated[int | None, typer.Option(help="Epochs of training the winner alone.")] = None,
@@ -86,7 +102,10 @@ def search(
     threads: Annotated[
         int | None, typer.Option(help="CPU threads of training and of a worker (default: all cores, shared by the workers).")
     ] = None,
-    storage: Annotated[str | None, typer.Option(help="Optuna storage URL instead of a journal file.", metavar="URL")] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="A database instead of a journal file: sqlite:///x.db, postgresql://user@host/name.", metavar="URL"),
+    ] = None,
     accept_noise: Annotated[bool, typer.Option(help="Believe measurements on a busy machine.")] = False,
     agent_secret_file: AgentSecretFile = None,
     as_json: Json = False,
@@ -157,7 +176,7 @@ def _config(context: typer.Context, budgets: dict[str, float], origins: list[Pat
         config = continued(Run(origins[0]), fields)
     else:
         config = SearchConfig(**{"threads": threads_of_each(context.params["workers"]), "versions": versions(), **fields})
-    require_screened(given_of(context, ["promote"]), config.screen)
+    require_screened(given_of(context, ["promote", "screen_by"]), config.screen)
     tables = tables_by_metric(context.params["latency_table"] or [], config.latencies())
     return replace(config, latency_tables={**config.latency_tables, **tables}) if tables else config
 

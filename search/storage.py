@@ -1,0 +1,109 @@
+"""Opening an Optuna storage by its URL: what is wrong with the URL, the driver or the server in one line, passwords hidden."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, RDBStorage
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+
+from nas.errors import FileError, UnknownNameError, UsageError
+
+KINDS = ("sqlite", "postgresql", "mysql")
+_REMEDIES = {"psycopg": 'pip install "hybrid-nas[postgresql]"'}
+_ATTEMPTS, _PAUSE = 5, 0.2
+
+
+def open_url(location: str) -> BaseStorage:
+    """The storage of a URL; its tables are made where there are none.
+
+    Raises UsageError for a URL that cannot be read, UnknownNameError for an unknown kind of database, FileError where the
+    driver is missing or the database cannot be reached.
+    """
+    url = _parsed(location)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    for attempt in range(_ATTEMPTS):
+        try:
+            # A connection that was idle while a candidate was evaluated may have been closed by the server.
+            storage = RDBStorage(location, engine_kwargs={"pool_pre_ping": True})
+            return optuna.storages.get_storage(storage)
+        except ImportError as error:
+            raise FileError(f"cannot open the storage {shown(location)}: {_driver(url, error)}") from error
+        except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
+            # Where several searches start at once on an empty database, all but one find tables that were made meanwhile.
+            if attempt + 1 < _ATTEMPTS and not _unreachable(error):
+                time.sleep(_PAUSE)
+                continue
+            raise FileError(
+                f"cannot open the storage {shown(location)}: {_told(error)}; check the URL and whether its server is running"
+            ) from error
+    raise AssertionError("the last attempt returns or raises")
+
+
+def exists(location: str) -> bool:
+    """Whether there may be something at a URL: for SQLite whether there is a file."""
+    url = _parsed(location)
+    return url.get_backend_name() != "sqlite" or Path(str(url.database)).exists()
+
+
+def shown(location: str) -> str:
+    """A location as it may be printed: a password in a URL is hidden."""
+    try:
+        return make_url(location).render_as_string() if "://" in location else location
+    except (ArgumentError, ValueError):
+        return location.partition("://")[0] + "://..."
+
+
+@contextlib.contextmanager
+def reached(location: str) -> Iterator[None]:
+    """Turn the errors of a database that fails in the middle of a search into FileError."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise FileError(
+            f"the storage {shown(location)} failed: {_told(error)}; all finished candidates are kept, resume when it is back"
+        ) from error
+
+
+def _parsed(location: str) -> URL:
+    kind = location.partition("://")[0]
+    try:
+        url = make_url(location)
+        url.get_dialect()
+    except NoSuchModuleError as error:
+        raise UnknownNameError("kind of storage", kind, KINDS) from error
+    except ImportError:
+        pass  # a driver, which is told of when it is needed
+    except (ArgumentError, ValueError) as error:
+        example = "postgresql://user@host/database"
+        raise UsageError(f"cannot read the storage URL {shown(location)}; write it like {example} or sqlite:///x.db") from error
+    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        raise UsageError(f"the storage {location} names no file, so that nothing would be kept; write it like sqlite:///x.db")
+    return url
+
+
+def _driver(url: URL, error: BaseException) -> str:
+    """Which package is missing, and what installs it."""
+    cause = error.__cause__ or error.__context__
+    name = getattr(cause, "name", None) or url.get_driver_name()
+    remedy = _REMEDIES.get(name, f"install the package that provides {name}")
+    return f"its driver {name} is not installed; {remedy}"
+
+
+def _unreachable(error: BaseException) -> bool:
+    """Whether the database did not answer at all."""
+    cause = error if isinstance(error, DBAPIError) else error.__cause__
+    return isinstance(cause, DBAPIError) and (cause.connection_invalidated or type(cause).__name__ == "OperationalError")
+
+
+def _told(error: BaseException) -> str:
+    """The driver's own words, without the statement and its values."""
+    cause = error if isinstance(error, SQLAlchemyError) else (error.__cause__ or error)
+    words = str(getattr(cause, "orig", None) or cause)
+    return " ".join(words.split())[:300].rstrip(" .;?")
