@@ -10,7 +10,7 @@ from nas.search.types import Problem
 FEW = 3
 
 
-@register("auto", "bo for up to three objectives, nsga3 for more: the rule that the benchmark backs", revision=2)
+@register("auto", "bo for up to three objectives, nsga3 for more: the rule that the benchmark backs", revision=3)
 def auto(problem: Problem, seed: int) -> Strategy:
     """Bayesian optimisation leads where its improvement is exact, which is up to three objectives; beyond, NSGA-III."""
     return GraphBo(problem, seed) if len(problem.objectives) <= FEW else Nsga3(problem, seed)

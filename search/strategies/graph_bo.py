@@ -47,7 +47,7 @@ BOLDNESS = 8.0
 @register(
     "bo",
     "Bayesian optimisation on graphs: Weisfeiler-Lehman and gene kernels, expected (hypervolume) improvement",
-    revision=2,
+    revision=3,
 )
 class GraphBo(ModelStrategy):
     """One process over genes judges thousands of rows, one over genes and graphs the short list of each batch."""
@@ -76,7 +76,9 @@ class GraphBo(ModelStrategy):
         count = ladder(len(evidence))
         key = tuple(trial.number for trial in evidence[:count])
         if self._kernels is None or self._kernels[0] != key:
-            chosen = [(self._process(genes[:count], c), self._process(both[:count], c)) for c in costs[:count].T]
+            # Of these trials alone, whatever has come in since: a search that is resumed must choose the same.
+            first = self._objectives(evidence[:count], np.random.default_rng([self.seed, count]))
+            chosen = [(self._process(genes[:count], c), self._process(both[:count], c)) for c in first.T]
             self._kernels = key, [(quick.kernel, exact.kernel) for quick, exact in chosen]
         pairs = list(zip(costs.T, self._kernels[1], strict=True))
         self._quick = [self._process(genes, column, kernels[0]) for column, kernels in pairs]

@@ -119,3 +119,28 @@ def test_a_stale_search_is_bold_in_every_other_batch_and_prefers_what_it_knows_l
     searcher = GraphBo(Problem(space, seconds_of))
     searcher.tell(told[:24])
     assert doubt(25) == pytest.approx(doubt(24), rel=0.05)
+
+
+def measured(row):
+    """Three in ten rows fail to learn."""
+    draws = random.Random(str(row.choices))
+    return 0.1 if draws.random() < 0.3 else 0.9 - 0.03 * sum(row.choices) + 0.05 * draws.random()
+
+
+@pytest.mark.parametrize("objectives", [("accuracy", "latency"), ("accuracy", "latency", "params", "macs")])
+def test_a_search_that_is_resumed_between_two_choices_of_kernels_proposes_the_same(objectives):
+    def described(row):
+        return {"latency": sum(row.choices) + 1.0, "params": row.choices[0] + 1.0, "macs": row.choices[1] + 2.0}
+
+    def fresh():
+        return GraphBo(Problem(problem().space, described, None, objectives))
+
+    searcher, told = fresh(), []
+    for number in range(46):
+        row = searcher.ask(number)
+        if number in (21, 24, 45):
+            resumed = fresh()
+            resumed.tell(told)
+            assert resumed.ask(number) == row, number
+        told.append(Trial(number, row, COMPLETE, {"accuracy": measured(row), **described(row)}))
+        searcher.tell(told[-1:])
