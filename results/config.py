@@ -22,6 +22,7 @@ from nas.predictors.target import Target
 from nas.results.metrics import ENERGY, LATENCY, PLACED, canonical_budgets, canonical_objectives
 from nas.search.cheap_scores import ACCURACY, LOSS, require_cheap_score
 from nas.search.screening import Screening
+from nas.search.storage import absolute
 from nas.search.types import Budgets
 from nas.search_spaces.space import SearchSpace
 from nas.supernet.finetune import FinetuneRecipe
@@ -95,6 +96,8 @@ class SearchConfig:
         self._name_metrics()
         Screening(self.promote)
         require_cheap_score(self.screen_by, self.screen)
+        if self.storage is not None:
+            object.__setattr__(self, "storage", absolute(self.storage))
         if self.workers > 1 and self.ray is None:
             raise UsageError(f"{self.workers} workers need Ray: add --ray local or an address, or leave --workers away")
 
@@ -198,7 +201,7 @@ def require_screened(options: Iterable[str], screen: int | None) -> None:
     }
     for name, what in told.items():
         if name in options and screen is None:
-            raise UsageError(f"{what}, and none are screened: give screen too, e.g. --screen 96")
+            raise UsageError(f"{what}, and none are screened: give screen too, e.g. --screen 64")
 
 
 def versions() -> dict[str, str]:

@@ -58,7 +58,8 @@ class Archive:
         self._digests: dict[str, list[int]] = {}
         self._seen: set[int] = set()
         self._read = 0
-        self._study = self._open(Header(space.to_mapping(), objectives, identity))
+        with reached(self.location):
+            self._study = self._open(Header(space.to_mapping(), objectives, identity))
         self._records = Records(space, objectives, self.budgets)
         self._reservations = Reservations(self._study, self._records)
         self.refresh()

@@ -18,6 +18,7 @@ from nas.errors import FileError, UnknownNameError, UsageError
 KINDS = ("sqlite", "postgresql", "mysql")
 _REMEDIES = {"psycopg": 'pip install "hybrid-nas[postgresql]"'}
 _ATTEMPTS, _PAUSE = 5, 0.2
+_PASSING = ("already exists", "is locked")
 
 
 def open_url(location: str) -> BaseStorage:
@@ -52,12 +53,32 @@ def exists(location: str) -> bool:
     return url.get_backend_name() != "sqlite" or Path(str(url.database)).exists()
 
 
+def absolute(location: str) -> str:
+    """A location that means the same in every folder: the file of a journal or of a SQLite database with its whole path.
+
+    Raises UsageError and UnknownNameError as `open_url` does.
+    """
+    if "://" not in location:
+        return str(Path(location).absolute())
+    url = _parsed(location)
+    if url.get_backend_name() != "sqlite" or str(url.database).startswith("file:"):
+        return location
+    return url.set(database=str(Path(str(url.database)).absolute())).render_as_string(hide_password=False)
+
+
 def shown(location: str) -> str:
-    """A location as it may be printed: a password in a URL is hidden."""
+    """A location as it may be printed: a password in a URL is hidden, be it before the host or among the options."""
+    kind, is_url, rest = location.partition("://")
+    if not is_url:
+        return location
     try:
-        return make_url(location).render_as_string() if "://" in location else location
+        url = make_url(location)
     except (ArgumentError, ValueError):
-        return location.partition("://")[0] + "://..."
+        return f"{kind}://..."
+    if url.password is not None and rest.count("@") > 1:
+        return f"{kind}://{url.username or ''}:***@{rest.rpartition('@')[2]}"  # where the password ends is a guess: the last @
+    hidden = url.update_query_dict({name: "***" for name in url.query if "password" in name.lower()})
+    return hidden.render_as_string().replace("%2A%2A%2A", "***")
 
 
 @contextlib.contextmanager
@@ -83,6 +104,8 @@ def _parsed(location: str) -> URL:
     except (ArgumentError, ValueError) as error:
         example = "postgresql://user@host/database"
         raise UsageError(f"cannot read the storage URL {shown(location)}; write it like {example} or sqlite:///x.db") from error
+    if url.password is not None and "@" in f"{url.host}{url.database}":
+        raise UsageError(f"cannot read the storage URL {shown(location)}; write an @ within a name or a password as %40")
     if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
         raise UsageError(f"the storage {location} names no file, so that nothing would be kept; write it like sqlite:///x.db")
     return url
@@ -97,9 +120,11 @@ def _driver(url: URL, error: BaseException) -> str:
 
 
 def _unreachable(error: BaseException) -> bool:
-    """Whether the database did not answer at all."""
+    """Whether the database did not answer at all. SQLite says of a table that is there, or locked, what others say of that."""
     cause = error if isinstance(error, DBAPIError) else error.__cause__
-    return isinstance(cause, DBAPIError) and (cause.connection_invalidated or type(cause).__name__ == "OperationalError")
+    if not isinstance(cause, DBAPIError) or any(words in str(cause.orig) for words in _PASSING):
+        return False
+    return cause.connection_invalidated or type(cause).__name__ == "OperationalError"
 
 
 def _told(error: BaseException) -> str:

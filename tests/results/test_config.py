@@ -32,6 +32,13 @@ def test_searches_share_a_storage_only_with_the_same_targets_budgets_and_superne
     assert CONFIG.identity() == replace(CONFIG, **changes).identity(), "a journal is one run's own"
 
 
+def test_a_storage_is_found_again_from_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    replace(CONFIG, storage="sqlite:///x.db").save(tmp_path / "config.yaml")
+    monkeypatch.chdir("/")
+    assert SearchConfig.load(tmp_path / "config.yaml").storage == f"sqlite:///{tmp_path / 'x.db'}"
+
+
 def given(folder, weights):
     """The folder of a run whose supernet is trained, of these weights."""
     run = Run(folder)

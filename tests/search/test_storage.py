@@ -26,6 +26,7 @@ WRONG = {
     "no kind": ("://x", UsageError, "cannot read the storage URL"),
     "no file": ("sqlite://", UsageError, "names no file, so that nothing would be kept"),
     "memory": ("sqlite:///:memory:", UsageError, "names no file, so that nothing would be kept"),
+    "an @ in a password": ("postgresql://me:hun@hunter2/x@host/x", UsageError, "write an @ within a name or a password as %40"),
     "no folder": ("sqlite:////nowhere/at/all/x.db", FileError, "unable to open database file"),
 }
 
@@ -69,13 +70,14 @@ def test_a_server_that_does_not_answer_is_asked_once(problem, monkeypatch):
     assert "postgresql://me:***@host/x" in str(raised.value)
 
 
-def test_tables_that_another_search_makes_at_the_same_moment_are_used(tmp_path, problem, monkeypatch):
+@pytest.mark.parametrize("kind", [IntegrityError, OperationalError])
+def test_tables_that_another_search_makes_at_the_same_moment_are_used(tmp_path, problem, monkeypatch, kind):
     real, asked = storage.RDBStorage, []
 
     def late(url, **options):
         asked.append(url)
         if len(asked) < 3:
-            raise IntegrityError("create table studies", {}, Exception("already exists"))
+            raise kind("create table studies", {}, Exception("table studies already exists"))
         return real(url, **options)
 
     monkeypatch.setattr(storage, "RDBStorage", late)
@@ -113,6 +115,35 @@ def test_whatever_a_password_is_it_is_not_shown(password, port):
     url = URL.create("postgresql", "me", password, "host", port, "x")
     shown = storage.shown(url.render_as_string(hide_password=False))
     assert make_url(shown) == url.set(password="***")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql://me@host/x?password={SECRET}",
+        f"postgresql+psycopg://host/x?user=me&password={SECRET}&sslpassword={SECRET}",
+        f"postgresql://me:an@{SECRET}@host/x",
+        f"postgresql://me:an@{SECRET}/x@host/x?sslmode=require",
+        f"postgresql://me:{SECRET}?a@b@host/x",
+    ],
+)
+def test_a_password_is_hidden_wherever_it_stands(url):
+    shown = storage.shown(url)
+    assert SECRET not in shown
+    assert "***" in shown
+    assert "host/x" in shown
+
+
+def test_a_database_and_a_journal_mean_the_same_in_every_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for url in ("sqlite:///x.db", "sqlite:///x.db?timeout=3", "x.journal"):
+        found = storage.absolute(url)
+        assert str(tmp_path / "x.") in found
+        monkeypatch.chdir("/")
+        assert storage.absolute(found) == found
+        monkeypatch.chdir(tmp_path)
+    server = f"postgresql://me:{SECRET}%40@host/x"
+    assert storage.absolute(server) == server
 
 
 @given(st.text())
