@@ -52,7 +52,7 @@ class SupernetEvaluator:
 
     def _evaluated(self, network: Backbone, side: int, bar: float | None) -> dict[str, float]:
         told = self._guessed(network, side)
-        if told and bar is not None and told["screening"] < bar:
+        if told and bar is not None and not told["screening"] >= bar:
             return {**told, "fidelity": 0.0, "images": 0.0}
         calibrate(network, self.data, side)
         return {**told, **self._scored(network, side, bar)}
@@ -75,7 +75,7 @@ class SupernetEvaluator:
         few, rest = _parted(images, self.screen)
         cheap = score(network, self.data, few, side)
         told = {"accuracy": cheap.accuracy, "loss": cheap.loss, "screening": MEASURED[self.screen_by](cheap)}
-        if bar is not None and told["screening"] < bar:
+        if bar is not None and not told["screening"] >= bar:  # nor is a loss that is no number worth more images
             return {**told, "fidelity": len(few) / len(images), "images": float(len(few))}
         found = _together((cheap, few), (score(network, self.data, rest, side), rest))
         told |= {"accuracy": found.accuracy, "loss": found.loss}

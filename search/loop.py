@@ -167,8 +167,10 @@ class _Search:
         self.report()
 
     def missing(self, metrics: Metrics) -> str | None:
-        """What is wrong with the metrics of an evaluation that raised nothing; one that scored nothing owes no objectives."""
-        for name in self.problem.objectives if metrics.get("fidelity", 1.0) > 0.0 else ():
+        """What is wrong with the metrics of an evaluation that raised nothing; one that scored nothing owes no scores."""
+        for name in self.problem.objectives:
+            if metrics.get("fidelity", 1.0) <= 0.0 and name not in metrics:
+                continue
             if not math.isfinite(metrics.get(name, math.nan)):
                 return f"the evaluation gave {name}={metrics.get(name)}, which is no finite number"
         return None

@@ -29,7 +29,7 @@ class Records:
 
     What the search itself reads back is in each trial's user attributes, so nothing depends on how Optuna numbers its trials.
     A trial that is screened or passed over is a pruned one of Optuna, with its cheap score as the intermediate value of step 0;
-    which of them it is, its objectives tell.
+    which of them it is, its fidelity tells.
     """
 
     def __init__(self, space: Space, objectives: tuple[str, ...], budgets: Budgets) -> None:
@@ -87,7 +87,7 @@ class Records:
     def _state(self, frozen: FrozenTrial) -> str:
         if frozen.state is not TrialState.PRUNED:
             return _NAMES[frozen.state]
-        return SCREENED if all(name in frozen.user_attrs["metrics"] for name in self.objectives) else PASSED_OVER
+        return SCREENED if frozen.user_attrs["metrics"].get("fidelity", 1.0) > 0.0 else PASSED_OVER
 
     def _made(self, state: TrialState, architecture: Architecture, attributes: dict[str, Any]) -> FrozenTrial:
         genes, active = self.space.encoded(architecture)

@@ -36,7 +36,10 @@ class Screening:
             raise UsageError(f"the share of candidates to score in full lies above 0 and at most at 1, got {self.promote}")
 
     def bar(self, problem: Problem, trials: Iterable[Trial], number: int, architecture: Architecture) -> float:
-        """The cheap score that a trial must reach; a function of the trials of lower numbers alone."""
+        """The cheap score that a trial must reach; a function of the trials of lower numbers alone.
+
+        A cheap score that is no finite number, which an archive does not keep, counts as none.
+        """
         others = [name for name in problem.objectives if name not in SCORES]
         mine = problem.cheap(architecture)
         seen = sorted(
@@ -44,7 +47,7 @@ class Screening:
                 trial.metrics["screening"]
                 for trial in trials
                 if trial.number < number and not trial.failed and "screening" in trial.metrics
-                if all(trial.metrics[name] <= mine[name] for name in others)
+                if math.isfinite(trial.metrics["screening"]) and all(trial.metrics[name] <= mine[name] for name in others)
             ),
             reverse=True,
         )
@@ -68,7 +71,7 @@ class Saving:
     @property
     def share(self) -> float:
         """The share of the images that full scores of all candidates would have taken."""
-        return self.scored / (self.candidates * self.images) if self.candidates else 1.0
+        return self.scored / (self.candidates * self.images) if self.candidates * self.images else 1.0
 
     def to_mapping(self) -> Mapping[str, float]:
         """The numbers by name."""
@@ -96,11 +99,15 @@ class Saving:
 
 
 def saving(trials: Iterable[Trial]) -> Saving | None:
-    """What screening spared in some trials; None where nothing was screened. Trials taken over cost nothing here."""
-    scored = [trial for trial in trials if not trial.failed and not trial.origin and "images" in trial.metrics]
+    """What screening spared in some trials; None where nothing was screened. Trials taken over cost nothing here.
+
+    These tell how many images there are as well: of the others, none need have been scored in full.
+    """
+    known = [trial for trial in trials if not trial.failed and "images" in trial.metrics]
+    scored = [trial for trial in known if not trial.origin]
     if not any("screening" in trial.metrics for trial in scored):
         return None
-    images = round(max(trial.metrics["images"] for trial in scored))
+    images = round(max(trial.metrics["images"] for trial in known))
     full = sum(trial.full for trial in scored)
     seconds = sum(trial.metrics.get("screening_seconds", 0.0) for trial in scored)
     return Saving(len(scored), full, images, round(sum(trial.metrics["images"] for trial in scored)), seconds)

@@ -14,6 +14,7 @@ from nas.predictors.proxies import proxy
 from nas.search.cheap_scores import MEASURED, cheap_scores
 from nas.search.evaluation import SupernetEvaluator
 from nas.search_spaces.space import SearchSpace
+from nas.supernet.calibration import Score
 from nas.supernet.data import DataSplits, ImageSet
 from nas.supernet.supernet import Supernet
 
@@ -96,6 +97,13 @@ def test_an_evaluator_travels_with_its_way_of_screening(parts, member, name):
     again = pickle.loads(pickle.dumps(evaluate))
     mine, theirs = (dict(one(member.to_json(), NEVER)) for one in (evaluate, again))
     assert {**mine, "screening_seconds": 0} == {**theirs, "screening_seconds": 0}
+
+
+def test_a_loss_that_is_no_number_is_worth_no_more_images(parts, member, monkeypatch):
+    monkeypatch.setattr("nas.search.evaluation.score", lambda *_: Score(0.5, float("nan")))
+    evaluate = SupernetEvaluator(*parts, 1, FEW)
+    assert evaluate(member.to_json(), -NEVER)["images"] == FEW
+    assert evaluate(member.to_json())["images"] == IMAGES
 
 
 def test_an_unknown_cheap_score_is_answered_with_the_nearest(parts):

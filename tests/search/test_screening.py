@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -133,6 +134,56 @@ def test_a_proxy_excuses_nobody_from_an_accuracy_that_is_no_number(tmp_path, alo
 
     trials = search(tmp_path / "a", alone, evaluate, 3)
     assert {trial.state for trial in trials} == {FAILED}
+
+
+@pytest.mark.parametrize("worthless", [math.nan, math.inf, -math.inf])
+def test_a_cheap_score_that_is_no_number_is_no_bar_and_a_stopped_search_decides_the_same(tmp_path, alone, fake, worthless):
+    def make():
+        evaluate, asked = screened(fake)
+
+        def sometimes(text, bar):
+            found = evaluate(text, bar)
+            return {**found, "screening": worthless} if len(asked) % 3 == 0 and len(asked) < 17 else found
+
+        return sometimes, asked
+
+    whole, asked = make()
+    search(tmp_path / "whole", alone, whole, 30)
+    parts, again = make()
+    search(tmp_path / "parts", alone, parts, 17)
+    search(tmp_path / "parts", alone, parts, 30)
+    assert again == asked
+    assert all(bar == NO_BAR or math.isfinite(bar) for _, bar in asked)
+
+
+def test_what_is_passed_over_owes_what_describing_it_tells(tmp_path, fake, problem):
+    def describe(member):
+        return {**fake.describe(member), "macs": math.inf if member.digest[0] in "01234567" else 1.0}
+
+    odd = Problem(problem.space, describe, None, ("accuracy", "macs"))
+    search(tmp_path / "a", odd, by_proxy(fake)[0], 20)
+    trials = search(tmp_path / "a", odd, by_proxy(fake)[0], 40)
+    assert {trial.state for trial in trials} == {COMPLETE, PASSED_OVER, FAILED}
+    assert all(trial.failed == ("macs" not in trial.metrics) for trial in trials[:20]), "the first were read again"
+
+
+def test_what_was_passed_over_stays_so_where_no_score_is_an_objective(tmp_path, fake, problem):
+    small = Problem(problem.space, fake.describe, None, ("params",))
+    told = search(tmp_path / "a", small, by_proxy(fake)[0], 12)
+    assert {trial.state for trial in told} == {COMPLETE, PASSED_OVER}
+    with Archive(tmp_path / "a", small.space, small.objectives) as archive:
+        assert [trial.state for trial in archive.trials()] == [trial.state for trial in told]
+
+
+def test_a_saving_is_told_where_only_what_was_taken_over_is_scored_in_full(problem, fake):
+    known = fake.finished(problem, 0, problem.space.smallest())
+    taken = replace(known, metrics={**known.metrics, "images": IMAGES, "fidelity": 1.0}, origin="runs/other")
+    for state, looked in ((PASSED_OVER, 0), (SCREENED, FEW)):
+        less = {"screening": 0.0, "images": looked, "fidelity": looked / IMAGES}
+        found = saving([taken, Trial(1, problem.space.largest(), state, less)])
+        assert (found.candidates, found.full, found.images, found.scored) == (1, 0, IMAGES, looked)
+        assert found.share == looked / IMAGES
+        assert "0 of 1 candidates scored on all 1000" in str(found)
 
 
 def test_a_saving_of_before_there_were_proxies_is_read():
