@@ -101,6 +101,7 @@ class StepRunner:
                 self._held = {name: g + self._held[name] if self._held else g for name, g in gradients.items()}
             else:
                 self.supernet.accumulate(plan.lessons[index].architecture, gradients)
+            gradients = {}  # or they would lie amid what the next network keeps for its backward pass
         self.options.workers.sum([first, *(self._gathered() if last else ())])
         if plan.project and last:
             self._project(plan.lessons[0], self._held)

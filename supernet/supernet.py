@@ -153,10 +153,14 @@ class Supernet(nn.Module):
         self._assembly = Assembly()
         return super()._apply(fn, recurse)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the store is."""
+        return next(iter(self.store.values())).device
+
     def device_of_buffers(self) -> torch.device | None:
         """The device that constant buffers are moved to; None while the store is on the CPU, where they are made."""
-        device = next(iter(self.store.values())).device
-        return None if device.type == "cpu" else device
+        return None if self.device.type == "cpu" else self.device
 
     def _assembled(self, architecture: Architecture) -> AssembledNetwork:
         networks = self._assembly.networks

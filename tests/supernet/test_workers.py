@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import random
 from collections.abc import Callable
@@ -13,13 +14,15 @@ from torch import multiprocessing
 from two_workers import work
 
 from nas.errors import UsageError
+from nas.results import supernet_run
+from nas.results.config import SearchConfig
 from nas.search_spaces.space import SearchSpace
 from nas.supernet.data import DataSplits
 from nas.supernet.recipe import TrainingRecipe
 from nas.supernet.step import StepOptions, StepRunner
 from nas.supernet.strategies import Lesson, StepPlan
 from nas.supernet.supernet import Supernet
-from nas.supernet.training import train
+from nas.supernet.training import TrainingHistory, train
 from nas.supernet.workers import Alone, launched
 
 Few = Callable[[int], DataSplits]
@@ -44,6 +47,25 @@ def test_without_a_launcher_there_is_one_worker(monkeypatch: pytest.MonkeyPatch)
     with launched() as workers:
         assert isinstance(workers, Alone)
         assert (workers.rank, workers.size) == (0, 1)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_only_the_first_worker_writes_the_times_of_the_phases(
+    miniature: SearchSpace, few: Few, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: int
+) -> None:
+    """As under Ray Train, where each worker opens the run by itself."""
+
+    class One(Alone):
+        size = 2
+
+    worker = One()
+    worker.rank = rank
+    monkeypatch.setattr(supernet_run, "launched", lambda: contextlib.nullcontext(worker))
+    monkeypatch.setattr(supernet_run, "train", lambda *_, **__: TrainingHistory([]))
+    monkeypatch.setattr(supernet_run.SupernetRun, "data", few(16))
+    run = supernet_run.SupernetRun(tmp_path, SearchConfig(space=miniature.to_mapping()))
+    run.train()
+    assert run.folder.phases.exists() == (rank == 0)
 
 
 def test_half_a_launch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
