@@ -66,7 +66,8 @@ def peak_of_tensors(work: Callable[[], None]) -> int:
     """The most bytes that tensors which `work` makes hold at once."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
         work()
-    assert found.profiler is not None and found.profiler.kineto_results is not None
+    assert found.profiler is not None
+    assert found.profiler.kineto_results is not None
     events = [event for event in found.profiler.kineto_results.events() if event.name() == "[memory]"]
     sizes = (event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))
     return max(itertools.accumulate(sizes, initial=0))
