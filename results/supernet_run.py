@@ -104,6 +104,7 @@ class SupernetRun:
         if config.supernet is not None and not self.folder.checkpoint.exists():
             copy_file(Run.open(config.supernet).checkpoint, self.folder.checkpoint)
         with self.phase("Supernet") as step, launched() as workers:
+            self.first = workers.rank == 0
             self.history = train(
                 self.supernet, self.data, config.training, self.folder.checkpoint, step, config.threads,
                 teacher=self.teacher if left and config.supernet is None else None, workers=workers,
@@ -142,15 +143,15 @@ class SupernetRun:
 
     @contextlib.contextmanager
     def phase(self, title: str) -> Iterator[Step]:
-        """A phase with progress, its seconds added to `phases.json`."""
+        """A phase with progress, its seconds added to `phases.json` by the first worker alone."""
         began = time.perf_counter()
         try:
             with self.reporter.phase(title) as step:
                 yield step
         finally:
-            spent = read_json(self.folder.phases, "phase times") if self.folder.phases.exists() else {}
-            spent[title] = spent.get(title, 0.0) + time.perf_counter() - began
             if self.first:
+                spent = read_json(self.folder.phases, "phase times") if self.folder.phases.exists() else {}
+                spent[title] = spent.get(title, 0.0) + time.perf_counter() - began
                 write_json(self.folder.phases, spent)
 
 

@@ -40,9 +40,13 @@ class Augmentation:
             raise UsageError(f"randaugment needs images of 1 or 3 channels, these have {data.in_channels}: leave it away")
 
     def __call__(self, images: Tensor, labels: Tensor, seed: int) -> Labelled:
-        """Augmented images, and labels that are probabilities where images were mixed."""
-        devices = [images.device] if images.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
+        """Augmented images, and labels that are probabilities where images were mixed, on the device of the images.
+
+        The random state of no device changes.
+        """
+        kind = images.device.type
+        accelerated = kind not in ("cpu", "meta")
+        with torch.random.fork_rng([images.device] if accelerated else [], device_type=kind if accelerated else "cuda"):
             torch.manual_seed(seed)
             for name in self.names:
                 images, labels = STEPS[name](images, labels, self.data)

@@ -37,7 +37,7 @@ def calibrate(network: nn.Module, data: DataSplits, resolution: int) -> None:
         norm.train()
     with torch.no_grad():
         for batch in calibration_index(len(data.train)).split(_BATCH):
-            network(data.prepare(data.train.images[batch], resolution))
+            network(data.prepare(data.train.images[batch].to(device_of(network)), resolution))
     for norm, momentum in before:
         norm.momentum = momentum
         norm.eval()
@@ -48,14 +48,19 @@ def calibration_index(images: int) -> Tensor:
     return torch.linspace(0, images - 1, min(_CALIBRATION_IMAGES, images)).round().long()
 
 
+def device_of(network: nn.Module) -> torch.device:
+    """Where its parameters are; the CPU if it has none."""
+    return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+
+
 def score(network: nn.Module, data: DataSplits, part: ImageSet, resolution: int) -> Score:
     """Accuracy and loss of a network in evaluation mode on one split."""
     network.eval()
-    right, loss = 0, 0.0
+    right, loss, device = 0, 0.0, device_of(network)
     with torch.inference_mode():
         for start in range(0, len(part), _BATCH):
-            logits = network(data.prepare(part.images[start : start + _BATCH], resolution))
-            labels = part.labels[start : start + _BATCH]
+            logits = network(data.prepare(part.images[start : start + _BATCH].to(device), resolution))
+            labels = part.labels[start : start + _BATCH].to(device)
             right += int((logits.argmax(1) == labels).sum())
             loss += float(F.cross_entropy(logits, labels, reduction="sum"))
     return Score(right / len(part), loss / len(part))

@@ -90,4 +90,4 @@ def _restore(module: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mappi
         kind, _, rest = key.partition("/")
         if kind == "optimizer":
             entry, _, name = rest.partition("/")
-            optimizer.state[parameters[name]][entry] = value
+            optimizer.state[parameters[name]][entry] = value.to(parameters[name].device)

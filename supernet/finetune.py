@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from nas.errors import NasError
 from nas.supernet.augmentation import Augmentation
-from nas.supernet.calibration import score
+from nas.supernet.calibration import device_of, score
 from nas.supernet.checkpoint import load_checkpoint, save_checkpoint
 from nas.supernet.data import DataSplits
 from nas.supernet.recipe import require_rates
@@ -85,12 +85,12 @@ def _epoch(
     network.train()
     generator = torch.Generator().manual_seed(drawing_seed(recipe.seed, epoch))
     order = torch.randperm(len(data.train), generator=generator)
-    total = 0.0
+    total, device = 0.0, device_of(network)
     for index in range(steps):
         step = epoch * steps + index
         for group in optimizer.param_groups:
             group["lr"] = warm_cosine(recipe.learning_rate, recipe.warmup, step, steps * recipe.epochs)
-        batch = data.train.take(order[index * recipe.batch : (index + 1) * recipe.batch])
+        batch = data.train.take(order[index * recipe.batch : (index + 1) * recipe.batch]).to(device)
         images, labels = augment(batch.images, batch.labels, drawing_seed(recipe.seed, step))
         optimizer.zero_grad(set_to_none=True)
         logits = network(data.prepare(images, resolution))

@@ -101,15 +101,22 @@ class StepRunner:
                 self._held = {name: g + self._held[name] if self._held else g for name, g in gradients.items()}
             else:
                 self.supernet.accumulate(plan.lessons[index].architecture, gradients)
-        self.options.workers.sum([first, *(self._gathered() if last else ())])
+            gradients = {}  # or they would lie amid what the next network keeps for its backward pass
+        if self.options.workers.size > 1:
+            self.options.workers.sum([first, *(self._gathered(plan) if last else ())])
         if plan.project and last:
             self._project(plan.lessons[0], self._held)
             self._held = {}
         return float(first)
 
-    def _gathered(self) -> list[Tensor]:
-        """All gradients of a step, which go to the other workers in one message: each one waits for the slowest worker."""
-        return [*self._held.values(), *(tensor.grad for tensor in self.supernet.store.values() if tensor.grad is not None)]
+    def _gathered(self, plan: StepPlan) -> list[Tensor]:
+        """All gradients of a step, which go to the other workers in one message: each one waits for the slowest worker.
+
+        Only the parts of the store that the step's networks use; the rest is zero for every worker.
+        """
+        touched = self.supernet.touched([lesson.architecture for lesson in plan.lessons])
+        found = ((self.supernet.store[key].grad, cut) for key, cut in touched.items())
+        return [*self._held.values(), *(gradient[cut] for gradient, cut in found if gradient is not None)]
 
     def _results(
         self, work: Sequence[Callable[[], tuple[Tensor, dict[str, Tensor]]]]

@@ -7,7 +7,7 @@ and equal each other bit for bit on CPU.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Self
 
@@ -74,6 +74,15 @@ class Supernet(nn.Module):
     def cuts(self, architecture: Architecture) -> Mapping[str, tuple[str, Cut]]:
         """For each parameter of an architecture, the store's tensor and the part of it. Raises SpaceError for a stranger."""
         return self._assembled(architecture).cuts
+
+    def touched(self, architectures: Iterable[Architecture]) -> dict[str, Cut]:
+        """For each tensor of the store that some architectures use, the smallest block that holds all parts they take of it."""
+        found: dict[str, Cut] = {}
+        for architecture in architectures:
+            for key, cut in self.cuts(architecture).values():
+                both = zip(found.get(key, cut), cut, strict=True)
+                found[key] = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in both)
+        return found
 
     def leaves(self, architecture: Architecture) -> dict[str, Tensor]:
         """The architecture's parameters by name, cut off from the store: what `run` may be differentiated by.
@@ -153,10 +162,14 @@ class Supernet(nn.Module):
         self._assembly = Assembly()
         return super()._apply(fn, recurse)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the store is."""
+        return next(iter(self.store.values())).device
+
     def device_of_buffers(self) -> torch.device | None:
         """The device that constant buffers are moved to; None while the store is on the CPU, where they are made."""
-        device = next(iter(self.store.values())).device
-        return None if device.type == "cpu" else device
+        return None if self.device.type == "cpu" else self.device
 
     def _assembled(self, architecture: Architecture) -> AssembledNetwork:
         networks = self._assembly.networks

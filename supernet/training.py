@@ -183,10 +183,10 @@ class _Training:
         return loss if math.isfinite(norm) else norm
 
     def _batch(self, seed: int, step: int) -> tuple[Tensor, Tensor]:
-        """The augmented images of a step and their labels."""
+        """The augmented images of a step and their labels, moved to the store's device before they are augmented."""
         epoch, index = divmod(step, self.epoch_steps)
         order = torch.randperm(len(self.data.train), generator=torch.Generator().manual_seed(drawing_seed(seed, epoch)))
-        part = self.data.train.take(order[index * self.recipe.batch : (index + 1) * self.recipe.batch])
+        part = self.data.train.take(order[index * self.recipe.batch : (index + 1) * self.recipe.batch]).to(self.supernet.device)
         return self.augment(part.images, part.labels, drawing_seed(seed, step))
 
     def _move(self, loss: float) -> None:

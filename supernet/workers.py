@@ -46,17 +46,25 @@ class Group:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
 
     def sum(self, tensors: list[Tensor]) -> None:
-        """One message for all tensors: many small ones would wait for each other."""
+        """One message for all tensors, which may be views: many small ones would wait for each other."""
         if not tensors:
             return
-        flat = torch.cat([tensor.flatten().float() for tensor in tensors])
+        flat = torch.empty(sum(tensor.numel() for tensor in tensors), device=tensors[0].device)
+        parts = [part.view(tensor.shape) for tensor, part in zip(tensors, _split(flat, tensors), strict=True)]
+        for tensor, part in zip(tensors, parts, strict=True):
+            part.copy_(tensor)
         dist.all_reduce(flat)
-        for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
-            tensor.copy_(part.view_as(tensor))
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part)
 
     def wait(self) -> None:
         """A barrier."""
         dist.barrier()
+
+
+def _split(flat: Tensor, tensors: list[Tensor]) -> tuple[Tensor, ...]:
+    """The part of a flat tensor that each of some tensors fills."""
+    return flat.split([tensor.numel() for tensor in tensors])
 
 
 @contextlib.contextmanager

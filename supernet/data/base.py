@@ -34,6 +34,10 @@ class ImageSet:
         """The rows of an index."""
         return ImageSet(self.images[index], self.labels[index])
 
+    def to(self, device: torch.device) -> ImageSet:
+        """The same on another device."""
+        return ImageSet(self.images.to(device), self.labels.to(device))
+
 
 @dataclass(frozen=True, eq=False)
 class Source:
@@ -76,22 +80,26 @@ class DataSplits:
         return hashed.hexdigest()
 
     def prepare(self, images: Tensor, resolution: int) -> Tensor:
-        """uint8 (B, C, H, W) -> normalised float (B, C, resolution, resolution)."""
-        scaled = (images.float() / 255.0 - self.mean) / self.std
+        """uint8 (B, C, H, W) -> normalised float (B, C, resolution, resolution), on the device of the images."""
+        mean, std = self.mean.to(images.device), self.std.to(images.device)
+        scaled = (images.float() / 255.0 - mean) / std
         if scaled.shape[-1] == resolution:
             return scaled
         return F.interpolate(scaled, size=(resolution, resolution), mode="bilinear", antialias=True)
 
     def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Each image moved by up to an eighth of its side, edges repeated, and mirrored half of the time if `flip`."""
+        """Each image moved by up to an eighth of its side, edges repeated, and mirrored half of the time if `flip`.
+
+        What is drawn, by a generator of the CPU, is the same on every device.
+        """
         count, _, height, width = images.shape
         rows = _moved(count, height, generator)
         columns = _moved(count, width, generator)
         if self.flip:
             mirrored = torch.rand(count, generator=generator) < 0.5
             columns = torch.where(mirrored[:, None], columns.flip(1), columns)
-        index = torch.arange(count)[:, None, None]
-        return images.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        places = torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]
+        return images.permute(0, 2, 3, 1)[tuple(place.to(images.device) for place in places)].permute(0, 3, 1, 2)
 
 
 def _moved(count: int, length: int, generator: torch.Generator) -> Tensor:

@@ -24,18 +24,30 @@ def folder(path: str, side: int) -> Source:
         raise UsageError(f"data folder {path!r} does not exist; write --data folder:PATH with one sub-folder a class")
     split = (root / "train").is_dir() and (root / "test").is_dir()
     classes = _classes(root / "train" if split else root)
+    if split and (missing := set(classes) ^ set(_classes(root / "test"))):
+        raise UsageError(
+            f"class {min(missing)!r} has images in only one of {root / 'train'} and {root / 'test'}: both need images of the "
+            "same classes; add some, or remove the class"
+        )
     images = _read(root / "train" if split else root, classes, side)
     return Source(images, tuple(classes), _read(root / "test", classes, side) if split else None)
 
 
 def _classes(root: Path) -> list[str]:
-    found = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and any(_images(entry)))
-    if len(found) < 2:
+    """The sub-folders, of which each must hold images; hidden ones, which tools leave behind, are no classes."""
+    entries = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__")))
+    empty = [entry for entry in entries if not any(_images(entry))]
+    known = ", ".join(sorted(SUFFIXES))
+    if len(entries) - len(empty) < 2:
         raise UsageError(
-            f"data folder {root} has {len(found)} sub-folders with images, needs at least 2 (one a class) "
-            f"of {', '.join(sorted(SUFFIXES))}"
+            f"data folder {root} has {len(entries) - len(empty)} sub-folders with images, needs at least 2 (one a class) "
+            f"of {known}"
         )
-    return found
+    if empty:
+        raise UsageError(
+            f"class {empty[0].name!r} is empty: {empty[0]} has no images ({known}); add some, or remove the folder"
+        )
+    return [entry.name for entry in entries]
 
 
 def _images(entry: Path) -> Iterable[Path]:
@@ -45,11 +57,9 @@ def _images(entry: Path) -> Iterable[Path]:
 def _read(root: Path, classes: list[str], side: int) -> ImageSet:
     pixels, labels = [], []
     for label, name in enumerate(classes):
-        for file in _images(root / name) if (root / name).is_dir() else ():
+        for file in _images(root / name):
             pixels.append(square(file, side))
             labels.append(label)
-    if not pixels:
-        raise UsageError(f"data folder {root} has no images of the classes {', '.join(classes)}")
     return ImageSet(torch.stack(pixels), torch.tensor(labels))
 
 

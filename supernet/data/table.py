@@ -60,6 +60,11 @@ def _source(tables: Any, path: str, side: int) -> Source:
         raise UsageError(f"the column {label} of data {path!r} must hold whole numbers from 0; number the classes")
     names = getattr(train.features[label], "names", None)
     classes = tuple(names) if names else tuple(str(value) for value in range(max(train[label]) + 1))
+    if empty := set(range(len(classes))) - set(train[label]):
+        raise UsageError(
+            f"class {classes[min(empty)]!r} of data {path!r} is empty: no row has the label {min(empty)}; add images of it, or "
+            "number the others without gaps"
+        )
     # Some data sets of the hub publish their test images without labels, each marked -1.
     labelled = (tables[part] for part in ("test", "validation") if part in tables and min(tables[part][label]) >= 0)
     test = next(labelled, None)

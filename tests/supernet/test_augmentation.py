@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -56,6 +57,16 @@ def test_cutmix_labels_follow_the_areas(few: Few) -> None:
     plain[data.train.labels == data.train.labels[0]] = 200
     images, labels = Augmentation("cutmix", data)(plain, data.train.labels, 1)
     torch.testing.assert_close(images.mean((1, 2, 3)) / 200.0, labels[:, data.train.labels[0]], rtol=0.0, atol=0.02)
+
+
+@pytest.mark.parametrize("text", ["", "move"])
+def test_images_are_augmented_and_prepared_on_their_own_device(few: Few, text: str) -> None:
+    """On `meta`, where nothing can be computed from tensors of the CPU."""
+    data, meta = dataclasses.replace(few(16), flip=True), torch.device("meta")
+    part = data.train.to(meta)
+    images, labels = Augmentation(text, data)(part.images, part.labels, 3)
+    assert images.device == labels.device == data.prepare(images, 24).device == meta
+    assert images.shape == part.images.shape
 
 
 def test_an_unknown_name_is_answered_with_the_nearest(few: Few) -> None:

@@ -178,6 +178,27 @@ def test_folders_that_hold_no_classes_are_refused(tmp_path: Path) -> None:
     assert "has 1 sub-folders with images, needs at least 2" in refusal(f"folder:{tmp_path}")
 
 
+def test_an_empty_class_is_named_with_its_folder(tmp_path: Path) -> None:
+    make_folder(tmp_path, 6)
+    (tmp_path / ".cache").mkdir()
+    assert load_data(f"folder:{tmp_path}", SIDE).classes == ("cat", "dog")
+    (tmp_path / "emu").mkdir()
+    (tmp_path / "emu" / "notes.txt").write_text("no image")
+    said = refusal(f"folder:{tmp_path}")
+    assert said.startswith(f"class 'emu' is empty: {tmp_path / 'emu'} has no images")
+    assert said.endswith("add some, or remove the folder")
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_classes_of_only_one_part_are_named(tmp_path: Path, part: str) -> None:
+    """Images of a class that is not trained would be left out of the test in silence."""
+    for each in ("train", "test"):
+        make_folder(tmp_path / each, 6)
+    (tmp_path / part / "emu").mkdir()
+    picture(0, 0).save(tmp_path / part / "emu" / "0.png")
+    assert "class 'emu' has images in only one of" in refusal(f"folder:{tmp_path}")
+
+
 def test_classes_with_too_few_images_are_refused(tmp_path: Path) -> None:
     make_folder(tmp_path, 8)
     for number in range(2, 8):
@@ -261,6 +282,11 @@ def test_parquet_without_images_or_labels_is_refused(parquet: Callable[..., Path
     assert "no parquet file at" in refusal("parquet:")
     found = refusal(f"parquet:{parquet(table(label='kind'))}")
     assert "needs the columns image and label, has image, kind" in found
+
+
+def test_a_label_without_images_is_refused(parquet: Callable[..., Path]) -> None:
+    gap = table().set_column(1, "label", pyarrow.array([0, 2] * 10))
+    assert "class '1' of data" in refusal(f"parquet:{parquet(gap)}")
 
 
 def test_a_damaged_parquet_file_is_refused(parquet: Callable[..., Path]) -> None:

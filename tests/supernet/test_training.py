@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from nas.errors import FileError, NasError, UsageError
 from nas.search_spaces.space import SearchSpace
+from nas.supernet.augmentation import Augmentation
 from nas.supernet.checkpoint import load_checkpoint, read_progress, save_checkpoint
 from nas.supernet.data import DataSplits
 from nas.supernet.finetune import FinetuneRecipe, finetune
@@ -72,6 +73,24 @@ def test_the_loss_falls_and_the_accuracy_rises(miniature: SearchSpace, few: Few,
     assert losses[-1] < 0.9 * losses[0]
     assert history.rows[-1]["largest"] > 0.25
     assert [row["epoch"] for row in history.rows] == [1, 2, 3, 4]
+
+
+def test_images_go_to_the_device_of_the_store_before_they_are_augmented(
+    miniature: SearchSpace, few: Few, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    augment = Augmentation.__call__
+
+    def watched(self: Augmentation, images: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        seen.append((images.device.type, labels.device.type))
+        return augment(self, images, labels, seed)
+
+    monkeypatch.setattr(Augmentation, "__call__", watched)
+    monkeypatch.setattr(StepRunner, "backward", lambda self, plan, images, *_, **__: killer(0)(0, 1, str(images.device)))
+    monkeypatch.setattr("nas.supernet.training.adamw", lambda module, *_: torch.optim.AdamW(module.parameters()))
+    with pytest.raises(Killed):
+        train(Supernet(miniature, 10, 1).to("meta"), few(16), RECIPE, tmp_path / "c")
+    assert seen == [("meta", "meta")]
 
 
 def test_training_is_deterministic(
