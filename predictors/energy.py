@@ -7,6 +7,7 @@ machine takes while it does nothing changes with its heat and with what else it 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -87,6 +88,9 @@ class Energy:
         names = {field.name for field in fields(cls)}
         if not isinstance(data, Mapping) or data.keys() != names:
             raise MeasurementError(f"not an energy: it has the fields {sorted(names)}, got {data!r}")
+        joules = data["joules"]
+        if not isinstance(joules, (int, float)) or not 0 < joules < math.inf:
+            raise MeasurementError(f"not an energy: its joules are a number above zero, got {joules!r}")
         return cls(**data)
 
 

@@ -49,26 +49,27 @@ def count_energies(table: LatencyTable, meter: Meter, watch: Watch) -> Iterator[
 def missing(table: LatencyTable) -> list[Architecture]:
     """The networks of the table whose energy is still to be counted, in the order of their digests."""
     found: list[Architecture] = []
-    for role, number in numbers_missing(table, *(sum(1 for _ in table.of_role(role)) for role in COUNTED)).items():
+    for role, number in numbers_missing(table, 0, 0).items():
         fresh = [item.architecture for item in table.of_role(role) if item.architecture.digest not in table.energies]
         found += fresh[:number]
     return sorted(found, key=lambda architecture: architecture.digest)
 
 
 def numbers_missing(table: LatencyTable | None, train: int, held_out: int) -> dict[str, int]:
-    """How many networks of each role lack an energy, in a table that has so many of each."""
-    roles = [] if table is None else [table.networks[digest].role for digest in table.energies]
-    return {
-        role: max(min(COUNTED[role], number) - roles.count(role), 0) for role, number in ((TRAIN, train), (HELD_OUT, held_out))
-    }
+    """How many networks of each role lack an energy, in a table that is to have so many of each, or has more."""
+    known = [] if table is None else [item.role for item in table.networks.values()]
+    done = [] if table is None else [table.networks[digest].role for digest in table.energies]
+    wanted = {TRAIN: max(train, known.count(TRAIN)), HELD_OUT: max(held_out, known.count(HELD_OUT))}
+    return {role: max(min(COUNTED[role], number) - done.count(role), 0) for role, number in wanted.items()}
 
 
 def require_same_meter(table: LatencyTable, meter: Meter, path: Path) -> None:
-    """Raise FileError where the table's energies were counted by another meter: each counts other parts of a machine."""
+    """Raise FileError where the table's energies were counted by another meter."""
     others = sorted({item.meter for item in table.energies.values()} - {meter.name})
     if others:
         raise FileError(
-            f"latency table {path} has energies counted by {', '.join(others)}, not by {meter.name}; name another file by --out"
+            f"latency table {path} has energies counted by {', '.join(others)}, not by {meter.name}, and each counts other "
+            "parts of a machine; name another file"
         )
 
 

@@ -55,10 +55,15 @@ class NodeFeatures:
         labels, settings = _labels(node), dict(node.settings)
         side, width, out_width = math.log(node.in_shape[0]), math.log(node.in_shape[2]), math.log(node.out_shape[2])
         row = [side, width, out_width, 2 * side + width, 2 * side + width + out_width]  # the first LENGTHS are plain sizes
-        row += [math.log1p(float(settings[name])) if name in settings else 0.0 for name in self.settings]
+        row += [_size(settings.get(name, 0)) for name in self.settings]
         for label in self.labels:
             row += [1.0, side - 2, width - 4] if label in labels else [0.0, 0.0, 0.0]
         return row
+
+
+def _size(value: object) -> float:
+    """The logarithm of a setting beyond one, with its sign; 0 for words, which are labels."""
+    return math.copysign(math.log1p(abs(value)), value) if isinstance(value, (int, float)) else 0.0
 
 
 def operator_label(node: Node) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from nas.errors import UsageError
@@ -132,13 +134,19 @@ class _Missing:
 
     def __init__(self, runs: Sequence[Run], own: Target) -> None:
         self.own = own
-        self.tables = {
-            str(target): run.table_of(metric, target)
+        self._files = [
+            (str(target), run.table_of(metric, target))
             for run in reversed(runs)
             for metric, target in run.config().latencies().items()
             if run.table_of(metric, target).exists()
-        }
-        self._loaded: dict[str, RunTarget] = {}
+        ]
+        self._loaded: dict[tuple[str, str], RunTarget] = {}
+
+    @cached_property
+    def _tables(self) -> dict[str, dict[str, Path]]:
+        """The files that tell latencies and energies, by the target; the first run's where several do."""
+        counted = [(place, path) for place, path in self._files if can_predict(LatencyTable.load(path))]
+        return {LATENCY: dict(self._files), ENERGY: dict(counted)}
 
     def filled(self, run: Run, trial: Trial, names: Sequence[str]) -> Trial:
         """The trial with these metrics. Raises UsageError for one that cannot be told."""
@@ -152,26 +160,24 @@ class _Missing:
         return replace(trial, metrics=metrics)
 
     def _told(self, name: str, architecture: Architecture) -> dict[str, float]:
-        kind, _, place = name.partition("@")
-        path = self.tables.get(place or str(self.own))
-        if kind == LATENCY and path is not None:
-            return self._target(place or str(self.own), name).describe(architecture)
-        if kind == ENERGY and path is not None and can_predict(LatencyTable.load(path)):
-            return self._target(place or str(self.own), name).describe(architecture)
-        if kind == "memory" and self.tables:
-            table = self._target(next(iter(self.tables)), LATENCY).predictor.table
+        kind, _, where = name.partition("@")
+        place = where or str(self.own)
+        if kind in PLACED and place in self._tables[kind]:
+            return self._target(kind, place).describe(architecture)
+        if kind == "memory" and self._files:
+            table = self._target(LATENCY, self._files[0][0]).predictor.table
             return {kind: memory(architecture, self.own, table.num_classes, table.in_channels)}
         return {}
 
-    def _target(self, place: str, metric: str) -> RunTarget:
-        """The target that tells a latency or an energy."""
-        if metric not in self._loaded:
-            kind, at, where = metric.partition("@")
-            energy = metric if kind == ENERGY else None
-            one = RunTarget(LATENCY + at + where, Target.parse(place), self.tables[place], None, None, energy)
+    def _target(self, kind: str, place: str) -> RunTarget:
+        """What tells the latency or the energy of a target."""
+        if (kind, place) not in self._loaded:
+            target = Target.parse(place)
+            energy = named(ENERGY, target, self.own) if kind == ENERGY else None
+            one = RunTarget(named(LATENCY, target, self.own), target, self._tables[kind][place], None, None, energy)
             one.load([])
-            self._loaded[metric] = one
-        return self._loaded[metric]
+            self._loaded[kind, place] = one
+        return self._loaded[kind, place]
 
 
 def _point(trial: Trial, budgets: Budgets) -> CandidatePoint:

@@ -220,7 +220,7 @@ def _table_section(data: ReportData) -> str:
     costs = [[-c.accuracy if x == "accuracy" else c.value(x) for x in axes_of(data.objectives)] for c in full]
     front = sorted((full[i] for i in undominated(costs)), key=lambda c: c.latency)
     winner = data.winner.digest if data.winner is not None else None
-    others = [name for name in data.objectives if all(name in c.others for c in front)]
+    others = [name for name in data.objectives if front and all(name in c.others for c in front)]
     rows = [
         (
             c.digest + (" (winner)" if c.digest == winner else ""),

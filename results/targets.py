@@ -10,6 +10,7 @@ from nas.errors import FileError, MeasurementError
 from nas.predictors.assessment import Assessment
 from nas.predictors.energy import Energy
 from nas.predictors.energy_predictor import EnergyPredictor, require_energies
+from nas.predictors.energy_profile import require_same_meter
 from nas.predictors.latency_predictor import LatencyPredictor
 from nas.predictors.latency_table import HELD_OUT, LatencyTable
 from nas.predictors.meter import Meter, meter_of
@@ -52,18 +53,21 @@ class RunTarget:
     def require_meter(self) -> None:
         """Find what counts the energy here, if that is asked for; `uncounted` says why there is nothing.
 
-        Raises MeasurementError where nothing does and no table tells of energies.
+        Raises MeasurementError where nothing does and no table tells of energies, FileError for energies of another meter.
         """
         if self.energy is None:
             return
+        known = self.path if self.path.exists() else self.given
         try:
             self.meter = meter_of(self.target)
         except MeasurementError as error:
             self.uncounted = str(error)
-            known = self.path if self.path.exists() else self.given
             if known is None:
                 raise
             require_energies(LatencyTable.load(known, self.target))
+        else:
+            if known is not None:
+                require_same_meter(LatencyTable.load(known, self.target), self.meter, known)
 
     def require_given(self, num_classes: int, in_channels: int, space: SearchSpace) -> list[str]:
         """What to say of the table that was given and is not taken over yet.

@@ -1,7 +1,6 @@
 """Counting joules: on a simulated device whose counter is updated now and then."""
 
 import math
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -102,6 +101,8 @@ def test_a_run_that_fails_is_told_as_such():
 def test_an_energy_survives_its_mapping_and_nothing_else_is_one():
     found = Device().measure()
     assert Energy.from_mapping(found.to_mapping()) == found
-    for wrong in ({}, {**found.to_mapping(), "volts": 1.0}, replace(found).to_mapping() | {"power": 2}):
+    named = found.to_mapping()
+    bare = {name: value for name, value in named.items() if name != "runs"}
+    for wrong in ({}, 3.0, bare, {**named, "volts": 1.0}, *({**named, "joules": value} for value in (0, -1.0, math.nan, "3"))):
         with pytest.raises(MeasurementError, match="not an energy"):
             Energy.from_mapping(wrong)

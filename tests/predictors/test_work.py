@@ -13,12 +13,14 @@ from torch.nn import functional
 import nas
 from nas.predictors.cost import node_cost
 from nas.predictors.latency_table import LatencyTable, NodeTime
+from nas.predictors.node_features import NodeFeatures
 from nas.predictors.node_times import NodeTimes
 from nas.predictors.roofline import Roofline
 from nas.predictors.target import Target
 from nas.predictors.work import RESOURCES, SIZED, operations
 from nas.predictors.work import amounts as amounts_of
-from nas.predictors.work_laws import _traced, work
+from nas.predictors.work_laws import _law, _traced, work
+from nas.search_spaces import registry
 from nas.search_spaces.graph import Node, nodes
 from nas.search_spaces.registry import Kind, operators
 
@@ -102,6 +104,41 @@ def test_every_operator_has_about_the_work_that_is_traced_in_its_place():
     ratio = (told[:, MACS].sum(1) + 1) / (traced[:, MACS].sum(1) + 1)
     assert {node.operator: value for node, value in zip(items, ratio, strict=True) if not 0.5 < value < 2} == {}
     assert np.mean(np.abs(np.log(ratio)) < 0.02) > 0.75
+
+
+class Thirds(nn.Module):
+    """A mixer that runs on widths that divide by three, whatever its rule says, and takes settings of any kind."""
+
+    def __init__(self, width, size, *, shift, pattern):
+        super().__init__()
+        self.inner = nn.Linear(width // 3, width // 3)
+
+    def forward(self, x):
+        return self.inner(x.unflatten(-1, (3, -1))).flatten(-2)
+
+
+@pytest.fixture
+def thirds():
+    """Registered without a rule on its widths; forgotten again afterwards."""
+    registry.operators()
+    given = {"shift": registry.Setting((-2, 0, 2)), "pattern": registry.Setting(("rows", 3))}
+    registry.register("thirds", Kind.TOKEN_MIXER, cite="none", settings=given)(Thirds)
+    yield lambda width, **chosen: mixer("thirds", 7, width, **chosen)
+    del registry._REGISTRY[Kind.TOKEN_MIXER, "thirds"]
+    _law.cache_clear()
+
+
+def test_an_operator_whose_rule_allows_what_it_cannot_run_is_traced_where_it_runs(thirds):
+    (found,) = work([thirds(33, shift=0, pattern="rows")])
+    assert found[MACS].sum() == pytest.approx(7 * 7 * 3 * 11 * 11)
+
+
+def test_settings_of_every_kind_and_sign_are_features(thirds):
+    known = [thirds(width, shift=shift, pattern=pattern) for width in (24, 33) for shift in (-2, 2) for pattern in ("rows", 3)]
+    x, expected = NodeFeatures.of(known, np.full(len(known), 1e-4))(known)
+    assert np.isfinite(x).all()
+    assert np.isfinite(expected).all()
+    assert len(np.unique(x, axis=0)) == len(known)
 
 
 def test_knowing_the_work_of_nodes_leaves_random_numbers_as_they_were():

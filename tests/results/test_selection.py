@@ -16,9 +16,9 @@ def recorded(monkeypatch, tmp_path, slowed, final):
         reporter=SimpleNamespace(note=notes.append), verdicts=[], folder=SimpleNamespace(verification=tmp_path / "v.json")
     )
     monkeypatch.setattr(selection, "write_verdicts", lambda path, verdicts: None)
-    one = SimpleNamespace(target="cpu:eager", judge=lambda *_, final: SimpleNamespace(accepted=True))
+    one = SimpleNamespace(target="cpu:eager", judge=lambda *_, final, energy: SimpleNamespace(accepted=True))
     found = SimpleNamespace(median=4e-3, slowed=slowed)
-    assert Selection(run, lambda *_: None)._record(one, sampled("one", 1)[0], found, final=final)
+    assert Selection(run, lambda *_: None)._record(one, sampled("one", 1)[0], found, None, final=final)
     assert len(run.verdicts) == 1
     return notes
 

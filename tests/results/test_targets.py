@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import nas
-from nas.errors import MeasurementError
+from nas.errors import FileError, MeasurementError
 from nas.predictors.energy import Energy
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.meters import rapl
@@ -94,3 +94,6 @@ def test_without_a_meter_only_a_table_that_knows_energies_will_do(tmp_path, monk
     plain = RunTarget("latency", Target(), tmp_path / "none.json", None, None)
     plain.require_meter()
     assert plain.uncounted == ""
+    monkeypatch.setattr("nas.results.targets.meter_of", lambda target: rapl.Rapl())
+    with pytest.raises(FileError, match="has energies counted by toy, not by rapl"):
+        one.require_meter()

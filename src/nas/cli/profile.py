@@ -113,7 +113,8 @@ def _tell(table: LatencyTable, path: Path, *, as_json: bool) -> None:
     told = remarks(table)
     if as_json:
         counts = {"nodes": len(table.nodes), "networks": len(table.networks), "seconds": table.spent}
-        counted = None if energies is None else {"networks": len(table.energies), **energies.to_mapping()}
+        assessed = {} if energies is None else energies.to_mapping()
+        counted = {"networks": len(table.energies), **assessed} if table.energies else None
         notes = {"energy": counted, "refused": table.refused, "remarks": told}
         write_json({"table": str(path), "target": str(table.target), **counts, **notes, **found.to_mapping()})
         return
@@ -122,13 +123,15 @@ def _tell(table: LatencyTable, path: Path, *, as_json: bool) -> None:
         f"on {found.n} held-out networks: mean error {found.mape:.1%}, within 10 % {found.within_10:.0%}, "
         f"Spearman {found.spearman:.3f}, 90 % interval covers {found.coverage_90:.0%}"
     )
-    if energies is not None:
+    if table.energies:
         meter = next(iter(table.energies.values())).meter
-        write(
-            f"energy of {len(table.energies)} networks, counted by {meter}; on {energies.n} held-out ones: mean error "
-            f"{energies.mape:.1%}, within 10 % {energies.within_10:.0%}, Spearman {energies.spearman:.3f}, "
-            f"90 % interval covers {energies.coverage_90:.0%}"
-        )
+        worth = "too few to tell how good a prediction is"
+        if energies is not None:
+            worth = (
+                f"on {energies.n} held-out ones: mean error {energies.mape:.1%}, within 10 % {energies.within_10:.0%}, "
+                f"Spearman {energies.spearman:.3f}, 90 % interval covers {energies.coverage_90:.0%}"
+            )
+        write(f"energy of {len(table.energies)} networks, counted by {meter}; {worth}")
     for text in told:
         write(text)
 
