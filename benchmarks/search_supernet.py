@@ -183,6 +183,7 @@ def report(options: argparse.Namespace) -> None:
         print(f"| {name} | {found['seeds']} | {' | '.join(cells)} | {lead} |")
     steps = {str(n): n for n in shown}
     plain = {name: {**found, "share": {key: found["share"][n - 1] for key, n in steps.items()}} for name, found in rows.items()}
+    about["data"] = Path(about["data"]).name  # of a path of this machine, its last part
     written = {"about": about, "evaluations": options.evaluations, "front_of_all": front, "strategies": plain}
     written["environment"] = environment()
     known = json.loads(json.dumps(written), parse_constant=lambda _: None)
