@@ -50,6 +50,7 @@ TABLE = RESULTS / "latency_predictor-tiny-cpu-eager-threads=1-batch=1-precision=
 ORDER = ["random", "nsga2", "bo", "evolution", "local_search", "tpe", "surrogate", "bananas", "nsga3", "boshnas", "gp"]
 CALIBRATION = 64
 PROBED = 1000
+BANDS = 3
 SHOWN = (50, 100, 200, 300)
 
 Array = NDArray[np.float64]
@@ -204,18 +205,19 @@ def row(found: Mapping[int, list[float]], randoms: Mapping[int, list[float]], fr
 
 
 def painted(rows: Mapping[str, dict[str, Any]]) -> str:
-    """Means with intervals over evaluations, as SVG."""
+    """Means over evaluations, the first few with their intervals, as SVG."""
 
     def paint(axes: Axes) -> None:
         for number, (name, found) in enumerate(sorted(rows.items(), key=lambda pair: -pair[1]["share"][-1][0])):
             middle, half = np.array(found["share"]).T
             steps = np.arange(1, len(middle) + 1)
             (line,) = axes.plot(steps, middle, linewidth=1.3, label=name, linestyle="-" if number < 8 else "--")
-            axes.fill_between(steps, middle - half, middle + half, color=line.get_color(), alpha=0.1, linewidth=0)
-        axes.set_ylim(bottom=0.8)
+            if number < BANDS:
+                axes.fill_between(steps, middle - half, middle + half, color=line.get_color(), alpha=0.1, linewidth=0)
+        axes.set_ylim(0.5, 1.0)
         axes.set_xlabel("evaluations")
         axes.set_ylabel("share of the hypervolume of all")
-        axes.legend(loc="lower right", fontsize=7, ncols=2)
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8)
 
     return plot(paint, 7.0, 4.0)
 
