@@ -160,9 +160,9 @@ def front_lines(found: Sequence[Task], runs: Runs, names: Sequence[str]) -> list
     heads = "| table | objectives | strategy | fronts | seeds | " + " | ".join(f"at {n}" for n in steps) + " |"
     lines = [heads, "|" + "---|" * 9]
     fronts = [task for task in found if task.kind == FRONT]
-    groups = sorted({(task.table.name, len(task.problem().objectives)) for task in fronts})
+    groups = sorted({(task.table.name, 1 + len(task.devices)) for task in fronts})
     for (table, objectives), name in itertools.product(groups, names):
-        alike = [t for t in fronts if (t.table.name, len(t.problem().objectives)) == (table, objectives)]
+        alike = [task for task in fronts if (task.table.name, 1 + len(task.devices)) == (table, objectives)]
         members = [task for task in alike if (task.name, name) in runs]
         shares = [by_seed(runs, members, name, lambda t, run, n=n: t.fraction(run.curve[n - 1])) for n in steps]
         if members and shares[0]:

@@ -41,9 +41,10 @@ def test_the_number_of_runs_is_that_of_the_file():
     assert f"{sum(row['seeds'] for row in rows)} runs of" in DOCS.split(search.BEGIN)[1]
 
 
-def toy(kind, device):
-    name, table = f"toy {kind} {device}", SimpleNamespace(name="toy")
-    return SimpleNamespace(name=name, table=table, kind=kind, quantile=0.25, device=device, fraction=float, reached=bool)
+def toy(kind, *devices):
+    name, table = f"toy {kind} {' '.join(devices)}", SimpleNamespace(name="toy")
+    told = {"device": devices[0], "devices": devices, "fraction": float, "reached": bool}
+    return SimpleNamespace(name=name, table=table, kind=kind, quantile=0.25, **told)
 
 
 def runs_of(values):
@@ -59,10 +60,17 @@ def test_fronts_are_averaged_over_devices_before_seeds_give_an_interval():
     fast, slow = toy("front", "fast"), toy("front", "slow")
     runs = runs_of([((fast, "bo"), {0: 0.9, 1: 0.7}), ((slow, "bo"), {0: 0.5, 1: 0.3, 2: 0.1})])
     (line,) = search.front_lines([fast, slow], runs, ["bo"])[2:]
-    assert line.startswith("| toy | bo | 2 | 2 | 0.600 ± ")
+    assert line.startswith("| toy | 2 | bo | 2 | 2 | 0.600 ± ")
     assert math.isclose(float(line.split("± ")[1].split()[0]), 12.706 * 0.1, rel_tol=1e-3)
     runs = runs_of([((fast, "bo"), {0: 0.9}), ((slow, "bo"), {0: 0.5})])
-    assert search.front_lines([fast, slow], runs, ["bo"])[2:] == ["| toy | bo | 2 | 1 | 0.700 | 0.700 | 0.700 | 0.700 |"]
+    assert search.front_lines([fast, slow], runs, ["bo"])[2:] == ["| toy | 2 | bo | 2 | 1 | 0.700 | 0.700 | 0.700 | 0.700 |"]
+
+
+def test_fronts_of_three_objectives_stand_apart_from_those_of_two():
+    search = script("search")
+    two, three = toy("front", "fast"), toy("front", "fast", "slow")
+    runs = runs_of([((two, "bo"), {0: 0.9}), ((three, "bo"), {0: 0.5})])
+    assert [line.split(" | ")[1] for line in search.front_lines([two, three], runs, ["bo"])[2:]] == ["2", "3"]
 
 
 def test_leads_are_over_the_seeds_that_both_have_played():
