@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nas.search.pareto import crowding_distance, first_front
+from nas.search.pareto import first_front, least_crowded
 from nas.search.types import Problem, Trial, merit
 
 GROWTH = 1.15
@@ -35,8 +35,7 @@ def front(problem: Problem, known: Sequence[Trial], count: int) -> list[Trial]:
     finite = np.flatnonzero(np.isfinite(costs).all(axis=1))
     kept = finite[first_front(costs[finite])].tolist()
     if len(kept) > count:
-        lonely = np.argsort([-distance for distance in crowding_distance(costs[kept].tolist())], kind="stable")
-        kept = [kept[i] for i in lonely[:count]]
+        kept = [kept[i] for i in least_crowded(costs[kept].tolist(), count)]
     return [known[place] for place in sorted(kept)]
 
 

@@ -90,6 +90,12 @@ def crowding_distance(costs: Sequence[Costs]) -> list[float]:
     return distance
 
 
+def least_crowded(costs: Sequence[Costs], count: int) -> list[int]:
+    """The places of at most `count` points of a front with the greatest crowding distances, greatest first, ties in order."""
+    distance = crowding_distance(costs)
+    return sorted(range(len(costs)), key=lambda i: -distance[i])[:count]
+
+
 def hypervolume_2d(costs: Sequence[Costs], reference: Costs) -> float:
     """The area that points of two costs dominate below `reference`; points not below it in both costs count nothing."""
     area, height = 0.0, reference[1]

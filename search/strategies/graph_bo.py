@@ -29,7 +29,7 @@ from nas.search.encoding import BINS, Codes
 from nas.search.evidence import ladder
 from nas.search.model import GaussianProcess, Kernel, tamed
 from nas.search.model_strategy import ModelStrategy
-from nas.search.pareto import crowding_distance, first_front
+from nas.search.pareto import first_front, least_crowded
 from nas.search.strategy import register
 from nas.search.types import MAXIMISED, Trial
 
@@ -137,14 +137,13 @@ class GraphBo(ModelStrategy):
                 others, doubts = (np.stack(column, axis=1) for column in zip(*told, strict=True))
             means, deviations = np.column_stack([mean, others]), np.column_stack([deviation, doubts])
             # Thousands of rows of genes are judged by a part of a front of three objectives, the short list by all of it.
-            front = self._front if processes is self._exact or len(processes) < EXACT else self._front[self._lonely()]
+            front = (
+                self._front
+                if processes is self._exact or len(processes) < EXACT
+                else self._front[least_crowded(self._front.tolist(), THIN)]
+            )
             found = expected_hypervolume_improvement(means, deviations, front.tolist(), self._reference())
         return np.log(found + 1e-300) - 1e-6 * (mean - best) / deviation
-
-    def _lonely(self) -> list[int]:
-        """The least crowded points of the front."""
-        distance = crowding_distance(self._front.tolist())
-        return sorted(range(len(distance)), key=lambda i: -distance[i])[:THIN]
 
     def _reference(self) -> tuple[float, ...]:
         """The corner that hypervolumes are measured from: a first cost that every other random member has, and more than any
