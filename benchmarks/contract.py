@@ -66,7 +66,7 @@ def accept(path: Path, table_path: Path, budget: str | None, number: int) -> Non
     """Measure candidates as exported until enough are accepted, and write each one down."""
     table = LatencyTable.load(table_path)
     predictor = LatencyPredictor.fit(table)
-    known = [item.measurement.median for item in table.of_role(TRAIN)]
+    known = table.latency(list(table.of_role(TRAIN))).tolist()
     fresh = {
         "space": table.space,
         "target": str(table.target),

@@ -92,11 +92,11 @@ def compare(table: LatencyTable, predictor: LatencyPredictor, path: Path) -> dic
     """The assessment of every method on the held-out networks."""
     train, held_out = list(table.of_role(TRAIN)), list(table.of_role(HELD_OUT))
     architectures = [item.architecture for item in held_out]
-    measured = np.array([item.measurement.median for item in held_out])
+    measured = table.latency(held_out)
     again = remeasured(architectures, table, path.with_name(path.name.replace(".table.json", "") + ".again.json"))
     plain = np.array([sum(table_times(predictor, architecture)) for architecture in architectures])
     known = [item.architecture for item in train]
-    macs = macs_regression(known, [item.measurement.median for item in train], architectures)
+    macs = macs_regression(known, table.latency(train).tolist(), architectures)
     return {
         "ours": predictor.assess(architectures, measured.tolist()),
         "plain additive table": banded(plain, measured),
@@ -127,7 +127,8 @@ def macs_regression(known: list[Architecture], seconds: list[float], new: list[A
 
 
 def remeasured(architectures: list[Architecture], table: LatencyTable, path: Path) -> Array:
-    """The latencies of a second session, normalised to the anchor of the first; the file holds those measured so far."""
+    """The latencies of a second session, normalised to the anchor of the first, at the factor by which the first's medians
+    exceed its quiet times; the file holds those measured so far."""
     found: dict[str, float] = read_json(path, "second session") if path.exists() else {}
     left = [item for item in architectures if item.digest not in found]
     with ExportPool(table.target, table.num_classes, table.in_channels) as exports:
@@ -142,12 +143,14 @@ def remeasured(architectures: list[Architecture], table: LatencyTable, path: Pat
             effort = Effort(seconds=0.6, rounds=3)
             times = measure_many(built, table.target, sides, in_channels=table.in_channels, effort=effort, seed=table.seed + 1,
                                  reference=table.anchor)  # fmt: skip
-            found.update({item.digest: one.median for item, one in zip(group, times, strict=True)})
+            found.update({item.digest: one.quiet or one.median for item, one in zip(group, times, strict=True)})
             for model in built:
                 if isinstance(model, Path):
                     model.unlink()
             write_json(path, found)
-    return np.array([found[item.digest] for item in architectures])
+    first = [table.networks[item.digest] for item in architectures]
+    factor = float(np.median(table.latency(first) / [item.measurement.quiet or item.measurement.median for item in first]))
+    return factor * np.array([found[item.digest] for item in architectures])
 
 
 def speed(predictor: LatencyPredictor, sample: Any, number: int = 1000) -> float:

@@ -70,7 +70,7 @@ def compare(first: LatencyTable, second: LatencyTable) -> Agreement:
             f"the tables have {len(digests)} networks in common, a comparison needs {MIN_NETWORKS}; "
             "profile the same space with the same --seed"
         )
-    pairs = [[table.networks[digest].measurement.median for digest in digests] for table in (first, second)]
+    pairs = [table.latency([table.networks[digest] for digest in digests]) for table in (first, second)]
     ratios = np.divide(pairs[1], pairs[0])
     middle = float(np.median(ratios))
     anchor = (second.anchor or 1.0) / (first.anchor or 1.0)
@@ -81,7 +81,7 @@ def compare(first: LatencyTable, second: LatencyTable) -> Agreement:
         ratio=middle,
         shift=middle / anchor,
         deviation=float(np.quantile(np.abs(ratios / middle - 1), 0.9)),
-        spearman=spearman(np.array(pairs[0]), np.array(pairs[1])),
+        spearman=spearman(pairs[0], pairs[1]),
         anchor=anchor,
         nodes=len(keys),
         node_ratio=float(np.median(np.divide(samples[1], samples[0]))) if keys else None,

@@ -11,8 +11,8 @@ SPREAD = 0.01
 def told_apart(model: nn.Module) -> nn.Module:
     """The model, with a little noise on every parameter.
 
-    Norms and scales begin with equal values. An exporter merges equal constants, and nothing then tells whose weights a kernel
-    reads; a runtime may find them in its caches more often than the different ones of a trained network.
+    Norms and scales begin with equal values. An exporter merges equal constants, and a runtime then finds them in its caches
+    more often than the different ones of a trained network.
     """
     with torch.no_grad():
         for parameter in model.parameters():

@@ -62,7 +62,7 @@ class Ancestors:
                 f"{MIN_NETWORKS}; measure more"
             )
         sums = self.sums([item.architecture for item in known])
-        latency = np.array([item.measurement.median for item in known])
+        latency = table.latency(known)
         weights = mixture(sums, latency)
         table.nodes = {node.key: NodeTime(node, (seconds,)) for node, seconds in self._priced(weights)}
         table.ancestry = [str(item.target) for item in self.tables]

@@ -18,6 +18,7 @@ import numpy as np
 from nas.errors import MeasurementError, UsageError
 from nas.predictors.assessment import Assessment, assess
 from nas.predictors.corrections import MODELS, Corrected, Summary, cross_validated, simplest
+from nas.predictors.kernel_times import IN_PLACE
 from nas.predictors.latency_table import TRAIN, LatencyTable
 from nas.predictors.node_times import NodeTimes
 from nas.predictors.regression import one_thread
@@ -106,6 +107,12 @@ class LatencyPredictor:
         """What corrections see of architectures: sums over nodes and the columns of `Summary`. Refuses nothing."""
         return self._summaries(architectures)[0]
 
+    def _as_new(self, known: Sequence[Architecture]) -> Summary:
+        """What corrections would see of training networks if they were new: where they brought node times along, these are
+        better known of them than of any network that is asked about."""
+        brought = self.table.environment.get("nodes", IN_PLACE) != IN_PLACE
+        return self._summaries.left_out(known) if brought else self.summary(known)
+
     def _refit(self) -> None:
         """Choose the correction by cross-validation, and calibrate the interval on the residuals of the chosen one."""
         known = list(self.table.of_role(TRAIN))
@@ -114,8 +121,8 @@ class LatencyPredictor:
                 f"the latency table of {self.table.target} has {len(known)} training networks, "
                 f"and the predictor needs {MIN_NETWORKS}; profile for longer"
             )
-        summary = self.summary([item.architecture for item in known])
-        latency = np.array([item.measurement.median for item in known])
+        summary = self._as_new([item.architecture for item in known])
+        latency = self.table.latency(known)
         with one_thread():
             tried = {name: cross_validated(fit, summary, latency) for name, fit in MODELS.items()}
             residuals = {name: rest for name, (rest, _) in tried.items()}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
+
+import numpy as np
 
 from nas.errors import FileError, MeasurementError, SpaceError, UsageError
 from nas.files import read_json, write_json
 from nas.predictors.energy import Energy
 from nas.predictors.target import Target
-from nas.predictors.timings import MAX_SPREAD, Measurement, noise_reasons
+from nas.predictors.timings import MAX_SPREAD, Array, Measurement, noise_reasons
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.graph import Node
 
@@ -122,6 +124,14 @@ class LatencyTable:
     def of_role(self, role: str) -> Iterator[NetworkTime]:
         """The measured networks of one role, in the order of their digests: the same in every process."""
         return (self.networks[digest] for digest in sorted(self.networks) if self.networks[digest].role == role)
+
+    def latency(self, networks: Sequence[NetworkTime]) -> Array:
+        """The latencies (n,) in seconds by which networks of the table are compared: quiet times, told at the factor at which
+        half of the table's medians are above them; the median of a network whose quiet time was not taken."""
+        known = [item.measurement for item in self.networks.values() if item.measurement.quiet is not None]
+        factor = float(np.median([item.median / (item.quiet or item.median) for item in known])) if known else 1.0
+        found = [item.measurement for item in networks]
+        return np.array([item.median if item.quiet is None else item.quiet * factor for item in found])
 
     def require_quiet(self, max_spread: float = MAX_SPREAD) -> None:
         """Raise MeasurementError where the runs of the median network spread by more than `max_spread`."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nas.errors import MeasurementError, NasError
 from nas.predictors.anchor import anchor
 from nas.predictors.interleaving import Effort, interleave
+from nas.predictors.quiet import with_quiet
 from nas.predictors.remote.place import place
 from nas.predictors.runtime import runtime
 from nas.predictors.target import Target
@@ -169,10 +170,11 @@ def measure_runs(
         if watch is not None:
             for item in (beside, *series):
                 watch(item.position, item.visits)
-    return [
+    found = [
         summarise_visits(item.visits, beside.visits, str(target), side, seed, reference)
         for item, side in zip(series, resolutions, strict=True)
     ]
+    return with_quiet(found, [item.visits for item in series], reference)
 
 
 def anchor_seconds(target: Target, rounds: int = 20) -> float:

@@ -19,6 +19,9 @@ from nas.search_spaces.graph import Node
 SIZES, SETTINGS, LABELS, SHARES = "sizes", "settings", "labels", "shares"
 LENGTHS = 3
 """So many of the first columns are logarithms of sides and widths."""
+VECTOR = 16
+"""Channels that the widest kernels of CPUs take at once: on other numbers of them an operator may be many times slower, as a
+pooling of 24 channels is than one of 32 under ONNX Runtime."""
 TIMES = 0.3
 """What the logarithm of the whole time counts for beside the square roots of the shares."""
 
@@ -42,7 +45,7 @@ class NodeFeatures:
     def layout(self) -> Layout:
         """The groups of the columns."""
         shares = len(RESOURCES) + 2
-        return Layout(((SIZES, 5), (SETTINGS, len(self.settings)), (LABELS, 3 * len(self.labels)), (SHARES, shares)))
+        return Layout(((SIZES, 5), (SETTINGS, len(self.settings)), (LABELS, 4 * len(self.labels)), (SHARES, shares)))
 
     def __call__(self, items: Sequence[Node]) -> tuple[Array, Array]:
         """One row a node, (n, columns), and the logarithms of the seconds that their work is priced at, (n,)."""
@@ -56,8 +59,9 @@ class NodeFeatures:
         side, width, out_width = math.log(node.in_shape[0]), math.log(node.in_shape[2]), math.log(node.out_shape[2])
         row = [side, width, out_width, 2 * side + width, 2 * side + width + out_width]  # the first LENGTHS are plain sizes
         row += [_size(settings.get(name, 0)) for name in self.settings]
+        ragged = float(node.in_shape[2] % VECTOR > 0)
         for label in self.labels:
-            row += [1.0, side - 2, width - 4] if label in labels else [0.0, 0.0, 0.0]
+            row += [1.0, side - 2, width - 4, ragged] if label in labels else [0.0] * 4
         return row
 
 

@@ -1,7 +1,9 @@
 """Node times: what was measured, and what is expected by the work of a node, weighted by their errors.
 
-log t = log(work priced by a roofline) + a Gaussian process over the measured nodes. Prices are shared by all operators, so
-that what is known of some carries over to others and to other sizes; the process tells how an operator departs from them.
+log (t + offset) = log(work priced by a roofline + offset) + a Gaussian process over the measured nodes. Prices are shared by
+all operators, so that what is known of some carries over to others and to other sizes; the process tells how an operator
+departs from them. What a node's neighbours change in its time, caches, fusion and the clock, is some microseconds whatever it
+takes itself: with a typical time as offset all errors are of one size, and those count that a network's sum feels.
 """
 
 from __future__ import annotations
@@ -9,9 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nas.errors import MeasurementError
 from nas.predictors.latency_table import LatencyTable, NodeTime
@@ -31,6 +35,8 @@ OUTSIDE = 1.0
 """Relative error added for each factor of e by which a side or a width lies outside the measured ones."""
 UNUSUAL = 1.5
 """How many times the usual deviation of the process a node's may be before it counts as unlike all that was measured."""
+FLOOR = 0.02
+"""No node takes less than this share of its time with the offset."""
 _ALL = (SIZES, SETTINGS, LABELS)
 KERNELS = (
     Kernel("linear", (*_ALL, SHARES)),
@@ -65,19 +71,22 @@ def registered(node: Node) -> str:
 class NodeTimes:
     """Estimates of nodes; a function of the table's nodes alone.
 
-    `seen` are the labels that were measured, `operators` the registered operators among them. `noise` is the standard
-    deviation of the logarithm of one sample around its node's mean, `usual` the process's where it knows the nodes, `lengths`
-    the smallest and largest logarithms of sides and widths that were measured.
+    `seen` are the labels that were measured, `operators` the registered operators among them. `offset` (seconds) is added to
+    times before their logarithms are taken. `noise` is the standard deviation of the logarithm of one sample around its node's
+    mean, `usual` the process's where it knows the nodes, `lengths` the smallest and largest logarithms of sides and widths that
+    were measured, `learned` the place of a node in the process by its key.
     """
 
     table: LatencyTable
     seen: frozenset[str]
     operators: frozenset[str]
+    offset: float
     noise: float
     usual: float
     features: NodeFeatures
     process: Process
     lengths: tuple[Array, Array]
+    learned: dict[str, int]
 
     @classmethod
     def fit(cls, table: LatencyTable) -> Self:
@@ -85,42 +94,86 @@ class NodeTimes:
         if len(table.nodes) < 2:
             raise MeasurementError(f"the latency table of {table.target} has {len(table.nodes)} node times; profile for longer")
         items = [table.nodes[key] for key in sorted(table.nodes)]
-        seconds = np.exp([_log_mean(item) for item in items])
+        seconds = np.exp([_log_mean(item, 0.0) for item in items])
+        offset = float(np.median(seconds))
         learned = _spread_out(items)
         with one_thread():
             features = NodeFeatures.of([item.node for item in items], seconds)
             x, expected = features([item.node for item in learned])
-            y = np.array([_log_mean(item) for item in learned]) - expected
+            y = np.array([_log_mean(item, offset) for item in learned]) - np.log(np.exp(expected) + offset)
             process = Process.fit(KERNELS, features.layout, x, y, np.ones(len(y)))
             usual = float(np.median(process.predict(features.layout, x, np.ones(len(y)))[1]))
         seen = frozenset(operator_label(item.node) for item in items)
         lengths = x[:, :LENGTHS].min(0), x[:, :LENGTHS].max(0)
-        return cls(table, seen, operators_of(items), sample_noise(items), usual, features, process, lengths)
+        noise, places = sample_noise(items, offset), {item.node.key: place for place, item in enumerate(learned)}
+        return cls(table, seen, operators_of(items), offset, noise, usual, features, process, lengths, places)
 
     def __call__(self, items: Sequence[Node]) -> list[Estimate]:
         """The estimates of nodes."""
+        return self._estimates(items, frozenset())
+
+    def left_out(self, items: Sequence[Node]) -> list[Estimate]:
+        """The estimates of a network's nodes as if this network had not been timed: without those that were timed only once.
+
+        Of these the process tells what all others say (Rasmussen and Williams 2006, equations 5.10 to 5.12, for a block).
+        """
+        own = {node.key for node in items if len(self._samples(node)) == 1}
+        return self._estimates(items, frozenset(own & self.learned.keys()))
+
+    def _estimates(self, items: Sequence[Node], without: frozenset[str]) -> list[Estimate]:
+        """The estimates of nodes, those of some keys `without` their own samples."""
         x, expected = self.features(items)
         with one_thread():
             means, errors = self.process.predict(self.features.layout, x, np.ones(len(x)))
-        means = expected + means
+        if without:
+            rows = np.array([place for place, node in enumerate(items) if node.key in without])
+            told, inside = np.unique([self.learned[items[row].key] for row in rows], return_inverse=True)
+            blind, wide = self._blind(told)
+            means[rows], errors[rows] = blind[inside], wide[inside]
+        means = np.log(np.exp(expected) + self.offset) + means
         low, high = self.lengths
         outside = (np.maximum(low - x[:, :LENGTHS], 0) + np.maximum(x[:, :LENGTHS] - high, 0)).sum(1)
         found = zip(items, means, errors, outside, strict=True)
-        return [self._weigh(node, float(mean), float(error), float(far)) for node, mean, error, far in found]
+        return [
+            self._weigh(node, float(mean), float(error), float(far), node.key in without) for node, mean, error, far in found
+        ]
 
-    def _weigh(self, node: Node, mean: float, error: float, outside: float) -> Estimate:
-        """The mean of the process and of the samples, weighted by their inverse variances.
+    def _blind(self, rows: NDArray[np.intp]) -> tuple[Array, Array]:
+        """Mean and deviation of the process at some of its own rows, from all others."""
+        process = self.process
+        block = np.asarray(np.linalg.inv(self._precision[np.ix_(rows, rows)]), np.float64)
+        value = process.covariance[rows] @ process.alpha - block @ process.alpha[rows]
+        return process.centre + process.unit * value, process.unit * np.sqrt(np.diag(block))
+
+    @cached_property
+    def _precision(self) -> Array:
+        """The inverse of the covariance of the process's rows."""
+        return np.asarray(np.linalg.inv(self.process.covariance), np.float64)
+
+    def _samples(self, node: Node) -> tuple[float, ...]:
+        known = self.table.nodes.get(node.key)
+        return () if known is None else known.samples
+
+    def _weigh(self, node: Node, mean: float, error: float, outside: float, blind: bool) -> Estimate:
+        """The mean of the process and of the samples, weighted by their inverse variances; only the former where `blind`.
 
         `outside` is by how many factors of e the node's sides and widths exceed the measured ones.
         """
-        known = self.table.nodes.get(node.key)
+        known = None if blind else self.table.nodes.get(node.key)
         if known is None:
-            strange = max(0.0, error - UNUSUAL * self.usual) + (0.0 if operator_label(node) in self.seen else UNSEEN)
-            return Estimate(math.exp(mean), error, False, strange + OUTSIDE * outside)
+            seconds, share = self._seconds(mean)
+            strange = max(0.0, error - UNUSUAL * self.usual) / share + (0.0 if operator_label(node) in self.seen else UNSEEN)
+            return Estimate(seconds, error / share, False, strange + OUTSIDE * outside)
         variance = self.noise**2 / len(known.samples)
         weight = error**2 / (error**2 + variance)
-        middle = weight * _log_mean(known) + (1 - weight) * mean
-        return Estimate(math.exp(middle), math.sqrt(weight * variance), True)
+        seconds, share = self._seconds(weight * _log_mean(known, self.offset) + (1 - weight) * mean)
+        return Estimate(seconds, math.sqrt(weight * variance) / share, True)
+
+    def _seconds(self, mean: float) -> tuple[float, float]:
+        """The seconds of a node by a logarithm with the offset, and their share of what the logarithm is of."""
+        whole = math.exp(mean)
+        seconds = max(whole - self.offset, FLOOR * whole)
+        return seconds, seconds / whole
 
 
 def operators_of(items: Iterable[NodeTime]) -> frozenset[str]:
@@ -128,18 +181,20 @@ def operators_of(items: Iterable[NodeTime]) -> frozenset[str]:
     return frozenset(registered(item.node) for item in items)
 
 
-def sample_noise(items: Iterable[NodeTime]) -> float:
-    """The pooled standard deviation of log samples around their node's mean, from nodes with two samples or more."""
-    groups = [np.log(item.samples) for item in items if len(item.samples) > 1]
+def sample_noise(items: Iterable[NodeTime], offset: float) -> float:
+    """The pooled standard deviation of the logarithms of samples with the offset around their node's mean, from nodes with two
+    samples or more."""
+    groups = [np.log(np.array(item.samples) + offset) for item in items if len(item.samples) > 1]
     freedom = sum(len(group) - 1 for group in groups)
     if freedom < 5:
         return DEFAULT_NOISE
     return max(math.sqrt(sum(float(((group - group.mean()) ** 2).sum()) for group in groups) / freedom), 1e-3)
 
 
-def _log_mean(item: NodeTime) -> float:
-    """The mean of the log samples, or their median where there are enough for it to be the better one."""
-    logs = np.log(item.samples)
+def _log_mean(item: NodeTime, offset: float) -> float:
+    """The mean of the logarithms of samples with the offset, or their median where there are enough for it to be the better
+    one."""
+    logs = np.log(np.array(item.samples) + offset)
     return float(np.median(logs) if len(logs) > 4 else logs.mean())
 
 

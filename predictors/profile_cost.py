@@ -27,7 +27,7 @@ from nas.search_spaces.space import SearchSpace
 NODE_SHARE = 0.5
 NODE_SECONDS = 30.0
 NETWORK_SECONDS = 0.75
-KERNEL_SECONDS = 0.4
+KERNEL_SECONDS = 1.0
 RUNS = 40
 LOOK_SECONDS = 0.05
 TRIALS = 10

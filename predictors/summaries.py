@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.predictors.corrections import EDGES, NORMS, OPERATORS, SIZE, WORK, Summary
-from nas.predictors.graph_sums import GraphSums
+from nas.predictors.graph_sums import GraphSums, Sums
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.node_features import operator_label
-from nas.predictors.node_times import NodeTimes, registered
+from nas.predictors.node_times import Estimate, NodeTimes, registered
 from nas.predictors.surrogates.layout import Layout
 from nas.predictors.timings import Array
 from nas.search_spaces.architecture import Architecture
-from nas.search_spaces.graph import Node
+from nas.search_spaces.graph import Node, nodes
 from nas.search_spaces.registry import Kind, operator
 
 _SECONDS, _SQUARED, _STRANGE, _MEASURED, _COUNT, _REFUSED, _GROUP, _NUMBERS, _PRODUCTS = range(9)
@@ -41,11 +41,21 @@ class Summaries:
                 (WORK, 3),
             )
         )
-        self._sums = GraphSums(self._rows, table.in_channels, table.num_classes)
+        self._outputs = (table.in_channels, table.num_classes)
+        self._sums = GraphSums(lambda items: self._rows(items, times(items)), *self._outputs)
 
     def __call__(self, architectures: Sequence[Architecture]) -> tuple[Summary, Array]:
         """Architectures as corrections see them, and how many of their nodes run an operator without a time, (n,)."""
-        found = self._sums(architectures)
+        return self._summary(self._sums(architectures))
+
+    def left_out(self, architectures: Sequence[Architecture]) -> Summary:
+        """Architectures as they would be seen if their nodes had not been timed in them: see `NodeTimes.left_out`."""
+        walked = [nodes(architecture, None, *self._outputs) for architecture in architectures]
+        rows = [self._rows(items, self.times.left_out(items)) for items in walked]
+        ends = np.cumsum([0, *map(len, walked)])
+        return self._summary(Sums(np.stack([some.sum(0) for some in rows]), np.concatenate(rows), ends))[0]
+
+    def _summary(self, found: Sums) -> tuple[Summary, Array]:
         values = found.values
         seconds = values[:, _SECONDS]
         error = np.hypot(np.sqrt(values[:, _SQUARED]), values[:, _STRANGE]) / seconds
@@ -60,10 +70,10 @@ class Summaries:
         name = registered(node)
         return bool(name) and name not in self.times.operators
 
-    def _rows(self, items: Sequence[Node]) -> Array:
+    def _rows(self, items: Sequence[Node], estimates: Sequence[Estimate]) -> Array:
         """What a summary sums up of each node: see the names of the columns; then seconds by operator and by norm."""
         rows = np.zeros((len(items), _PLAIN + len(self._labels) + len(self._norms)))
-        for row, node, item in zip(rows, items, self.times(items), strict=True):
+        for row, node, item in zip(rows, items, estimates, strict=True):
             time = item.seconds
             row[_SECONDS], row[_SQUARED], row[_STRANGE] = time, (time * item.error) ** 2, time * item.strange
             row[_MEASURED], row[_COUNT], row[_REFUSED] = time * item.measured, 1.0, self.unknown(node)

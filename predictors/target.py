@@ -13,6 +13,8 @@ from nas.predictors.remote.place import place
 from nas.predictors.runtime import names, runtime
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+SPOKEN = {"gpu": "cuda"}
+"""What people call a device that a runtime names otherwise."""
 REMEDY = "write it as 'cpu:onnxruntime,threads=1,batch=1,precision=fp32'; all but the device may be left out"
 
 
@@ -50,6 +52,8 @@ class Target:
     def parse(cls, text: str) -> Self:
         """The target that `str(target)` or a person wrote: `device[:runtime][,threads=N][,batch=N][,precision=P][@place]`.
 
+        `gpu` of this machine is `cuda`.
+
         Raises UsageError or UnknownNameError, each one line with the remedy.
         """
         what, at, elsewhere = text.strip().partition("@")
@@ -66,7 +70,7 @@ class Target:
                 raise UsageError(f"{key} is given twice in target {text!r}; {REMEDY}")
             values[key] = value
         return cls(
-            where or "cpu",
+            where or "cpu" if elsewhere else SPOKEN.get(where, where or "cpu"),
             name or (place(elsewhere).default_runtime if elsewhere else "eager"),
             _integer("threads", values.get("threads", "1"), text),
             _integer("batch", values.get("batch", "1"), text),

@@ -42,9 +42,9 @@ class Measurement:
     """The latency of one network on one target, in seconds.
 
     `median` is the median of visit medians, each run told by the anchor around it, `low` and `high` its 95 % bootstrap
-    interval over visits, `p90` and `p99` quantiles of single runs, `n` their number, `spread` interquartile range / median of
-    the runs, `drift` the range of the anchor workload during the measurement / its median. `target` and `resolution` say of
-    what.
+    interval over visits, `quiet` the time of undisturbed runs (`nas.predictors.quiet`; None where it was not taken), `p90` and
+    `p99` quantiles of single runs, `n` their number, `spread` interquartile range / median of the runs, `drift` the range of
+    the anchor workload during the measurement / its median. `target` and `resolution` say of what.
 
     The machine meanwhile: `disturbed` is the share of visits that other work interrupted, `slowed` how many times slower the
     anchor ran than at the reference, `load` the load average, `throttled` whether heat slowed a core down, and `unsettled`
@@ -68,6 +68,7 @@ class Measurement:
     throttled: bool = False
     anchor: float | None = None
     unsettled: bool = False
+    quiet: float | None = None
 
     @property
     def precision(self) -> float:
@@ -77,7 +78,8 @@ class Measurement:
     def scaled(self, factor: float) -> Self:
         """The same at a reference at which the anchor takes `factor` times as long: so do all times."""
         times = {name: getattr(self, name) * factor for name in ("median", "low", "high", "p90", "p99")}
-        return replace(self, **times, slowed=self.slowed / factor)
+        quiet = None if self.quiet is None else self.quiet * factor
+        return replace(self, **times, slowed=self.slowed / factor, quiet=quiet)
 
     def to_mapping(self) -> dict[str, Any]:
         """The fields by name, fit for JSON."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from torch.export import ExportedProgram
 
 from nas.errors import FileError
 
-BATCH = "batch"
+BATCH, SCOPED = "batch", "/"
+SCOPES = "pkg.torch.onnx.name_scopes"
 _NOISY = ("torch.onnx", "torch.export", "torch._export", "onnxscript", "onnx_ir")
 
 
@@ -48,9 +50,10 @@ def trace_static(model: nn.Module, image: Tensor) -> ExportedProgram:
         raise FileError(f"torch.export cannot trace the network: {first_cause(error)}; leave out 'onnx' and 'torch'") from error
 
 
-def onnx_model(program: ExportedProgram) -> Any:
+def onnx_model(program: ExportedProgram, *, scoped: bool = False) -> Any:
     """The `torch.onnx.ONNXProgram` of a traced network: input `image`, output `logits`, a free batch size named `batch`.
 
+    With `scoped` the names of its kernels and values begin with that of the backbone's node that they belong to (`scope_of`).
     Raises FileError where an operation has no ONNX counterpart.
     """
     table: Any = {torch.ops.aten.scaled_dot_product_attention.default: attention}
@@ -66,8 +69,15 @@ def onnx_model(program: ExportedProgram) -> Any:
             )
     except Exception as error:
         raise FileError(f"the network has no ONNX form: {first_cause(error)}; leave out 'onnx'") from error
+    if scoped:
+        _scope(found.model)
     _tidy(found.model)
     return found
+
+
+def scope_of(name: str) -> str:
+    """The node of the backbone that a name in a scoped model begins with; runtimes keep it where they fuse kernels."""
+    return name.partition(SCOPED)[0]
 
 
 def attention(
@@ -126,6 +136,16 @@ def _trace(model: nn.Module, image: Tensor, *, any_batch: bool) -> ExportedProgr
         # File names of the machine that exported are nobody else's business.
         node.meta.pop("stack_trace", None)
     return program
+
+
+def _scope(model: Any) -> None:
+    """Put the node of the backbone before the names of kernels and values, but of the network's output."""
+    for node in model.graph:
+        # The exporter notes the modules that it came through: ['', 'nodes.stem', 'nodes.stem.op', 'conv2d'].
+        found = re.search(r"'nodes\.([^.']+)", node.metadata_props.get(SCOPES, ""))
+        if found:
+            for item in (node, *(value for value in node.outputs if value.name and not value.is_graph_output())):
+                item.name = f"{found[1]}{SCOPED}{item.name}"
 
 
 def _tidy(model: Any) -> None:

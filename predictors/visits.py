@@ -18,9 +18,10 @@ from nas.predictors.timings import Visit, steady
 
 CLOCK_SHARE = 1e-3
 VISIT_SECONDS = 0.006
-APART, LEAD = 0.003, 0.001
-"""Seconds between two runs of the anchor, or one run of what is timed where that takes longer; and those of runs before, which
-fill the caches after the anchor and do not count. What takes longer than LEAD itself has a run before it once a visit."""
+APART, LEAD, LARGE = 0.003, 0.002, 0.02
+"""Seconds between two runs of the anchor, or one run of what is timed where that takes longer; and those of runs before, one of
+them at least, which fill the caches after the anchor and do not count. What takes longer than LARGE notices little of what the
+caches held, and has one run before it once a visit."""
 WARMUP_BLOCKS = 20
 
 
@@ -83,12 +84,10 @@ def visit(item: Series, number: int, state: MachineState, anchor: Series | None 
     beside: list[float] = []
     clock, at, interrupted = time.perf_counter, time.time(), interruptions()
     before = anchor.again() if anchor else 0.0
-    lead = clock() + LEAD
+    end = clock() + LEAD + VISIT_SECONDS
     last = item.once()
-    end = lead + VISIT_SECONDS
     while len(found) < 3 or clock() < end:
-        while last < LEAD and clock() < lead:
-            last = item.once()
+        last = _lead(item, last)
         until = clock() + APART
         block = [item.once()]
         while clock() < until - block[-1] / 2:
@@ -98,11 +97,20 @@ def visit(item: Series, number: int, state: MachineState, anchor: Series | None 
             after = anchor.again()
             beside += [(before + after) / 2] * len(block)
             before = after
-        lead = clock() + LEAD
     since = interruptions()
     times = None if interrupted is None or since is None else since - interrupted
     item.visits.append(Visit(at, number, tuple(found), times, state, item.settled, tuple(beside)))
     return sorted(found)[len(found) // 2]
+
+
+def _lead(item: Series, last: float) -> float:
+    """Fill the caches with what a workload reads, unless its `last` run tells that it is large; the seconds of the last run."""
+    end = time.perf_counter() + LEAD
+    if last < LARGE:
+        last = item.once()
+        while time.perf_counter() < end:
+            last = item.once()
+    return last
 
 
 _OVERHEAD: list[float] = []

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from nas.errors import MeasurementError
 from nas.predictors.anchor import Anchor
 from nas.predictors.interleaving import Effort
+from nas.predictors.quiet import with_quiet
 from nas.predictors.remote.agent.jobs import Job, Network, Timed
 from nas.predictors.remote.place import place
 from nas.predictors.runtimes.onnxruntime import onnx_file
@@ -73,10 +74,11 @@ def measurements(timed: Timed, target: Target, sides: Sequence[int], seed: int, 
     """What the raw samples say. Raises MeasurementError where they are not those of as many networks."""
     if len(timed.visits) != len(sides):
         raise MeasurementError(f"the agent measured {len(timed.visits)} networks of {len(sides)}; measure again")
-    return [
+    found = [
         summarise_visits(visits, timed.anchor, str(target), side, seed, reference)
         for visits, side in zip(timed.visits, sides, strict=True)
     ]
+    return with_quiet(found, timed.visits, reference)
 
 
 def looks_like_onnx(content: bytes) -> bool:

@@ -69,9 +69,9 @@ def onnx_file(model: nn.Module | Path, example: Tensor, target: Target, folder: 
 
 
 def exported(model: nn.Module, example: Tensor, path: Path) -> None:
-    """Write a module as it is delivered. Raises MeasurementError where it cannot be exported."""
+    """Write a module as it is delivered, but with scoped names. Raises MeasurementError where it cannot be exported."""
     try:
-        program = onnx_model(trace_static(copy.deepcopy(model).eval().cpu(), example))
+        program = onnx_model(trace_static(copy.deepcopy(model).eval().cpu(), example), scoped=True)
         with quiet():
             program.save(path, external_data=False)
     except FileError as error:

@@ -1,4 +1,5 @@
 import itertools
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -184,3 +185,54 @@ def test_assessment_counts_what_it_says():
     assert found.spearman == found.kendall == pytest.approx(1.0)
     with pytest.raises(UsageError, match="at least two"):
         assess(predicted[:1], measured_now[:1], predicted[:1], predicted[:1])
+
+
+def own_seconds(node):
+    """What a node takes that departs from all laws by a factor of its own."""
+    return node_seconds(node) * random.Random(node.key).lognormvariate(0, 0.4)
+
+
+def kernel_table(noise=0.0, seconds=own_seconds):
+    """A table whose training networks brought their node times along: these are known of them, and of no other network."""
+    rng, table = random.Random(0), LatencyTable(Target(), "tiny", num_classes=10, anchor=1e-3, environment={"nodes": "kernels"})
+    for architecture in sampled("train", 40):
+        table.add(architecture, measured(latency(architecture, seconds=seconds)), "train")
+        for node in nodes(architecture, None, 3, 10):
+            table.add_node(node, seconds(node) * rng.lognormvariate(0, noise))
+    return table
+
+
+def test_networks_that_brought_their_node_times_do_not_make_intervals_too_narrow():
+    table, truth = kernel_table(), [latency(architecture, seconds=own_seconds) for architecture in HELD_OUT]
+    honest = LatencyPredictor.fit(table)
+    blind = LatencyPredictor.fit(replace(table, environment={}))
+    found = honest.assess(HELD_OUT, truth)
+    assert found.coverage_90 >= 0.85
+    assert honest.scores[honest.model] > 0.5 * found.mape
+    assert min(blind.scores.values()) < 0.2 * found.mape
+
+
+def test_what_is_left_out_is_told_by_the_other_nodes_alone():
+    table = kernel_table(noise=0.05, seconds=node_seconds)
+    times = NodeTimes.fit(table)
+    items = list(nodes(sampled("train", 1)[0], None, 3, 10))
+    own = [node for node in items if len(table.nodes[node.key].samples) == 1]
+    assert own
+    wild = {key: replace(item, samples=tuple(value * 1.5 for value in item.samples)) for key, item in table.nodes.items()}
+    kept = {key: item for key, item in table.nodes.items() if key not in {node.key for node in own}}
+    wild = kept | {node.key: wild[node.key] for node in own}
+    before, after = times.left_out(own), times(own)
+    assert not any(item.measured for item in before)
+    assert all(item.measured for item in after)
+    assert all(item.error > other.error for item, other in zip(before, after, strict=True))
+    again = replace(times, table=replace(table, nodes=wild))
+    assert [item.seconds for item in again.left_out(own)] == [item.seconds for item in before]
+
+
+def test_small_nodes_with_wild_times_do_not_spoil_what_is_known_of_large_ones():
+    rng, table = random.Random(0), made_table(census=40, noise=0.0)
+    for key, item in table.nodes.items():
+        wild = tuple(value + 2e-6 + 2e-5 * rng.random() for value in item.samples)
+        table.nodes[key] = replace(item, samples=wild)
+    predictor = LatencyPredictor.fit(table)
+    assert predictor.assess(HELD_OUT, TRUTH).mape < 0.03

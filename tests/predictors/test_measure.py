@@ -112,7 +112,7 @@ def test_every_visit_is_handed_on_with_its_round_and_the_machine(simulate):
 
 
 def test_a_run_that_fails_is_named_by_its_place_and_what_was_measured_before_is_handed_on(simulate):
-    clock, seen, left = simulate(Clock()), {}, [30]
+    clock, seen, left = simulate(Clock()), {}, [60]
     work = clock.work(3e-3)
 
     def fail():
@@ -176,3 +176,10 @@ def test_the_environment_names_versions_and_cpu():
     assert found["torch"] == torch.__version__
     assert found["runtime"].startswith("onnxruntime ")
     assert found["cpu"]
+
+
+@pytest.mark.parametrize("seconds", [3e-4, 1.5e-3, 4e-3, 1.2e-2])
+def test_what_the_anchor_left_in_the_caches_does_not_count(simulate, seconds):
+    clock = simulate(Clock())
+    found = measure_runs([clock.work(seconds, cold=seconds / 2)], TARGET, [32], effort=Effort(seconds=1.0))[0]
+    assert found.median == pytest.approx(seconds, rel=1e-3)

@@ -46,7 +46,7 @@ def test_an_unknown_runtime_is_answered_with_the_nearest():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "gpu", "cpu,", "cpu,thread=1", "cpu,threads=x", "cpu,threads=0", "cpu,threads=1,threads=2", "cpu,batch=-1",
+    ["", "tpu", "cpu,", "cpu,thread=1", "cpu,threads=x", "cpu,threads=0", "cpu,threads=1,threads=2", "cpu,batch=-1",
      "cpu,precision=fp8", "cpu,precision=fp16", "cuda:onnxruntime", "cpu,threads", "cpu,threads=99999999999"],
 )  # fmt: skip
 def test_what_cannot_be_read_or_run_is_refused_in_one_line(text):
@@ -56,6 +56,10 @@ def test_what_cannot_be_read_or_run_is_refused_in_one_line(text):
     with pytest.raises(UsageError) as caught:
         Target.parse(text)
     assert "\n" not in str(caught.value)
+
+
+def test_a_gpu_is_what_its_runtime_calls_it():
+    assert Target.parse("gpu,batch=8") == Target("cuda", batch=8)
 
 
 def test_a_missing_gpu_is_named(monkeypatch):

@@ -115,7 +115,8 @@ def test_a_lease_that_is_taken_over_is_told_to_its_holder(tmp_path):
     def hold():
         with lease.kept(told.set):
             while not told.wait(0.01):
-                path.write_bytes(taken)
+                (tmp_path / "bob").write_bytes(taken)
+                (tmp_path / "bob").replace(path)  # as a whole: a beat may read it at any moment
             with pytest.raises(MeasurementError, match="taken over by bob"):
                 lease.require()
 

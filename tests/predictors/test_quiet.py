@@ -1,0 +1,108 @@
+"""Quiet times: what disturbs only some runs leaves them as they are, and what slows everything down is told by the anchor."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from known_machine import made_table
+
+from nas.predictors.latency_table import LatencyTable
+from nas.predictors.machine import MachineState
+from nas.predictors.quiet import with_quiet
+from nas.predictors.timings import Measurement, Visit, summarise_visits
+
+ANCHOR = 1e-3
+TRUTH = np.array([4e-3, 5e-3, 9e-3])
+
+
+def session(seed, disturbed=0.0, slow=lambda at: 1.0, rounds=8):
+    """Visits of three networks and the anchor; a share of the runs is `disturbed`, of a network's and of the anchor's alike."""
+    rng = np.random.default_rng(seed)
+
+    def runs(seconds, at, number):
+        taken = seconds * slow(at) * (1 + 0.005 * rng.random(number))
+        return taken * np.where(rng.random(number) < disturbed, 1 + rng.exponential(0.4, number), 1.0)
+
+    found = [[] for _ in TRUTH]
+    for number in range(2 * rounds * len(TRUTH)):
+        at, place = 0.1 * number, number % len(TRUTH)
+        visit = Visit(
+            at,
+            number // (2 * len(TRUTH)),
+            tuple(runs(TRUTH[place], at, 6)),
+            0,
+            MachineState(),
+            True,
+            tuple(runs(ANCHOR, at, 6)),
+        )
+        found[place].append(visit)
+    anchors = [Visit(0.0, number, (ANCHOR,), 0, MachineState()) for number in range(2 * rounds)]
+    return found, anchors
+
+
+def told(visits, anchors, reference=ANCHOR):
+    found = [summarise_visits(own, anchors, "cpu:eager", 32, reference=reference) for own in visits]
+    return with_quiet(found, visits, reference)
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=25, deadline=None)
+def test_disturbed_runs_do_not_move_quiet_times(seed):
+    found = told(*session(seed, disturbed=0.5))
+    quiet = np.array([item.quiet for item in found])
+    np.testing.assert_allclose(quiet / TRUTH, 1.0, rtol=0.01)
+
+
+def test_quiet_times_repeat_themselves_better_than_medians():
+    sessions = [told(*session(seed, disturbed=0.5)) for seed in range(20)]
+    spread = {
+        name: np.std([[np.log(getattr(one, name)) for one in found] for found in sessions], 0).mean()
+        for name in ("median", "quiet")
+    }
+    assert spread["quiet"] < 0.3 * spread["median"]
+
+
+def test_a_machine_that_slows_down_for_seconds_is_told_by_the_anchor():
+    visits, anchors = session(0, slow=lambda at: 1.0 if at < 2 else 1.5)
+    visits[2] = [visit for visit in visits[2] if visit.at > 3]
+    found = told(visits, anchors)
+    np.testing.assert_allclose([item.quiet for item in found], TRUTH, rtol=0.03)
+
+
+def test_without_the_anchor_beside_the_runs_there_is_no_quiet_time():
+    visits, anchors = session(0)
+    bare = [[replace(visit, beside=()) for visit in own] for own in visits]
+    assert [item.quiet for item in told(bare, anchors)] == [None] * len(TRUTH)
+
+
+def test_without_a_reference_quiet_times_are_told_at_the_speed_of_the_anchor_then():
+    visits, anchors = session(0, slow=lambda at: 2.0)
+    found = with_quiet([summarise_visits(own, anchors, "", 1) for own in visits], visits, None)
+    np.testing.assert_allclose([item.quiet for item in found], 2 * TRUTH, rtol=0.01)
+
+
+def test_quiet_times_are_kept_and_told_at_another_speed_with_the_others():
+    found = told(*session(0))[0]
+    assert Measurement.from_mapping(found.to_mapping()) == found
+    assert found.scaled(3.0).quiet == pytest.approx(3 * found.quiet)
+
+
+def test_a_table_tells_quiet_times_at_the_level_of_its_medians():
+    table, rng = made_table(train=30, census=2), np.random.default_rng(0)
+    quiet = {digest: item.measurement.median for digest, item in table.networks.items()}
+    for digest, item in table.networks.items():
+        noisy = replace(item.measurement, median=quiet[digest] * 1.2 * rng.lognormal(0, 0.1), quiet=quiet[digest])
+        table.networks[digest] = replace(item, measurement=noisy)
+    networks = list(table.networks.values())
+    ratio = table.latency(networks) / [quiet[item.architecture.digest] for item in networks]
+    np.testing.assert_allclose(ratio, ratio[0])
+    assert ratio[0] == pytest.approx(np.median([item.measurement.median / item.measurement.quiet for item in networks]))
+
+
+def test_networks_without_a_quiet_time_are_told_by_their_medians():
+    table = made_table(train=8, census=2)
+    networks = list(table.networks.values())
+    np.testing.assert_array_equal(table.latency(networks), [item.measurement.median for item in networks])
+    assert LatencyTable(table.target).latency([]).shape == (0,)
