@@ -119,7 +119,7 @@ def read_table(path: Path, images: int, untrained: int) -> Table:
     space = config.search_space()
     data = load_data(config.data, max(space.resolutions), config.train_images, config.validation_images)
     data = replace(data, validation=data.validation.take(spread(len(data.validation), images)))
-    supernet = Supernet(space, len(data.classes), data.in_channels, seed=config.seed)
+    supernet = Supernet(space, len(data.classes), data.in_channels, unshared=config.training.unshared)
     with safe_open(str(run.checkpoint), framework="pt") as file:
         identity = file.metadata()["identity"]
     _, averages = load_checkpoint(run.checkpoint, supernet, None, identity)

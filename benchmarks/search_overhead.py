@@ -1,11 +1,12 @@
 """What the search itself costs per candidate: asking, telling and archiving, beside evaluations that cost nothing.
 
-    python benchmarks/search_overhead.py [--evaluations 5000] [--space tiny] [--strategies random tpe ...]
+    python benchmarks/search_overhead.py [--evaluations 5000] [--space tiny] [--strategies random tpe ...] [--minutes 10]
 
 Describing a candidate is made to cost 0.5 ms of processor time, as the latency predictor's does, and counts as overhead.
 Processor time is the goal's measure (it does not count waiting for the disk or for other programs); wall time is shown too.
 "growth" is the cost of the last tenth of the candidates over that of the first: what grows no faster than linearly in the
-archive stays below 19, which is what a cost in proportion to the archive has. Results of other strategies are kept, so that
+archive stays below 19, which is what a cost in proportion to the archive has. A strategy that is stopped after `--minutes`
+tells what it took up to there, and how many candidates that were. Results of other strategies are kept, so that
 they may be measured one by one. Writes benchmarks/results/search_overhead.json.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import random
@@ -58,8 +60,11 @@ def median_latency(space_name: str) -> float:
     return found[50]
 
 
-def overhead(name: str, space_name: str, evaluations: int, budget: float) -> dict[str, float]:
-    """Milliseconds of processor and wall time a candidate, the growth of the former, and candidates asked for twice."""
+def overhead(name: str, space_name: str, evaluations: int, budget: float, seconds: float = math.inf) -> dict[str, float]:
+    """Milliseconds of processor and wall time a candidate, the growth of the former, and candidates asked for twice.
+
+    Ends early after some `seconds` by the clock on the wall.
+    """
     problem = Problem(load_space(space_name), describe, Budgets({"latency": budget}), ("accuracy", "latency"))
     strategy = strategies.create(name, problem, 0)
     with tempfile.TemporaryDirectory() as folder, LocalExecutor(evaluate) as executor:
@@ -71,19 +76,23 @@ def overhead(name: str, space_name: str, evaluations: int, budget: float) -> dic
                 marks.append(time.process_time())
 
             wall = time.perf_counter()
-            run_search(problem, strategy, archive, executor, evaluations=evaluations, progress=mark)
-            wall = time.perf_counter() - wall
+            run_search(
+                problem, strategy, archive, executor, evaluations=evaluations, progress=mark,
+                should_stop=lambda: time.perf_counter() > wall + seconds,
+            )  # fmt: skip
+            took = time.perf_counter() - wall
             distinct = len({trial.architecture.digest for trial in archive.trials()})
-    tenth = max(1, evaluations // 10)
+    done = len(marks) - 1
+    tenth = max(1, min(evaluations // 10, done // 2))
     first, last = marks[tenth] - marks[0], marks[-1] - marks[-1 - tenth]
     return {
-        "cpu": 1e3 * (marks[-1] - marks[0]) / evaluations,
-        "wall": 1e3 * wall / evaluations,
+        "cpu": 1e3 * (marks[-1] - marks[0]) / done,
+        "wall": 1e3 * took / done,
         "first_tenth": 1e3 * first / tenth,
         "last_tenth": 1e3 * last / tenth,
         "growth": last / first,
-        "candidates": len(marks) - 1,
-        "duplicates": len(marks) - 1 - distinct,
+        "candidates": done,
+        "duplicates": done - distinct,
     }
 
 
@@ -93,14 +102,15 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=5000)
     parser.add_argument("--space", default="tiny")
     parser.add_argument("--strategies", nargs="+", default=strategies.names())
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop a strategy after so many")
     options = parser.parse_args()
     torch.set_num_threads(1)
     budget = median_latency(options.space)
-    columns = ("cpu", "first_tenth", "last_tenth", "growth", "duplicates")
+    columns = ("cpu", "first_tenth", "last_tenth", "growth", "candidates", "duplicates")
     print(f"| strategy | {' | '.join(name.replace('_', ' ') for name in columns)} |\n|{'---|' * (len(columns) + 1)}")
     for name in options.strategies:
-        row = overhead(name, options.space, options.evaluations, budget)
-        print(f"| {name} | {' | '.join(f'{row[column]:.3g}' for column in columns)} |", flush=True)
+        row = overhead(name, options.space, options.evaluations, budget, 60.0 * options.minutes)
+        print(f"| {name} | {' | '.join(f'{row[column]:.4g}' for column in columns)} |", flush=True)
         write(options, name, row)
 
 

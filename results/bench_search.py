@@ -31,9 +31,9 @@ class Row:
     NaN for a single seed.
 
     `best` is the final value in the table's unit (of a noisy task the judged accuracy of what is recommended, of a front its
-    hypervolume); `area` the mean over all evaluations of the fraction of the optimum; `regret` what the value lacks at some
-    numbers of evaluations, below zero where unseen seeds judge better than the best mean. `median_evaluations_to_target` is
-    None where fewer than half of the seeds reach it.
+    hypervolume), of the seeds that found anything, the others being 0 in the fractions; `area` the mean over all evaluations
+    of the fraction of the optimum; `regret` what the value lacks at some numbers of evaluations, below zero where unseen seeds
+    judge better than the best mean. `median_evaluations_to_target` is None where fewer than half of the seeds reach it.
     """
 
     table: str

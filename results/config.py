@@ -22,9 +22,10 @@ from nas.predictors.target import Target
 from nas.results.metrics import ENERGY, LATENCY, PLACED, canonical_budgets, canonical_objectives
 from nas.search.cheap_scores import ACCURACY, LOSS, require_cheap_score
 from nas.search.screening import Screening
-from nas.search.storage import absolute
+from nas.search.storage import absolute, withheld
 from nas.search.types import Budgets
 from nas.search_spaces.space import SearchSpace
+from nas.supernet.adaptation import RATE, Adaptation
 from nas.supernet.finetune import FinetuneRecipe
 from nas.supernet.recipe import TrainingRecipe
 
@@ -42,9 +43,11 @@ class SearchConfig:
     `target` is what `latency` means among budgets and objectives; `latency@TARGET` names others; each is profiled, predicted
     and verified (`latencies`), and so are `energy` and `energy@TARGET`. `latency_tables` are files of `nas profile` by the
     names of these latencies. With `screen`, candidates are first judged by their loss or accuracy on so many validation images,
-    or by a zero-cost proxy (`screen_by`), and the best `promote` of them are scored on all. `origins` are runs whose candidates
+    or by a zero-cost proxy (`screen_by`), and the best `promote` of them are scored on all. Before that, a candidate
+    is trained for `adapt` steps at a peak rate of `adapt_rate`. `origins` are runs whose candidates
     this one starts from, `supernet` is the run whose weights it takes, `supernet_digest` these weights, filled in when the run
-    starts.
+    starts. `storage` loses its password: `nas.search.storage.withheld`. `device` is where networks are trained
+    (`nas.results.training_device`); they are scored and exported on the CPU.
     """
 
     space: Mapping[str, Any]
@@ -66,12 +69,15 @@ class SearchConfig:
     screen: int | None = None
     screen_by: str = LOSS
     promote: float = 0.25
+    adapt: int = 0
+    adapt_rate: float = RATE
     origins: tuple[str, ...] = ()
     supernet: str | None = None
     supernet_digest: str = ""
     ray: str | None = None
     workers: int = 1
     threads: int = 1
+    device: str = "cpu"
     storage: str | None = None
     accept_noise: bool = False
     data_fingerprint: str = ""
@@ -96,10 +102,19 @@ class SearchConfig:
         self._name_metrics()
         Screening(self.promote)
         require_cheap_score(self.screen_by, self.screen)
+        self.adaptation()
         if self.storage is not None:
-            object.__setattr__(self, "storage", absolute(self.storage))
+            self._withhold_password(self.storage)
         if self.workers > 1 and self.ray is None:
             raise UsageError(f"{self.workers} workers need Ray: add --ray local or an address, or leave --workers away")
+
+    def _withhold_password(self, given: str) -> None:
+        """Keep the storage without its password, which no file of a run holds, in the command line too."""
+        place = absolute(given)
+        object.__setattr__(self, "storage", withheld(place))
+        if self.storage != place:
+            for written in (given, given.replace("'", "'\"'\"'")):  # as `shlex.join` quotes it
+                object.__setattr__(self, "command", self.command.replace(written, str(self.storage)))
 
     def _name_metrics(self) -> None:
         """Write budgets and objectives under their canonical names. Raises what `nas.results.metrics` raises."""
@@ -137,10 +152,11 @@ class SearchConfig:
             _plain(self.space),
             self.data,
             self.data_fingerprint,
-            dataclasses.asdict(self.training),
+            self.training.decisive(),
             self.seed,
             self.threads,
             *self.screened_as(),
+            *self.adapted_as(),
             *([] if self.storage is None else [self.supernet_digest, _named(self.latencies()), dict(self.budgets)]),
         ]
         return blake2b(json.dumps(what, sort_keys=True).encode(), digest_size=8).hexdigest()
@@ -150,6 +166,14 @@ class SearchConfig:
         if self.screen is None:
             return ()
         return (self.screen,) if self.screen_by == ACCURACY else (self.screen, self.screen_by)
+
+    def adaptation(self) -> Adaptation:
+        """How a candidate is trained before it is scored: as the supernet was, but for few steps. Raises UsageError."""
+        return Adaptation.of(self.training, self.adapt, self.adapt_rate)
+
+    def adapted_as(self) -> tuple[dict[str, Any], ...]:
+        """What scores mean beside the supernet's weights; nothing where candidates are not adapted."""
+        return (self.adaptation().identity(),) if self.adapt else ()
 
     def to_mapping(self) -> dict[str, Any]:
         """All fields as plain values."""
@@ -202,6 +226,12 @@ def require_screened(options: Iterable[str], screen: int | None) -> None:
     for name, what in told.items():
         if name in options and screen is None:
             raise UsageError(f"{what}, and none are screened: give screen too, e.g. --screen 64")
+
+
+def require_adapted(options: Iterable[str], steps: int) -> None:
+    """Raise UsageError where `adapt_rate` is among the options that were given, but candidates are not adapted."""
+    if "adapt_rate" in options and not steps:
+        raise UsageError("adapt-rate is the learning rate of an adaptation, and there is none: give adapt too, e.g. --adapt 40")
 
 
 def versions() -> dict[str, str]:

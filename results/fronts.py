@@ -42,7 +42,9 @@ class Candidate:
 
 @dataclass(frozen=True)
 class JointFront:
-    """Runs read together. `target`, the first run's, is what `latency` means; `supernets` how many the accuracies come from."""
+    """Runs read together. `target`, the first run's, is what `latency` means; `supernets` how many the accuracies come from,
+    one whose copies were adapted counted apart.
+    """
 
     runs: tuple[str, ...]
     target: Target

@@ -126,9 +126,10 @@ def _reserved(archive: Archive, architecture: Architecture) -> int | None:
 
 
 def identity(run: Run) -> str:
-    """A digest of what the accuracies of a run's candidates depend on, down to the last weight of the supernet."""
+    """A digest of what the accuracies of a run's candidates depend on, down to the last weight and the adaptation."""
     config = run.config()
     what = [config.to_mapping()["space"], config.data_fingerprint, config.threads, weights_digest(run.checkpoint)]
+    what += config.adapted_as()
     return blake2b(json.dumps(what, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 

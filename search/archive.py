@@ -143,32 +143,29 @@ class Archive:
             raise FileError(f"cannot write {shown(self.location)}: {error.strerror or error}; free some space") from error
 
     def refresh(self) -> list[Trial]:
-        """Read the trials that were recorded since, by whomever."""
+        """Read the trials that others have recorded since, and tell which these are."""
         with reached(self.location):
             frozen = self._study.get_trials(deepcopy=False)
         found = []
         for one in frozen[self._read :]:
             if one.number not in self._seen and one.state.is_finished() and counts(one):
-                trial = self._records.read(one, shown(self.location))
-                self._keep(trial)
+                if one.user_attrs.get("number") not in self._trials:
+                    found.append(self._records.read(one, shown(self.location)))
+                    self._keep(found[-1])
                 self._seen.add(one.number)
-                found.append(trial)
         while self._read < len(frozen) and frozen[self._read].state.is_finished():
             self._seen.discard(self._read)
             self._read += 1
         return found
 
     def _write(self, trial: Trial) -> None:
-        if not self.shared:
-            self._study.add_trial(self._records.finished(trial))
-            self._keep(trial)
-            self._read += 1
-            return
         if self._reservations.holds(trial.number):
             self._finish(trial)
         else:
             self._study.add_trial(self._records.finished(trial))
-        self.refresh()
+        self._keep(trial)
+        if not self.shared:
+            self._read += 1
 
     def _finish(self, trial: Trial) -> None:
         try:

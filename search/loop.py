@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from nas.search.archive import Archive
 from nas.search.executors.base import Executor, Metrics, WorkersLostError
 from nas.search.proposal import SpaceExhausted
-from nas.search.screening import Screening
+from nas.search.screening import Bars, Screening
 from nas.search.strategy import Strategy
 from nas.search.types import COMPLETE, FAILED, PASSED_OVER, SCREENED, Problem, Trial, best, merit
 from nas.search_spaces.architecture import Architecture
@@ -74,7 +74,7 @@ class _Search:
     ) -> None:
         self.problem, self.strategy, self.archive, self.executor = problem, strategy, archive, executor
         self.evaluations, self.progress, self.should_stop = evaluations, progress, should_stop
-        self.screening = screening
+        self.bars = None if screening is None else Bars(screening, problem, archive.trials())
         self.running: dict[Future[Metrics], _Running] = {}
         self.best = best(archive.trials(), problem.budgets)
         self.ended = False
@@ -126,7 +126,7 @@ class _Search:
         self.elsewhere = self.archive.elsewhere()
         found = self.archive.refresh()
         if found:
-            self.strategy.tell(found)
+            self.tell(found)
             self.best = best([*found, *([self.best] if self.best else [])], self.problem.budgets)
             self.report()
         if self.ended:
@@ -142,10 +142,9 @@ class _Search:
 
     def submit(self, number: int, architecture: Architecture) -> Future[Metrics]:
         """Hand a candidate out, with the bar of its cheap score where candidates are screened."""
-        if self.screening is None:
+        if self.bars is None:
             return self.executor.submit(number, architecture)
-        bar = self.screening.bar(self.problem, self.archive.trials(), number, architecture)
-        return self.executor.submit(number, architecture, bar)
+        return self.executor.submit(number, architecture, self.bars.of(number, architecture))
 
     def record(self, one: _Running, future: Future[Metrics]) -> None:
         """Store and tell a finished candidate."""
@@ -161,10 +160,16 @@ class _Search:
         repeat = min(self.archive.count(one.architecture.digest), self.problem.repeats)
         trial = Trial(one.number, one.architecture, _state(metrics, error), metrics, error, repeat)
         self.archive.add(trial)
-        self.strategy.tell([trial])
+        self.tell([trial])
         if trial.full and self.problem.budgets.violation(metrics) == 0.0:
             self.best = trial if self.best is None else min(self.best, trial, key=merit)
         self.report()
+
+    def tell(self, trials: list[Trial]) -> None:
+        """Let the strategy and the bars learn of finished trials."""
+        self.strategy.tell(trials)
+        if self.bars is not None:
+            self.bars.tell(trials)
 
     def missing(self, metrics: Metrics) -> str | None:
         """What is wrong with the metrics of an evaluation that raised nothing; one that scored nothing owes no scores."""

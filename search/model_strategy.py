@@ -6,6 +6,7 @@ costs does not grow with the archive. A plan is a function of the seed, the numb
 
 from __future__ import annotations
 
+import math
 import random
 from abc import abstractmethod
 from collections import Counter
@@ -157,7 +158,7 @@ class ModelStrategy(HistoryStrategy):
         return with_front(self.problem, sorted(known, key=merit)[:PARENTS], known, PARENTS)
 
     def _bred(self, parents: Sequence[Trial], told: set[str], limit: int, rng: np.random.Generator) -> list[Any]:
-        """New feasible members that evolved inside the model."""
+        """New eligible members that evolved inside the model."""
         elite = self.encoding.codes([trial.architecture for trial in parents])
         pool = np.concatenate([rng.integers(0, self.encoding.counts, (RANDOM, elite.shape[1])), self._children(elite, rng)])
         worth = self._worth(pool)
@@ -176,11 +177,17 @@ class ModelStrategy(HistoryStrategy):
                 continue
             looked.add(key)
             member = self.encoding.decode(code)
-            if member.digest not in told and self.problem.violation(member) == 0.0:
+            if member.digest not in told and self._eligible(member):
                 found[member.digest] = member
             if len(found) == limit or len(looked) == LOOKED * limit:
                 break
         return list(found.values())
+
+    def _eligible(self, member: Any) -> bool:
+        """Whether a member is feasible, and lacks none of the objectives that describing it tells: else it would fail."""
+        cheap = self.problem.cheap(member)
+        known = all(math.isfinite(cheap[name]) for name in self.problem.objectives if name in cheap)
+        return known and self.problem.violation(member) == 0.0
 
     def _worth(self, codes: Codes) -> Array:
         """The value of codes, or where the budgets are probably broken, by how much, below all values."""
@@ -200,22 +207,22 @@ class ModelStrategy(HistoryStrategy):
         return np.where(changed, (children + shift) % self.encoding.counts, children)
 
     def _drawn(self, parents: Sequence[Trial], told: set[str], limit: int, number: int) -> list[Any]:
-        """The most valuable of many new feasible members drawn at random and of mutants of the parents."""
+        """The most valuable of many new eligible members drawn at random and of mutants of the parents."""
         draws = random.Random(f"{self.seed}:{number}:plan")
         members = [member for block in range(max(0, number - BLOCKS + 1), number + 1) for member in self._block(block)]
         mutants = [self.space.mutate(trial.architecture, draws) for trial in parents]
-        members += [member for member in mutants if self.problem.violation(member) == 0.0]
+        members += [member for member in mutants if self._eligible(member)]
         found = list({one.digest: one for one in members if one.digest not in told}.values())
         if not found:
             return []
         return [found[i] for i in _leading(self.value(self.encoding.codes(found)), limit)]
 
     def _block(self, number: int) -> list[Any]:
-        """The feasible ones of some random members that the seed and a number stand for, kept while they are in use."""
+        """The eligible ones of some random members that the seed and a number stand for, kept while they are in use."""
         if number not in self._blocks:
             draws = random.Random(f"{self.seed}:{number}:block")
             members = [self.space.sample(draws) for _ in range(BLOCK)]
-            self._blocks[number] = [member for member in members if self.problem.violation(member) == 0.0]
+            self._blocks[number] = [member for member in members if self._eligible(member)]
             self._blocks.pop(number - BLOCKS, None)
         return self._blocks[number]
 

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
+
 from nas.errors import UsageError
 from nas.quantities import format_duration
 from nas.search.types import Problem, Trial
@@ -19,6 +21,7 @@ from nas.search_spaces.architecture import Architecture
 
 SCORES = frozenset({"accuracy", "loss"})
 NO_BAR = -math.inf
+ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -35,24 +38,35 @@ class Screening:
         if not 0.0 < self.promote <= 1.0:
             raise UsageError(f"the share of candidates to score in full lies above 0 and at most at 1, got {self.promote}")
 
-    def bar(self, problem: Problem, trials: Iterable[Trial], number: int, architecture: Architecture) -> float:
-        """The cheap score that a trial must reach; a function of the trials of lower numbers alone.
 
-        A cheap score that is no finite number, which an archive does not keep, counts as none.
-        """
-        others = [name for name in problem.objectives if name not in SCORES]
-        mine = problem.cheap(architecture)
-        seen = sorted(
-            (
-                trial.metrics["screening"]
-                for trial in trials
-                if trial.number < number and not trial.failed and "screening" in trial.metrics
-                if math.isfinite(trial.metrics["screening"]) and all(trial.metrics[name] <= mine[name] for name in others)
-            ),
-            reverse=True,
-        )
-        place = math.ceil(self.promote * (len(seen) + 1))
-        return seen[place - 1] if place <= len(seen) else NO_BAR
+class Bars:
+    """The bars of one search. What they take of its trials is kept, so that a bar costs a look at each and no sorting."""
+
+    def __init__(self, screening: Screening, problem: Problem, trials: Iterable[Trial] = ()) -> None:
+        self.screening, self.problem = screening, problem
+        self._others = [name for name in problem.objectives if name not in SCORES]
+        self._rows = np.empty((ROWS, 2 + len(self._others)))
+        self._count = 0
+        self.tell(trials)
+
+    def tell(self, trials: Iterable[Trial]) -> None:
+        """Learn of finished trials, each once. A cheap score that is no finite number, which an archive drops, is none."""
+        for trial in trials:
+            score = trial.metrics.get("screening", math.nan)
+            if not trial.failed and math.isfinite(score):
+                if self._count == len(self._rows):
+                    self._rows = np.concatenate([self._rows, np.empty_like(self._rows)])
+                self._rows[self._count] = [trial.number, score, *(trial.metrics[name] for name in self._others)]
+                self._count += 1
+
+    def of(self, number: int, architecture: Architecture) -> float:
+        """The cheap score that a trial must reach; a function of the trials of lower numbers alone."""
+        cheap = self.problem.cheap(architecture)
+        rows = self._rows[: self._count]
+        rivals = (rows[:, 0] < number) & (rows[:, 2:] <= [cheap[name] for name in self._others]).all(axis=1)
+        scores = rows[rivals, 1]
+        place = math.ceil(self.screening.promote * (len(scores) + 1))
+        return float(np.partition(scores, -place)[-place]) if place <= len(scores) else NO_BAR
 
 
 @dataclass(frozen=True)
@@ -110,4 +124,5 @@ def saving(trials: Iterable[Trial]) -> Saving | None:
     images = round(max(trial.metrics["images"] for trial in known))
     full = sum(trial.full for trial in scored)
     seconds = sum(trial.metrics.get("screening_seconds", 0.0) for trial in scored)
-    return Saving(len(scored), full, images, round(sum(trial.metrics["images"] for trial in scored)), seconds)
+    looked = sum(trial.metrics["images"] + trial.metrics.get("screening_images", 0.0) for trial in scored)
+    return Saving(len(scored), full, images, round(looked), seconds)

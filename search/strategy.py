@@ -60,8 +60,12 @@ class HistoryStrategy(ABC):
         for trial in trials:
             bisect.insort(self.history, trial, key=_number)
             self._digests.add(trial.architecture.digest)
-            if trial.complete and self.problem.budgets.violation(trial.metrics) == 0.0:
+            if self._counts(trial):
                 bisect.insort(self.complete, trial, key=_number)
+
+    def _counts(self, trial: Trial) -> bool:
+        """Whether a trial has its objectives and keeps the budgets."""
+        return trial.complete and self.problem.budgets.violation(trial.metrics) == 0.0
 
     def recommend(self) -> Recommendation | None:
         """What to hand over now: the best mean over the complete trials of an architecture; None before the first."""

@@ -6,6 +6,7 @@ that of the strategy is another now, it is played again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -15,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from nas.errors import FileError
+from nas.errors import FileError, InfeasibleError
 from nas.search import strategy
 from nas.search.archive import MEMORY, Archive
 from nas.search.executors.local import LocalExecutor
@@ -58,16 +59,17 @@ def run_key(task: Task, name: str, seed: int, evaluations: int) -> Key:
 
 
 def play(task: Task, name: str, seed: int, evaluations: int) -> Played:
-    """Run a strategy on a task; the archive lives in memory."""
+    """Run a strategy on a task; the archive lives in memory. A run that finds nothing feasible ends, with what it has."""
     problem = task.problem()
     found = strategy.create(name, problem, seed)
     with Archive(MEMORY, task.space, problem.objectives, problem.budgets) as archive:
         evaluator = TableEvaluator(task, seed, archive)
         judge = _Judge(task, problem, found, seed)
-        run_search(problem, found, archive, LocalExecutor(evaluator), evaluations=evaluations, progress=judge)
+        with contextlib.suppress(InfeasibleError):  # the table has a feasible row, which the strategy has not found
+            run_search(problem, found, archive, LocalExecutor(evaluator), evaluations=evaluations, progress=judge)
         trials = archive.trials()
     curve = front_curve(task, trials) if task.kind == FRONT else judge.curve
-    curve += curve[-1:] * (evaluations - len(curve))
+    curve += (curve[-1:] or [math.nan]) * (evaluations - len(curve))
     distinct = len({trial.architecture.digest for trial in trials})
     repeats = sum(trial.repeat > 0 for trial in trials)
     failed = sum(trial.failed for trial in trials)

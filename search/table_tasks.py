@@ -175,15 +175,15 @@ class TableEvaluator:
         self.task, self.seed, self.archive = task, seed, archive
 
     def __call__(self, architecture_json: str) -> Mapping[str, float]:
-        """The accuracy as a fraction, or the latency in seconds. Raises NasError for a row that lacks it."""
+        """The accuracy as a fraction, or the latency in seconds. Raises NasError for a row that lacks it, or a seed of it."""
         task, row = self.task, self.task.space.from_json(architecture_json)
+        value = float(task.values[row.index])
+        if not math.isfinite(value):
+            lacking = f"not every seed of {task.objective}" if task.kind == NOISY else f"no {task.objective}"
+            raise NasError(f"row {row.index} of table {task.table.name!r} has {lacking}")
         if task.kind == NOISY:
             order = seed_order(task, self.seed, row)
             value = float(task.table.seeds[task.objective][order[self.archive.count(row.digest)]][row.index])
-        else:
-            value = float(task.values[row.index])
-        if not math.isfinite(value):
-            raise NasError(f"row {row.index} of table {task.table.name!r} has no {task.objective}")
         return {"latency": value} if task.kind == FASTEST else {"accuracy": value / task.scale}
 
 

@@ -33,9 +33,9 @@ class Trial:
     """One finished candidate. `metrics` are in SI units; `error` is the message of a failed evaluation.
 
     Its `state` is COMPLETE, SCREENED (scored on few images alone, see `nas.search.screening`), PASSED_OVER (turned down by a
-    proxy and not scored at all, so that it has no objectives) or FAILED. `repeat` counts the earlier trials of the same
-    architecture, which a search repeats only where its feedback is noisy. `origin` names the run that a trial was taken over
-    from.
+    cheap score of another kind and not scored at all, so that it has no objectives) or FAILED. `repeat` counts the earlier
+    trials of the same architecture, which a search repeats only where its feedback is noisy. `origin` names the run that a
+    trial was taken over from.
     """
 
     number: int

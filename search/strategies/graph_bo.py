@@ -159,10 +159,10 @@ class GraphBo(ModelStrategy):
 
     @cached_property
     def _furthest(self) -> Array:
-        """The largest of the other costs (objectives - 1,) among some feasible random members."""
+        """The largest of the other costs (objectives - 1,) among some eligible random members."""
         draws = random.Random(f"{self.seed}:reference")
         members = [self.space.sample(draws) for _ in range(DRAWN)]
-        return self._others([one for one in members if self.problem.violation(one) == 0.0]).max(axis=0, initial=-np.inf)
+        return self._others([one for one in members if self._eligible(one)]).max(axis=0, initial=-np.inf)
 
     def _others(self, members: Sequence[Any]) -> Array:
         """The objectives but the first (n, objectives - 1), less being better, as describing members tells them; else NaN."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import warnings
 from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.samplers._ga import BaseGASampler
 
@@ -80,12 +82,16 @@ def _alone(name: str) -> bool:
 def _try(kind: type[BaseSampler]) -> None:
     """Let a sampler draw from two genes: one that is short of a library says so when it draws first, amid a search.
 
-    Raises UsageError.
+    As in a search it knows some trials by then: a Gaussian process cannot draw without any. Raises UsageError.
     """
-    genes = {name: Index(2) for name in ("first", "second")}
+    genes: dict[str, BaseDistribution] = {name: Index(2) for name in ("first", "second")}
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         study = optuna.create_study(sampler=Relative(_made(kind, 0), genes))
+        for first, second in itertools.product(range(2), repeat=2):
+            study.add_trial(
+                optuna.trial.create_trial(params={"first": first, "second": second}, distributions=genes, value=first)
+            )
         for value in (1.0, 0.0, 2.0):
             study.tell(study.ask(dict(genes)), value)
     except Exception as error:

@@ -13,6 +13,7 @@ from nas.errors import FileError, UsageError
 from nas.results.config import SearchConfig
 from nas.results.pipeline import SearchRun
 from nas.results.run import Run
+from nas.search import storage
 from nas.supernet.checkpoint import save_checkpoint
 
 CONFIG = SearchConfig(space=SPACE.to_mapping(), budgets={"latency": 0.005}, threads=1)
@@ -30,6 +31,14 @@ def test_searches_share_a_storage_only_with_the_same_targets_budgets_and_superne
     assert shared.identity() == replace(shared, strategy="random", evaluations=7).identity()
     assert shared.identity() != replace(shared, **changes).identity()
     assert CONFIG.identity() == replace(CONFIG, **changes).identity(), "a journal is one run's own"
+
+
+def test_how_networks_compute_makes_no_other_run():
+    training = replace(CONFIG.training, memory_format="contiguous")
+    other = replace(CONFIG, training=training, finetuning=replace(CONFIG.finetuning, compile="on"))
+    assert (other, other.identity()) == (CONFIG, CONFIG.identity())
+    assert other.to_mapping()["training"]["memory_format"] == "contiguous"
+    assert other.to_mapping()["finetuning"]["compile"] == "on"
 
 
 def test_a_storage_is_found_again_from_another_folder(tmp_path, monkeypatch):
@@ -88,3 +97,46 @@ def test_several_objectives_are_followed_where_no_strategy_is_named(tmp_path, mo
     for option in ({"promote": 0.5}, {"screen_by": "naswot"}):
         with pytest.raises(UsageError, match="none are screened"):
             nas.search(SPACE, out=tmp_path / "d", **option)
+
+
+def test_a_request_keeps_no_password_of_its_storage(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "_GIVEN", {})
+    url = "postgresql://me:hunter2@host/x"
+    config = replace(CONFIG, storage=url, command=f"nas search --storage={url} --seed 1")
+    assert "hunter2" not in repr(config)
+    assert (config.storage, config.command) == (
+        "postgresql://me@host/x",
+        "nas search --storage=postgresql://me@host/x --seed 1",
+    )
+    assert replace(config, seed=2).storage == config.storage
+    config.save(tmp_path / "config.yaml")
+    assert SearchConfig.load(tmp_path / "config.yaml") == config
+    (tmp_path / "before.yaml").write_text((tmp_path / "config.yaml").read_text().replace("me@host", "me:hunter2@host"))
+    assert SearchConfig.load(tmp_path / "before.yaml") == config
+
+
+def test_scores_after_other_steps_are_those_of_another_run():
+    ways = [{}, {"adapt": 40}, {"adapt": 41}, {"adapt": 40, "adapt_rate": 1e-3}]
+    assert len({replace(CONFIG, **way).identity() for way in ways}) == len(ways)
+    assert replace(CONFIG, adapt_rate=1e-3).identity() == CONFIG.identity(), "a rate of no steps means nothing"
+    taught = replace(CONFIG, adapt=40, training=replace(CONFIG.training, batch=8, augment="", seed=5))
+    assert (taught.adaptation().batch, taught.adaptation().augment, taught.adaptation().seed) == (8, "", 5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"adapt": -1}, "0 steps or more, got -1"),
+        ({"adapt": 1, "adapt_rate": 0.0}, "of the adaptation must be above 0, got 0.0"),
+        ({"adapt": 1, "adapt_rate": float("nan")}, "of the adaptation must be above 0, got nan"),
+        ({"adapt": 0.5}, "type int"),
+    ],
+)
+def test_an_adaptation_that_cannot_be_is_refused(changes, words):
+    with pytest.raises(UsageError, match=words):
+        replace(CONFIG, **changes)
+
+
+def test_a_rate_without_steps_is_refused():
+    with pytest.raises(UsageError, match="adapt-rate is the learning rate of an adaptation, and there is none"):
+        nas.search(SPACE, adapt_rate=1e-3)

@@ -114,11 +114,11 @@ def test_a_run_that_was_joined_is_needed_no_longer_and_a_join_cut_short_goes_on(
     assert again.taken == 4
 
 
-@pytest.mark.parametrize("difference", ["weights", "data_fingerprint", "threads", "space"])
+@pytest.mark.parametrize("difference", ["weights", "data_fingerprint", "threads", "space", "adapt"])
 def test_trials_that_mean_something_else_are_only_proposed(make, difference):
     known = members(30, 1)
     fields = {"weights": {"weights": 2.0}, "space": {"space": OTHER.to_mapping()}}.get(difference, {difference: "cd" * 8})
-    fields = {"threads": 3} if difference == "threads" else fields
+    fields = {difference: 3} if difference in ("threads", "adapt") else fields
     first = make("first", complete(known))
     run = make("run", [], origins=(str(first.path),), **fields)
     origins = Origins(search_of(run))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from nas.search import strategy
 from nas.search.archive import Archive
 from nas.search.executors.local import LocalExecutor
 from nas.search.loop import run_search
-from nas.search.screening import NO_BAR, Saving, Screening, saving
+from nas.search.screening import NO_BAR, ROWS, Bars, Saving, Screening, saving
 from nas.search.types import COMPLETE, FAILED, PASSED_OVER, SCREENED, Budgets, Problem, Trial, best
 
 IMAGES, FEW = 1000, 100
@@ -186,6 +187,14 @@ def test_a_saving_is_told_where_only_what_was_taken_over_is_scored_in_full(probl
         assert "0 of 1 candidates scored on all 1000" in str(found)
 
 
+def test_images_that_were_looked_at_before_an_adaptation_are_part_of_the_cost(problem, fake):
+    cheap = {"screening": 0.0, "screening_images": FEW}
+    whole = {**fake.finished(problem, 0, problem.space.smallest()).metrics, **cheap, "images": IMAGES, "fidelity": 1.0}
+    less = Trial(1, problem.space.largest(), PASSED_OVER, {**cheap, "images": 0, "fidelity": 0.0})
+    found = saving([Trial(0, problem.space.smallest(), COMPLETE, whole), less])
+    assert (found.full, found.images, found.scored) == (1, IMAGES, IMAGES + 2 * FEW)
+
+
 def test_a_saving_of_before_there_were_proxies_is_read():
     found = Saving(8, 2, 100, 320)
     old = {name: value for name, value in found.to_mapping().items() if name != "seconds"}
@@ -211,10 +220,47 @@ def test_with_several_objectives_only_what_is_no_dearer_is_competition(rows, pro
         Trial(number, Member(latency), COMPLETE, {"accuracy": score, "screening": score, "latency": float(latency)})
         for number, (score, latency) in enumerate(rows)
     ]
-    bar = Screening(promote).bar(problem, trials, len(trials) - 1, Member(2))
+    bar = Bars(Screening(promote), problem, trials).of(len(trials) - 1, Member(2))
     rivals = sorted((score for score, latency in rows[:-1] if latency <= 2), reverse=True)
     place = math.ceil(promote * (len(rivals) + 1))
     assert bar == (rivals[place - 1] if place <= len(rivals) else NO_BAR)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([-1.0, 0.0, 0.25, 0.5, math.nan, math.inf]), st.integers(1, 3), st.booleans()), max_size=30
+    ),
+    st.sampled_from([0.1, 0.25, 0.5, 1.0]),
+    st.integers(0, 30),
+    st.randoms(use_true_random=False),
+)
+def test_a_bar_is_that_of_the_sorted_scores_of_lower_numbers_however_they_were_told(rows, promote, number, rng):
+    problem = Problem(SimpleNamespace(genes=()), lambda member: {"macs": float(member.macs)}, Budgets(), ("loss", "macs"))
+    trials = [
+        Trial(
+            n,
+            SimpleNamespace(digest=str(macs), macs=macs),
+            FAILED if failed else SCREENED,
+            {"screening": score, "macs": float(macs)},
+        )
+        for n, (score, macs, failed) in enumerate(rows)
+    ]
+    known = [t for t in trials if t.number < number and not t.failed and t.metrics["macs"] <= 2]
+    scores = sorted((t.metrics["screening"] for t in known if math.isfinite(t.metrics["screening"])), reverse=True)
+    place = math.ceil(promote * (len(scores) + 1))
+    rng.shuffle(trials)
+    cut = rng.randrange(len(trials) + 1)
+    bars = Bars(Screening(promote), problem, trials[:cut])
+    bars.tell(trials[cut:])
+    assert bars.of(number, SimpleNamespace(digest="2", macs=2)) == (scores[place - 1] if place <= len(scores) else NO_BAR)
+
+
+def test_bars_keep_as_many_scores_as_they_are_told(problem):
+    alone = Problem(problem.space, problem._describe)
+    trials = [Trial(n, problem.space.smallest(), SCREENED, {"screening": float(n % 997)}) for n in range(2 * ROWS + 1)]
+    bars = Bars(Screening(0.25), alone, trials)
+    seen = sorted((trial.metrics["screening"] for trial in trials), reverse=True)
+    assert bars.of(len(trials), problem.space.smallest()) == seen[math.ceil(0.25 * (len(seen) + 1)) - 1]
 
 
 @pytest.mark.parametrize("share", [0.0, -1.0, 1.01, math.nan])

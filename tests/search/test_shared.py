@@ -15,11 +15,15 @@ import pytest
 from optuna.trial import TrialState
 
 from nas.errors import NasError
-from nas.search import reservations
+from nas.search import loop, reservations
 from nas.search.archive import Archive
+from nas.search.executors.local import LocalExecutor
+from nas.search.loop import run_search
+from nas.search.strategies.local_search import LocalSearch
 from nas.search.types import Trial
 
 COUNT = itertools.count()
+EVALUATIONS = 24
 WORKER = """
 import os, sys
 sys.path.insert(0, sys.argv[2])
@@ -159,3 +163,32 @@ def test_a_journal_has_one_writer_and_needs_no_reservations(tmp_path, problem):
     with Archive(tmp_path / "a.journal", problem.space) as archive:
         assert archive.reserve(0, problem.space.smallest())
         assert archive.elsewhere() == {}
+
+
+def test_what_another_process_records_while_this_one_evaluates_is_told_once(url, problem, fake, monkeypatch):
+    """Also where it is recorded between the two moments at which this one listens: else it would be proposed again."""
+    monkeypatch.setattr(loop, "POLL", 0.01)
+    told, asked = [], itertools.count()
+
+    class Told(LocalSearch):
+        def tell(self, trials):
+            told.extend(trial.number for trial in trials)
+            super().tell(trials)
+
+    with Archive(url, problem.space, budgets=problem.budgets) as ours, Archive(url, problem.space) as theirs:
+        other = LocalSearch(problem, 0)
+
+        def evaluate(text):
+            other.tell(theirs.refresh())
+            number = len(theirs) + 1
+            if next(asked) % 3 == 0 and number < EVALUATIONS:
+                member = other.ask(number, [problem.space.from_json(text)])
+                assert theirs.reserve(number, member)
+                other.tell([fake.finished(problem, number, member)])
+                theirs.add(other.history[-1])
+            return fake.evaluate(text)
+
+        run_search(problem, Told(problem, 0), ours, LocalExecutor(evaluate), evaluations=EVALUATIONS)
+        trials = ours.trials()
+    assert sorted(told) == list(range(EVALUATIONS))
+    assert len({trial.architecture.digest for trial in trials}) == EVALUATIONS

@@ -68,6 +68,7 @@ def test_a_server_that_does_not_answer_is_asked_once(problem, monkeypatch):
         Archive(f"postgresql://me:{SECRET}@host/x", problem.space)
     assert asked == [f"postgresql://me:{SECRET}@host/x"], "the password is hidden from people alone"
     assert "postgresql://me:***@host/x" in str(raised.value)
+    assert "no run keeps a password" not in str(raised.value)
 
 
 @pytest.mark.parametrize("kind", [IntegrityError, OperationalError])
@@ -122,6 +123,7 @@ def test_whatever_a_password_is_it_is_not_shown(password, port):
     [
         f"postgresql://me@host/x?password={SECRET}",
         f"postgresql+psycopg://host/x?user=me&password={SECRET}&sslpassword={SECRET}",
+        f"mysql://host/x?user=me&passwd={SECRET}",
         f"postgresql://me:an@{SECRET}@host/x",
         f"postgresql://me:an@{SECRET}/x@host/x?sslmode=require",
         f"postgresql://me:{SECRET}?a@b@host/x",
@@ -156,3 +158,50 @@ def test_no_url_is_too_odd_to_be_read_or_refused(text):
     with contextlib.suppress(NasError):
         storage.exists(f"postgresql://{text}")
     assert storage.shown(f"postgresql://{text}").startswith("postgresql://")
+
+
+@pytest.mark.parametrize(
+    ("url", "bare"),
+    [
+        (f"postgresql://me:{SECRET}@host/x", "postgresql://me@host/x"),
+        (f"mysql://me:{SECRET}@host:3306/x?charset=utf8", "mysql://me@host:3306/x?charset=utf8"),
+        (
+            f"postgresql://host/x?user=me&password={SECRET}&sslpassword={SECRET}&sslmode=require",
+            "postgresql://host/x?sslmode=require&user=me",
+        ),
+        (f"mysql://host/x?user=me&passwd={SECRET}&charset=utf8", "mysql://host/x?charset=utf8&user=me"),
+        ("postgresql://me@host/x", "postgresql://me@host/x"),
+        ("postgresql://me@host/x?passfile=mine", "postgresql://me@host/x?passfile=mine"),
+        ("sqlite:///x.db", "sqlite:///x.db"),
+        ("x.journal", "x.journal"),
+    ],
+)
+def test_a_location_without_its_password_opens_with_it_in_this_process_alone(url, bare, monkeypatch):
+    monkeypatch.setattr(storage, "_GIVEN", {})
+    assert storage.withheld(url) == bare
+    assert storage.withheld(bare) == bare
+    if "x.journal" not in url:
+        assert make_url(storage._completed(bare)) == make_url(url)
+        monkeypatch.setattr(storage, "_GIVEN", {})
+        assert storage._completed(bare) == bare
+
+
+def test_a_password_of_the_environment_is_for_servers_whose_url_has_none(monkeypatch):
+    monkeypatch.setattr(storage, "_GIVEN", {})
+    monkeypatch.setenv("NAS_STORAGE_PASSWORD", "a@b:c/d")
+    assert make_url(storage._completed("postgresql://me@host/x")).password == "a@b:c/d"
+    for url in ("sqlite:///x.db", f"postgresql://me:{SECRET}@host/x"):
+        assert storage._completed(url) == url
+
+
+@given(st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1))
+def test_whatever_a_password_is_it_is_withheld(password):
+    url = URL.create("postgresql", "me", password, "host", None, "x")
+    assert storage.withheld(url.render_as_string(hide_password=False)) == "postgresql://me@host/x"
+    assert make_url(storage._completed("postgresql://me@host/x")) == url
+
+
+def test_urls_are_the_same_however_they_are_written():
+    assert storage.same("postgresql://me@host/x?b=1&a=%32", "postgresql://me@host/x?a=2&b=1")
+    assert not storage.same("postgresql://me@host/x", "postgresql://you@host/x")
+    assert not storage.same("x.journal", "postgresql://me@host/x")

@@ -156,7 +156,7 @@ def test_any_sampler_of_optuna_is_a_strategy(problem, fake):
         strategy.require("optuna:TPSampler")
 
 
-@pytest.mark.parametrize("kind", ["TPESampler", "QMCSampler", "RandomSampler", "NSGAIIISampler"])
+@pytest.mark.parametrize("kind", ["TPESampler", "QMCSampler", "RandomSampler", "NSGAIIISampler", "GPSampler"])
 def test_samplers_of_optuna_say_nothing_about_their_own_future(kind, problem, fake, recwarn):
     found = strategy.create(f"optuna:{kind}", Problem(problem.space, fake.describe), 1)
     fake.advance(found.problem, found, 0, 22)

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.errors import FileError, SpaceError
-from nas.search import strategy, table_runs
+from nas.errors import FileError, NasError, SpaceError
+from nas.results.bench_search import summarise, write_files
+from nas.search import model_strategy, strategy, table_runs
 from nas.search.archive import MEMORY, Archive
 from nas.search.executors.local import LocalExecutor
 from nas.search.loop import run_search
@@ -320,6 +321,61 @@ def test_rows_without_a_value_are_failed_trials_and_never_best(tmp_path):
         executor = LocalExecutor(TableEvaluator(task, 0, archive))
         run_search(problem, strategy.create("random", problem, 0), archive, executor, evaluations=10)
         assert any(trial.state == FAILED and "has no mean_acc" in trial.error for trial in archive.trials())
+
+
+def test_rows_that_lack_a_training_seed_are_failed_trials_and_never_judged(tmp_path):
+    rows = chain_rows()
+    for row in rows[::2]:
+        row[6] = row[8] = None
+    write(tmp_path / "half.csv", HEADER, rows)
+    task = next(task for task in tasks(read_tables(tmp_path)[0], ()) if task.kind == NOISY)
+    for name in ("local_search", "bo"):
+        run = play(task, name, 0, 30)
+        assert run.failed > 0
+        assert np.isfinite(run.curve[9:]).all()
+    with (
+        Archive(MEMORY, task.space) as archive,
+        pytest.raises(NasError, match="row 0 of table 'half' has not every seed of acc"),
+    ):
+        TableEvaluator(task, 0, archive)(task.space.row(0).to_json())
+
+
+def test_a_run_that_finds_no_row_within_the_budget_has_found_nothing(tmp_path):
+    genes = list(itertools.product((1, 3, 5), repeat=6))
+    rows = [[number, *one, 60 + sum(one), 1 if set(one) == {5} else 9] for number, one in enumerate(genes)]
+    write(tmp_path / "needle.csv", "arch_idx,b0,b1,b2,b3,b4,b5,top1_acc,phone", rows)
+    task = next(task for task in tasks(read_tables(tmp_path)[0], (1 / len(rows),)) if task.limit is not None)
+    assert task.legal.sum() == 1
+    run = play(task, "random", 0, 5)
+    assert np.isnan(run.curve).tolist() == [True] * 5
+    known = Results(None)
+    known.add(run)
+    (row,) = summarise([task], ["random"], range(1), 5, known)
+    assert (row.fraction_of_optimum, row.reached, row.to_mapping()["best"]) == (0.0, 0.0, None)
+    write_files(tmp_path / "out", [task], ["random"], range(1), 5, known, [row])
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("scattered", [False, True])
+def test_rows_without_a_latency_are_no_candidates_of_a_model_on_a_front(tmp_path, devices, scattered):
+    rows = []
+    for number, genes in enumerate(itertools.product((1, 3, 5), repeat=6)):
+        depth = sum(genes)
+        phone = None if depth % 5 == 0 else 1 + depth + 0.7 * genes[0]
+        rows.append([number, *genes, 60 + depth - 0.1 * genes[0] * genes[5], phone, 50 - depth + genes[1]][: 8 + devices])
+    header = ["arch_idx", "b0", "b1", "b2", "b3", "b4", "b5", "top1_acc", "phone", "board"][: 8 + devices]
+    write(tmp_path / "gaps.csv", ",".join(header), random.Random(0).sample(rows, 300) if scattered else rows)
+    task = [task for task in tasks(read_tables(tmp_path)[0], ()) if task.kind == FRONT][-1]
+    assert (len(task.devices), task.space.dense) == (devices, not scattered)
+    problem, number = task.problem(), itertools.count()
+    found = strategy.create("bo", problem, 0)
+    with Archive(MEMORY, task.space, problem.objectives) as archive:
+        executor = LocalExecutor(TableEvaluator(task, 0, archive))
+        run_search(problem, found, archive, executor, evaluations=40)
+        failed = [trial.number for trial in archive.trials() if trial.failed]
+        first = next(n for n in number if sum(trial.complete for trial in archive.trials()[:n]) == model_strategy.STARTUP)
+    assert failed, "draws before there is a model meet them"
+    assert max(failed) < first
 
 
 def test_results_survive_a_torn_last_line(found, tmp_path):
