@@ -1,119 +1,193 @@
-"""Which way of training a supernet ranks best, and at what cost: the table of docs/ranking.md.
+"""How supernets rank, by the way they were trained and the steps of adaptation: the tables of docs/ranking.md.
 
-    python benchmarks/ranking.py --data parquet:DIR --runs runs/ranking [--strategies uniform sandwich ...] [--seeds 0 1]
-        [--passes 60] [--probes 24] [--probe-epochs 12] [--set learning_rate=2e-3]
+    python benchmarks/ranking.py --probes DIR [DIR ...] --supernets DIR [--adapt 0 40] [--adapt-rate 2e-3]
+        [--strategies uniform fair sandwich split_batch] [--seeds 0 1]
 
-Every strategy trains about as many networks on as many images: `--passes` counts the times that an image goes through a
-network, so a strategy of four networks a step has a quarter of the epochs of one that trains a single network. The probes are
-trained once, in the run of the first strategy and seed, and serve all. Each step is a command of `nas`, which is printed; what
-is done is not done again. Writes benchmarks/results/ranking.json and ranking.md.
+`--probes` holds the outcomes of probes that `nas rank` trained alone (`RUN/ranking/probes`, of several seeds where there are
+several: their mean is the truth, and their agreement with each other the most that can be asked of a score). `--supernets`
+holds a run of `nas train` in each folder. What is there is scored, and kept in `ranking/` of each run, so that another call
+goes on where this one was stopped; what is missing of the wanted strategies and seeds is told with the command that trains it.
+Writes benchmarks/results/ranking.json and the tables between the marks in docs/ranking.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
-import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+from ranking_table import command, label, markdown
+
+from nas.errors import NasError
+from nas.files import to_json, write_text
 from nas.predictors.environment import environment
-from nas.search_spaces.presets import load_space
+from nas.results.pipeline import SearchRun
+from nas.results.ranking.agreement import agreement, lead
+from nas.results.ranking.outcomes import TrainedProbe, ceiling, counts_of_seeds, read_outcomes
+from nas.results.ranking.probes import most_similar
+from nas.results.ranking.scores import SCORES, baseline_scores, higher_is_better, inherited_scores
+from nas.results.run import Run
+from nas.supernet.adaptation import RATE, Adaptation
+from nas.supernet.checkpoint import read_progress
 from nas.supernet.recipe import TrainingRecipe
 from nas.supernet.strategies import Draw, training_strategy
+from nas.supernet.training import trained_epochs
 
-RESULTS = Path(__file__).parent / "results" / "ranking"
-SUPERNET = "supernet"
+RESULTS = Path(__file__).parent / "results" / "ranking.json"
+DOCS = Path(__file__).parent.parent / "docs" / "ranking.md"
+BEGIN, END = "<!-- figures: python benchmarks/ranking.py -->", "<!-- end of figures -->"
+Columns = Mapping[str, Sequence[float]]
 
 
-def passes_a_step(strategy: str, space: str) -> float:
+def trained_runs(folder: Path) -> tuple[list[Run], list[str]]:
+    """The runs in a folder whose supernet is trained to the end, and the commands that go on with the others."""
+    found, left = [], []
+    for path in sorted(folder.glob("*/config.yaml")):
+        run = Run.open(path.parent)
+        done, wanted = trained_epochs(run.checkpoint), run.config().training.epochs
+        if done >= wanted:
+            found.append(run)
+        else:
+            left.append(f"nas train --resume {run.path}    # {done} of {wanted} epochs")
+    return found, left
+
+
+def passes_a_step(recipe: TrainingRecipe, run: Run) -> float:
     """How often an image goes through a network in a step from the middle of a training."""
-    draw = Draw(load_space(space), 0, 5, 10, TrainingRecipe().networks)
-    lessons = training_strategy(strategy).plan(draw).lessons
-    return sum(lesson.rows[1] - lesson.rows[0] for lesson in lessons)
+    draw = Draw(run.config().search_space(), 0, 5, 10, recipe.networks)
+    return sum(lesson.rows[1] - lesson.rows[0] for lesson in training_strategy(recipe.strategy).plan(draw).lessons)
 
 
-def nas(*arguments: str) -> str:
-    """Run a command of `nas` and return what it prints."""
-    print("nas " + shlex.join(arguments), flush=True)
-    found = subprocess.run([sys.executable, "-m", "nas", *arguments], check=True, stdout=subprocess.PIPE, text=True)
-    return found.stdout
+def missing(runs: Sequence[Run], strategies: Sequence[str], seeds: Sequence[int]) -> list[str]:
+    """Commands for the wanted supernets that are not there: as the first one, and with as many passes of an image."""
+    first = runs[0].config()
+    known = {(run.config().training.strategy, run.config().training.seed) for run in runs}
+    passes, found = first.training.epochs * passes_a_step(first.training, runs[0]), []
+    for strategy, seed in product(strategies, seeds):
+        if (strategy, seed) not in known:
+            recipe = replace(first.training, strategy=strategy, seed=seed)
+            recipe = replace(recipe, epochs=max(1, round(passes / passes_a_step(recipe, runs[0]))))
+            found.append(command(replace(first, training=recipe), f"{strategy}-{seed}"))
+    return found
 
 
-def measure(options: argparse.Namespace, strategy: str, seed: int, probes_of: Path) -> dict[str, Any]:
-    """Train and rank one supernet, as far as that is not done, and return its row of the table."""
-    run = options.runs / f"{strategy}-{seed}"
-    epochs = max(1, round(options.passes / passes_a_step(strategy, options.space)))
-    sets = [part for text in options.set for part in ("--set", text)]
-    train = [
-        "train", "--space", options.space, "--data", options.data, "--train-images", str(options.train_images),
-        "--validation-images", str(options.validation_images), "--strategy", strategy, "--epochs", str(epochs), "--batch",
-        str(options.batch), "--seed", str(seed), "--threads", "1", *sets, "--out", str(run),
-    ]  # fmt: skip
-    history = nas("train", "--resume", str(run), "--json") if (run / "config.yaml").exists() else nas(*train, "--json")
-    rank = ["rank", str(run), "--probes", str(options.probes), "--epochs", str(options.probe_epochs), "--threads", "1"]
-    beside = [] if run == probes_of else ["--probes-of", str(probes_of)]
-    rank += beside
-    found = json.loads(nas(*rank, "--json"))
-    seconds = sum(row["seconds"] for row in json.loads(history)["history"])
-    return {"strategy": strategy, "seed": seed, "epochs": epochs, "seconds": seconds, "commands": [train, rank], "found": found}
+def agreements(scores: Sequence[float], others: Columns, truth: Sequence[float], alike: Sequence[int]) -> dict[str, Any]:
+    """The agreement on all probes and on those of similar MACs, and how far it is ahead of the best other score there."""
+
+    def few(values: Sequence[float]) -> list[float]:
+        return [values[i] for i in alike]
+
+    found: dict[str, Any] = {"all": agreement(scores, truth).to_mapping()}
+    found["similar"] = agreement(few(scores), few(truth)).to_mapping()
+    if others:
+        found["lead"] = lead(few(scores), {name: few(values) for name, values in others.items()}, few(truth)).to_mapping()
+        found["lead_all"] = lead(scores, others, truth).to_mapping()
+    return found
 
 
-def row_of(measured: dict[str, Any]) -> str:
-    """A row of the table: the supernet's tau, and what it is ahead of the best other score where MACs are alike."""
-    found = measured["found"]
-    alike = {name: one["tau"] for name, one in found["similar_macs"].items()}
-    best = max((name for name in alike if name != SUPERNET), key=lambda name: alike[name])
-    tau, (low, high) = found["tau"], found["tau_interval"]
-    return (
-        f"| {measured['strategy']} | {measured['seed']} | {measured['epochs']} | {measured['seconds'] / 60:.0f} | "
-        f"{tau:.2f} ({low:.2f} to {high:.2f}) | {found['rho']:.2f} | {alike[SUPERNET]:.2f} | {alike[best]:.2f} {best} |"
-    )
+def row(
+    run: Run, probes: Sequence[TrainedProbe], others: Columns, alike: Sequence[int], steps: int, rate: float
+) -> dict[str, Any]:
+    """How one supernet ranks after so many steps, and what it and the scores cost."""
+    config = run.config()
+    scored = inherited_scores(SearchRun(run.path, config), Adaptation.of(config.training, steps, rate), run.path / "ranking")
+    found = []
+    for number, probe in enumerate(probes):
+        found.append(scored(probe.architecture))
+        print(f"{run.path.name}, {steps} steps: {number + 1}/{len(probes)}", file=sys.stderr, flush=True)
+    truth = [probe.truth for probe in probes]
+    history = read_progress(run.checkpoint)["history"]
+    clock = "cpu" if all("cpu_seconds" in epoch for epoch in history) else "wall"
+    return {
+        "run": run.path.name,
+        "label": label(config.training),
+        "strategy": config.training.strategy,
+        "seed": config.training.seed,
+        "command": command(config, run.path.name),
+        "training_clock": clock,
+        "training_seconds": sum(epoch["cpu_seconds" if clock == "cpu" else "seconds"] for epoch in history),
+        "steps": steps,
+        "adapt_rate": rate if steps else None,
+        "scoring_seconds": sum(one["cpu_seconds"] for one in found) / len(found),
+        "scores": {
+            score: agreements([higher_is_better(one, score) for one in found], others, truth, alike) for score in SCORES
+        },
+        "networks": {probe.architecture.digest: one for probe, one in zip(probes, found, strict=True)},
+    }
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """The strategies and, below, the other scores on the same probes."""
-    head = "| strategy | seed | epochs | minutes | tau (95 %) | rho | tau, similar MACs | best other score there |"
-    lines = [head, "|" + "---|" * 8, *(row_of(row) for row in rows), ""]
-    others = rows[0]["found"]["agreements"].items()
-    lines += ["| score | tau (95 %) | rho |", "|---|---|---|"]
-    lines += [
-        f"| {name} | {one['tau']:.2f} ({one['tau_low']:.2f} to {one['tau_high']:.2f}) | {one['rho']:.2f} |"
-        for name, one in others
-        if name != SUPERNET
-    ]
-    commands = ["nas " + shlex.join(command) for row in rows for command in row["commands"]]
-    return "\n".join([*lines, "", "Commands:", "", "```", *commands, "```", ""])
+def comparable(runs: Sequence[Run], probes: Sequence[TrainedProbe]) -> list[Run]:
+    """The runs on the data of the first one, whose spaces hold all probes; the others are named."""
+    found, data = [], runs[0].config().data_fingerprint
+    for run in runs:
+        config = run.config()
+        space = config.search_space()
+        if config.data_fingerprint == data and all(space.contains(probe.architecture) for probe in probes):
+            found.append(run)
+        else:
+            print(f"{run.path} is left out: it has other images, or its space lacks some of the probes", file=sys.stderr)
+    return found
 
 
-def main() -> None:
-    """Measure, print, write."""
+def study(options: argparse.Namespace) -> dict[str, Any]:
+    """Score what is there. Raises NasError where there is nothing to compare."""
+    probes = read_outcomes(options.probes)
+    runs, left = trained_runs(options.supernets)
+    for text in [*left, *(missing(runs, options.strategies, options.seeds) if runs else [])]:
+        print(f"missing: {text}", file=sys.stderr)
+    runs = comparable(runs, probes) if runs else []
+    if not runs:
+        raise NasError(
+            f"no supernet to score lies in {options.supernets}: `nas train --out {options.supernets}/NAME` trains one"
+        )
+    known = baseline_scores(SearchRun(runs[0].path, runs[0].config()).data, 0, options.supernets)
+    each = [known(probe.architecture) for probe in probes]
+    others = {name: [one[name] for one in each] for name in each[0]}
+    alike, truth = most_similar(others["macs"]), [probe.truth for probe in probes]
+    most = ceiling(probes)
+    about = {
+        **counts_of_seeds(probes),
+        "similar": len(alike),
+        "macs_span": max(others["macs"]) / max(1.0, min(others["macs"])),
+        "ceiling": None if most is None else most.to_mapping(),
+        "networks": {probe.architecture.digest: dict(probe.accuracies) for probe in probes},
+    }
+    return {
+        "probes": about,
+        "baselines": {name: agreements(values, {}, truth, alike) for name, values in others.items()},
+        "rows": [row(run, probes, others, alike, steps, options.adapt_rate) for run, steps in product(runs, options.adapt)],
+        "environment": environment(),
+    }
+
+
+def write(found: Mapping[str, Any]) -> None:
+    """The JSON file, and the tables between the marks of the page."""
+    write_text(RESULTS, to_json(found) + "\n")
+    before, _, rest = DOCS.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    write_text(DOCS, f"{before}{BEGIN}\n{markdown(found)}\n{END}{after}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Score, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--runs", type=Path, required=True)
-    parser.add_argument("--space", default="tiny")
-    parser.add_argument("--strategies", nargs="+", default=["uniform", "split_batch", "sandwich", "alpha", "nested"])
+    parser.add_argument("--probes", nargs="+", type=Path, required=True)
+    parser.add_argument("--supernets", type=Path, required=True)
+    parser.add_argument("--adapt", nargs="+", type=int, default=[0, 40])
+    parser.add_argument("--adapt-rate", type=float, default=RATE)
+    parser.add_argument("--strategies", nargs="+", default=["uniform", "fair", "sandwich", "split_batch"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--passes", type=float, default=60.0)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--probes", type=int, default=24)
-    parser.add_argument("--probe-epochs", type=int, default=12)
-    parser.add_argument("--train-images", type=int, default=10000)
-    parser.add_argument("--validation-images", type=int, default=5000)
-    parser.add_argument("--set", action="append", default=[], help="another field of the recipe, NAME=VALUE")
-    options = parser.parse_args()
-    probes_of = options.runs / f"{options.strategies[0]}-{options.seeds[0]}"
-    rows = []
-    for seed in options.seeds:
-        for strategy in options.strategies:
-            rows.append(measure(options, strategy, seed, probes_of))
-            RESULTS.with_suffix(".md").write_text(table(rows))
-            told = {"rows": rows, "environment": environment()}
-            RESULTS.with_suffix(".json").write_text(json.dumps(told, indent=1) + "\n")
-            print(table(rows), flush=True)
+    found = study(parser.parse_args(arguments))
+    write(found)
+    print(markdown(found))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except NasError as error:
+        sys.exit(f"error: {error}")

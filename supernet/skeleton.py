@@ -16,6 +16,7 @@ from nas.search_spaces import graph
 from nas.search_spaces.backbone import module_of
 from nas.search_spaces.graph import Node
 from nas.search_spaces.registry import Kind, operator
+from nas.supernet.sharing import EVERYTHING, NORM, OPERATOR, Sharing
 from nas.supernet.views import Modes, parameters_with_modes
 
 _PATCHING = threading.Lock()
@@ -67,25 +68,26 @@ def parameters_on_meta() -> Iterator[None]:
             setattr(init, name, initialiser)
 
 
-def shares(node: Node, module: nn.Module) -> list[Share]:
+def shares(node: Node, module: nn.Module, sharing: Sharing = EVERYTHING) -> list[Share]:
     """Where each parameter of a node's module lives in the store.
 
-    Operators of one family share at one slot; norms of all kinds share; each operator has a layer scale, and whatever else
-    its residual has, of its own.
+    Unless `sharing` keeps them apart, operators of one family share at one slot, and so do norms of all kinds; each operator
+    has a layer scale, and whatever else its residual has, of its own.
     """
     found = []
     for local, parameter, modes in parameters_with_modes(module):
         part, _, rest = local.removeprefix("residual.").partition(".")
-        owner = _family(node) if part == "op" else part
-        if node.residual and part not in ("op", "norm"):
+        owner = _family(node) if part == OPERATOR else part
+        if node.residual and part not in (OPERATOR, NORM):
             owner = f"{part}/{node.operator}"
-        found.append(Share(local, store_key(node.slot, owner, rest), tuple(parameter.shape), modes))
+        key = store_key(node.slot, (*sharing.owners(node, part), owner), rest)
+        found.append(Share(local, key, tuple(parameter.shape), modes))
     return found
 
 
-def store_key(slot: str, owner: str, parameter: str) -> str:
+def store_key(slot: str, owners: tuple[str, ...], parameter: str) -> str:
     """The name of a shared tensor; `/` stands for `.`, which PyTorch does not allow in names."""
-    return "/".join((slot, owner, *(name for name in parameter.split(".") if name)))
+    return "/".join((slot, *owners, *(name for name in parameter.split(".") if name)))
 
 
 def _family(node: Node) -> str:
@@ -99,8 +101,8 @@ class Skeletons:
     a module takes twice as long as copying an empty one. The least recently used are dropped first.
     """
 
-    def __init__(self, capacity: int = 16384) -> None:
-        self.capacity = capacity
+    def __init__(self, capacity: int = 16384, sharing: Sharing = EVERYTHING) -> None:
+        self.capacity, self.sharing = capacity, sharing
         self._known: OrderedDict[str, tuple[nn.Module, list[Share]]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -109,7 +111,7 @@ class Skeletons:
         with self._lock:
             known = self._known.get(node.key)
             if known is None:
-                known = self._known[node.key] = skeleton_of(node)
+                known = self._known[node.key] = skeleton_of(node, self.sharing)
                 if len(self._known) > self.capacity:
                     self._known.popitem(last=False)
             self._known.move_to_end(node.key)
@@ -117,11 +119,11 @@ class Skeletons:
         return _copy(module), [Share(part.local, _moved(part.key, node.slot), part.shape, part.modes) for part in parts]
 
 
-def skeleton_of(node: Node) -> tuple[nn.Module, list[Share]]:
+def skeleton_of(node: Node, sharing: Sharing = EVERYTHING) -> tuple[nn.Module, list[Share]]:
     """A fresh skeleton of a node with its shares."""
     with _PATCHING, parameters_on_meta():
         module = module_of(node)
-    return module, shares(node, module)
+    return module, shares(node, module, sharing)
 
 
 def _moved(key: str, slot: str) -> str:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from nas.supernet.data import DataSplits
 from nas.supernet.distillation import DISTANCES
+from nas.supernet.layout import laid_out
 from nas.supernet.merging import project
 from nas.supernet.strategies import Lesson, StepPlan
 from nas.supernet.supernet import Supernet
@@ -33,7 +34,8 @@ class StepOptions:
 
     `threads` of them side by side; labels smoothed; in `precision` fp32, or bf16 where operations allow; with
     `checkpointing` each node's inner values computed again in the backward pass instead of kept. A `teacher` from outside
-    has the part `teacher_share` in what a network without a teacher in the step learns.
+    has the part `teacher_share` in what a network without a teacher in the step learns. Images are brought into `memory_format`
+    (`nas.supernet.layout`); None: as they come.
     """
 
     threads: int = 1
@@ -42,6 +44,7 @@ class StepOptions:
     checkpointing: bool = False
     teacher: Teacher | None = None
     teacher_share: float = 0.5
+    memory_format: str | None = None
     workers: Workers = field(default_factory=Alone)
 
 
@@ -158,7 +161,7 @@ class StepRunner:
         return loss.detach().clone(), {name: g for name, g in zip(leaves, found, strict=True) if g is not None}
 
     def _logits(self, lesson: Lesson, images: Tensor, leaves: dict[str, Tensor]) -> Tensor:
-        prepared = self.data.prepare(images, lesson.architecture.resolution)
+        prepared = laid_out(self.data.prepare(images, lesson.architecture.resolution), self.options.memory_format)
         kind = _AUTOCAST[self.options.precision]
         with torch.autocast(prepared.device.type, dtype=kind, enabled=kind is not None):
             run = self.supernet.run_checkpointed if self.options.checkpointing else self.supernet.run

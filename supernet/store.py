@@ -18,6 +18,7 @@ from nas.search_spaces.graph import Node, branch_widths
 from nas.search_spaces.registry import Kind, Settings, operator
 from nas.search_spaces.space import SearchSpace
 from nas.search_spaces.surroundings import downsamples_of, head_of, stem_of
+from nas.supernet.sharing import EVERYTHING, Sharing
 from nas.supernet.skeleton import Share, skeleton_of
 from nas.supernet.variety import Shapes, Variety
 from nas.supernet.views import slices, union
@@ -36,46 +37,49 @@ class Tenant:
         return all(share.key in mine and union(mine[share.key], share.shape) == mine[share.key] for share in other.shares)
 
 
-def parameter_store(space: SearchSpace, num_classes: int, in_channels: int, seed: int) -> nn.ParameterDict:
-    """All shared tensors of a space, initialised as the operators initialise themselves.
+def parameter_store(
+    space: SearchSpace, num_classes: int, in_channels: int, seed: int, sharing: Sharing = EVERYTHING
+) -> nn.ParameterDict:
+    """All shared tensors of a space, initialised as the operators initialise themselves, `sharing` saying who shares them.
 
     Where no single choice is the largest in every dimension, the larger ones are written over the smaller.
     """
     store = nn.ParameterDict()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for slot in slots(space, num_classes, in_channels):
+        for slot in slots(space, num_classes, in_channels, sharing):
             for tenants in _by_owner(slot):
                 _allocate(store, tenants)
     return store
 
 
-def slots(space: SearchSpace, num_classes: int, in_channels: int) -> Iterator[list[Tenant]]:
+def slots(space: SearchSpace, num_classes: int, in_channels: int, sharing: Sharing = EVERYTHING) -> Iterator[list[Tenant]]:
     """For each slot of the largest member, every node that may stand there."""
     if isinstance(space, SpaceAround):
-        yield from _slots_around(space, num_classes, in_channels)
+        yield from _slots_around(space, num_classes, in_channels, sharing)
         return
     for op, norm, side, width in itertools.product(space.stems, space.norms, space.resolutions, space.widths[0]):
         stem = stem_of(space, op, width, side)
         assert stem is not None, "a space is refused where a stem cannot work"
-        yield [_tenant(_node("stem", Kind.STEM, stem, norm, (side, side, in_channels), (1, 1, width)))]
+        yield [_tenant(_node("stem", Kind.STEM, stem, norm, (side, side, in_channels), (1, 1, width)), sharing)]
     variety = Variety(space, shapes_of)
     for stage, depths in enumerate(space.depths):
-        yield from _stage(space, variety, stage, max(depths))
+        yield from _stage(space, variety, stage, max(depths), sharing)
     last = space.maps_of(len(space.depths) - 1)
     for op, norm, width, at in itertools.product(space.heads, space.norms, space.widths[-1], last):
         head = head_of(space, op, width, at.side)
         assert head is not None, "a space is refused where a head cannot work"
-        yield [_tenant(_node("head", graph.HEAD, head, norm, (at.height, at.width, width), (1, 1, num_classes)))]
+        node = _node("head", graph.HEAD, head, norm, (at.height, at.width, width), (1, 1, num_classes))
+        yield [_tenant(node, sharing)]
 
 
-def _slots_around(space: SpaceAround, num_classes: int, in_channels: int) -> Iterator[list[Tenant]]:
+def _slots_around(space: SpaceAround, num_classes: int, in_channels: int, sharing: Sharing) -> Iterator[list[Tenant]]:
     """The nodes of members that together need as much room as all."""
     found: defaultdict[str, dict[str, Tenant]] = defaultdict(dict)
     for member in space.covering():
         for node in graph.nodes(member, None, in_channels, num_classes):
             if node.key not in found[node.slot]:
-                found[node.slot][node.key] = _tenant(node)
+                found[node.slot][node.key] = _tenant(node, sharing)
     yield from (list(tenants.values()) for tenants in found.values())
 
 
@@ -86,11 +90,11 @@ def shapes_of(kind: Kind, name: str, settings: Settings, width: int, size: int) 
     return frozenset((share.key, share.shape) for share in shares)
 
 
-def _stage(space: SearchSpace, variety: Variety, stage: int, depth: int) -> Iterator[list[Tenant]]:
+def _stage(space: SearchSpace, variety: Variety, stage: int, depth: int, sharing: Sharing) -> Iterator[list[Tenant]]:
     if stage > 0:
-        yield from _downsamples(space, stage)
-    template = list(_block_nodes(space, variety, stage))
-    known = {node.key + node.slot: skeleton_of(node)[1] for node in template}
+        yield from _downsamples(space, stage, sharing)
+    template = list(_block_nodes(space, variety, stage, sharing))
+    known = {node.key + node.slot: skeleton_of(node, sharing)[1] for node in template}
     for block in range(depth):
         prefix = f"s{stage}b{block}"
         tenants = []
@@ -105,21 +109,25 @@ def _stage(space: SearchSpace, variety: Variety, stage: int, depth: int) -> Iter
         name = Op.parse(text).name
         if operator(Kind.RESIDUAL, name).side:
             shape = (1, 1, width)
-            yield [_tenant(_node(f"s{stage}_end", Kind.RESIDUAL, Op(name), "", shape, shape))]
+            yield [_tenant(_node(f"s{stage}_end", Kind.RESIDUAL, Op(name), "", shape, shape), sharing)]
 
 
-def _downsamples(space: SearchSpace, stage: int) -> Iterator[list[Tenant]]:
+def _downsamples(space: SearchSpace, stage: int, sharing: Sharing) -> Iterator[list[Tenant]]:
     """Every downsample with all its settings, and with the first of them in all norms."""
     places = itertools.product(space.widths[stage - 1], space.widths[stage], space.downsamples, space.maps_of(stage - 1))
     for before, after, name, at in places:
         for index, down in enumerate(downsamples_of(space, name, after, at, space.stride_of(stage))):
             for norm in space.norms if index == 0 else space.norms[:1]:
                 shape = (at.height, at.width, before)
-                yield [_tenant(_node(f"s{stage}_downsample", Kind.DOWNSAMPLE, down, norm, shape, (1, 1, after)))]
+                node = _node(f"s{stage}_downsample", Kind.DOWNSAMPLE, down, norm, shape, (1, 1, after))
+                yield [_tenant(node, sharing)]
 
 
-def _block_nodes(space: SearchSpace, variety: Variety, stage: int) -> Iterator[Node]:
-    """The nodes that a block of a stage needs room for, at the slots `block_mixer`, `block_partner` and `block_channel`."""
+def _block_nodes(space: SearchSpace, variety: Variety, stage: int, sharing: Sharing) -> Iterator[Node]:
+    """The nodes that a block of a stage needs room for, at the slots `block_mixer`, `block_partner` and `block_channel`.
+
+    The norm before two branches is that of any mixer there, unless norms are kept apart.
+    """
     joining = [residual for residual in space.residuals if graph.joins_branches(Op.parse(residual).name)]
     for width, at in itertools.product(space.widths[stage], space.maps_of(stage)):
         shape = (at.height, at.width, width)
@@ -133,6 +141,8 @@ def _block_nodes(space: SearchSpace, variety: Variety, stage: int) -> Iterator[N
         firsts, seconds = {first for first, _ in parts}, {second for _, second in parts}
         for residual in joining if parts else ():
             yield _node("block_mixer", graph.CONCAT, Op("add"), "", shape, shape, residual)
+        for norm in space.norms if parts and sharing.norms else ():
+            yield _node("block_mixer", graph.SPLIT, Op("norm"), norm, shape, shape)
         for slot, names, widths in (("block_mixer", space.mixers[stage], firsts), ("block_partner", space.partners, seconds)):
             for op, part in itertools.product(names, widths):
                 for settings in variety.of(Kind.TOKEN_MIXER, op, part, at.side):
@@ -160,8 +170,8 @@ def _node(slot: str, kind: str, op: Op, norm: str, in_shape: graph.Shape, out_sh
     return Node(slot, slot, kind, op.name, op.settings, norm, in_shape, out_shape, (), channels, residual=residual)
 
 
-def _tenant(node: Node) -> Tenant:
-    return Tenant(node, tuple(skeleton_of(node)[1]))
+def _tenant(node: Node, sharing: Sharing) -> Tenant:
+    return Tenant(node, tuple(skeleton_of(node, sharing)[1]))
 
 
 def _by_owner(tenants: list[Tenant]) -> list[list[Tenant]]:

@@ -22,25 +22,29 @@ from nas.search_spaces.backbone import Backbone
 from nas.search_spaces.graph import IMAGE, Node
 from nas.search_spaces.space import SearchSpace
 from nas.supernet.assembly import AssembledNetwork, Assembly, Cut, PlacedNode, homes_of, move_buffers
+from nas.supernet.sharing import Sharing
 from nas.supernet.skeleton import Skeletons, freeze_statistics
 from nas.supernet.store import parameter_store
 from nas.supernet.views import slices, view
 
 
 class Supernet(nn.Module):
-    """Shared weights for all architectures of `space`.
+    """Shared weights for all architectures of `space`, but for what `unshared` names (`nas.supernet.sharing`).
 
     Called with images (B, in_channels, H, W) and an architecture, returns logits (B, num_classes). Batch norms use batch
     statistics in training mode and their initial statistics in evaluation mode: calibrate an extracted network
-    (`nas.supernet.calibration`) before its accuracy is read. Raises SpaceError for an architecture that the store has no room
-    for; one of another space that fits is run.
+    (`nas.supernet.calibration`) before its accuracy is read. Raises UnknownNameError for an unknown name in `unshared`; in use
+    SpaceError for an architecture that the store has no room for; one of another space that fits is run.
     """
 
-    def __init__(self, space: SearchSpace, num_classes: int, in_channels: int = 3, *, seed: int = 0) -> None:
+    def __init__(
+        self, space: SearchSpace, num_classes: int, in_channels: int = 3, *, seed: int = 0, unshared: str = ""
+    ) -> None:
         super().__init__()
         self.space, self.num_classes, self.in_channels = space, num_classes, in_channels
-        self.store = parameter_store(space, num_classes, in_channels, seed)
-        self._skeletons, self._assembly = Skeletons(), Assembly()
+        self.sharing = Sharing.parse(unshared)
+        self.store = parameter_store(space, num_classes, in_channels, seed, self.sharing)
+        self._skeletons, self._assembly = Skeletons(sharing=self.sharing), Assembly()
 
     def forward(self, image: Tensor, architecture: Architecture) -> Tensor:
         """Logits of one architecture."""
@@ -155,7 +159,7 @@ class Supernet(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._skeletons, self._assembly = Skeletons(), Assembly()
+        self._skeletons, self._assembly = Skeletons(sharing=self.sharing), Assembly()
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         """Where the store is moved, assembled networks have their constants at the old place: they are made anew."""

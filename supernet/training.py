@@ -8,7 +8,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from nas.supernet.averaging import AveragedWeights
 from nas.supernet.calibration import calibrate, score
 from nas.supernet.checkpoint import load_checkpoint, read_progress, save_checkpoint
 from nas.supernet.data import DataSplits
+from nas.supernet.engine import AUTO, Engine, Tell, keep_engine, kept_engine, silent, tried_on
+from nas.supernet.engine_trials import faster_format, forked_random, wait_for
 from nas.supernet.guard import DivergenceGuard
 from nas.supernet.importance import reorder
 from nas.supernet.pretrained import start_from
@@ -43,7 +45,8 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass
 class TrainingHistory:
-    """One row an epoch: epoch, mean loss of the largest, validation accuracy of largest and smallest, seconds.
+    """One row an epoch: epoch, mean loss of the largest, validation accuracy of largest and smallest, seconds, and those that
+    this process computed, of all its threads.
 
     `rollbacks` has a row for each return to a checkpoint: from which step to which, and the loss (-1: not a number).
     """
@@ -63,17 +66,22 @@ def train(
     teacher: Teacher | None = None,
     workers: Workers | None = None,
     pretrained: Backbone | None = None,
+    tell: Tell = silent,
 ) -> TrainingHistory:
     """Train, or go on from `checkpoint`, which is written after every epoch and every hundred steps.
 
     The result depends on neither `threads` nor on how often the training was interrupted. `teacher` gives probabilities for
-    the images, `workers` share each batch, `pretrained` gives the first weights where there is no checkpoint. Raises FileError
-    for a damaged checkpoint or one of another training, NasError where the loss diverges again and again.
+    the images, `workers` share each batch, `pretrained` gives the first weights where there is no checkpoint. `tell` hears
+    how the networks compute, where that was tried. Raises FileError for a damaged checkpoint or one of another training,
+    UsageError where recipe and supernet keep other weights apart, NasError where the loss diverges again and again.
     """
+    if recipe.unshared != str(supernet.sharing):
+        told = [str(kept) or "nothing" for kept in (recipe.unshared, supernet.sharing)]
+        raise UsageError(f"the recipe keeps {told[0]} apart, but the supernet was made to keep {told[1]} apart")
     if pretrained is not None and not checkpoint.exists():
         start_from(supernet, pretrained)
     with one_thread_an_operation():
-        return _Training(supernet, data, recipe, checkpoint, progress, threads, teacher, workers or Alone()).run()
+        return _Training(supernet, data, recipe, checkpoint, progress, threads, teacher, workers or Alone(), tell).run()
 
 
 def require_trainable(recipe: TrainingRecipe, data: DataSplits, workers: int = 1) -> None:
@@ -88,7 +96,7 @@ def training_identity(supernet: Supernet, data: DataSplits, recipe: TrainingReci
 
     The weights of a teacher go in by their name alone, and the number of workers, which batch norms notice, not at all.
     """
-    what: dict[str, Any] = {"space": supernet.space.to_mapping(), "data": data.fingerprint, "recipe": asdict(recipe)}
+    what: dict[str, Any] = {"space": supernet.space.to_mapping(), "data": data.fingerprint, "recipe": recipe.decisive()}
     what["classes"], what["channels"] = supernet.num_classes, supernet.in_channels
     return blake2b(json.dumps(what, sort_keys=True).encode(), digest_size=8).hexdigest()
 
@@ -122,9 +130,10 @@ class _Training:
         threads: int,
         teacher: Teacher | None,
         workers: Workers,
+        tell: Tell,
     ) -> None:
         self.supernet, self.data, self.recipe, self.path = supernet, data, recipe, checkpoint
-        self.progress, self.workers = progress, workers
+        self.progress, self.workers, self.tell = progress, workers, tell
         self.strategy = training_strategy(recipe.strategy)
         self.augment = Augmentation(recipe.augment, data)
         self.optimizer = adamw(supernet, recipe.learning_rate, recipe.weight_decay, (0.9, 0.99))
@@ -133,7 +142,7 @@ class _Training:
         self.identity = training_identity(supernet, data, recipe)
         self.epoch_steps = _steps_an_epoch(len(data.train), recipe, workers.size)
         self.steps = self.epoch_steps * recipe.epochs
-        self.done, self.total, self.seconds = 0, 0.0, 0.0
+        self.done, self.total, self.seconds, self.cpu_seconds = 0, 0.0, 0.0, 0.0
         self.history = TrainingHistory([])
         self.options = StepOptions(
             threads=threads, label_smoothing=recipe.label_smoothing, precision=recipe.precision, workers=workers,
@@ -144,7 +153,9 @@ class _Training:
         if self.path.exists():
             self._load()
         with StepRunner(self.supernet, self.data, self.options) as runner:
-            began = time.perf_counter()
+            if self.done < self.steps:
+                runner.options = replace(self.options, memory_format=self._memory_format(runner))
+            began = _clocks()
             while self.done < self.steps:
                 loss = self._step(runner)
                 if self.guard.diverged(loss):
@@ -153,12 +164,13 @@ class _Training:
                 self._move(loss)
                 self._tell(loss)
                 if self.done % self.epoch_steps == 0:
-                    self._end_epoch(time.perf_counter() - began)
-                    began = time.perf_counter()
+                    self._count(began)
+                    self._end_epoch()
+                    began = _clocks()
                 elif self.done % self.epoch_steps % SAVE_STEPS == 0:
-                    self.seconds += time.perf_counter() - began
+                    self._count(began)
                     self._save()
-                    began = time.perf_counter()
+                    began = _clocks()
         self.average.keep()
         self.history.rollbacks = self.guard.rollbacks
         return self.history
@@ -182,6 +194,33 @@ class _Training:
         norm = float(torch.nn.utils.clip_grad_norm_(self.supernet.parameters(), recipe.gradient_clip, foreach=True))
         return loss if math.isfinite(norm) else norm
 
+    def _memory_format(self, runner: StepRunner) -> str:
+        """The recipe's, that of a training which is gone on with, or the one in which the first worker's steps are faster."""
+        wish, device = self.recipe.wish, self.supernet.device
+        if wish.memory_format != AUTO or not tried_on(device):
+            return Engine.wished(wish).memory_format
+        if self.workers.rank == 0 and kept_engine(self.path, wish) is None:
+            engine = faster_format(self._trial(runner))
+            self.supernet.zero_grad(set_to_none=True)
+            keep_engine(self.path, wish, engine, self.tell)
+        self.workers.wait()
+        return (kept_engine(self.path, wish) or Engine()).memory_format
+
+    def _trial(self, runner: StepRunner) -> Callable[[str], None]:
+        """A function that computes a step from the middle of the training in a memory format, as one worker alone."""
+        recipe = self.recipe
+        plan = self.strategy.plan(Draw(self.supernet.space, recipe.seed, self.steps // 2, self.steps, recipe.networks))
+        images, labels = (part[:: recipe.accumulate] for part in self._batch(recipe.seed, 0))
+        self.supernet.train()
+
+        def step(memory_format: str) -> None:
+            runner.options = replace(self.options, memory_format=memory_format, workers=Alone())
+            with forked_random(self.supernet.device):
+                runner.backward(plan, images, labels)
+            wait_for(self.supernet.device)
+
+        return step
+
     def _batch(self, seed: int, step: int) -> tuple[Tensor, Tensor]:
         """The augmented images of a step and their labels, moved to the store's device before they are augmented."""
         epoch, index = divmod(step, self.epoch_steps)
@@ -204,12 +243,17 @@ class _Training:
             epoch = math.ceil(self.done / self.epoch_steps)
             self.progress(self.done, self.steps, f"epoch {epoch}/{self.recipe.epochs}, loss {loss:.2f}")
 
-    def _end_epoch(self, seconds: float) -> None:
+    def _count(self, began: tuple[float, float]) -> None:
+        """Add what has passed since, by the wall and by the processor, to the epoch's seconds."""
+        wall, cpu = _clocks()
+        self.seconds, self.cpu_seconds = self.seconds + wall - began[0], self.cpu_seconds + cpu - began[1]
+
+    def _end_epoch(self) -> None:
         epoch = self.done // self.epoch_steps
         with self.average.applied():
             row = {"epoch": float(epoch), "loss": self.total / self.epoch_steps, **_corners(self.supernet, self.data)}
-        self.history.rows.append({**row, "seconds": self.seconds + seconds})
-        self.total, self.seconds = 0.0, 0.0
+        self.history.rows.append({**row, "seconds": self.seconds, "cpu_seconds": self.cpu_seconds})
+        self.total, self.seconds, self.cpu_seconds = 0.0, 0.0, 0.0
         self._save()
 
     def _roll_back(self, loss: float) -> None:
@@ -230,8 +274,8 @@ class _Training:
     def _save(self) -> None:
         if self.workers.rank == 0:
             progress = {
-                "step": self.done, "total": self.total, "seconds": self.seconds, "history": self.history.rows,
-                "guard": self.guard.state(), "averaged": self.average.steps,
+                "step": self.done, "total": self.total, "seconds": self.seconds, "cpu_seconds": self.cpu_seconds,
+                "history": self.history.rows, "guard": self.guard.state(), "averaged": self.average.steps,
             }  # fmt: skip
             save_checkpoint(self.path, self.supernet, self.optimizer, self.identity, progress, self.average.state())
         self.workers.wait()
@@ -239,9 +283,15 @@ class _Training:
     def _load(self) -> None:
         saved, averages = load_checkpoint(self.path, self.supernet, self.optimizer, self.identity)
         self.done, self.total, self.seconds = int(saved["step"]), float(saved["total"]), float(saved["seconds"])
+        self.cpu_seconds = float(saved.get("cpu_seconds", 0.0))
         self.history = TrainingHistory(list(saved["history"]))
         self.guard.restore(saved["guard"])
         self.average.restore(averages, int(saved["averaged"]))
+
+
+def _clocks() -> tuple[float, float]:
+    """Seconds by the wall, and seconds that this process has computed."""
+    return time.perf_counter(), time.process_time()
 
 
 def _steps_an_epoch(images: int, recipe: TrainingRecipe, workers: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -53,21 +54,64 @@ class Bias:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """By how much the tau of a score is above that of the best of other scores, with the 95 % interval of a paired bootstrap.
+
+    The best is the one with the highest tau on all networks; each sample draws the same networks for both.
+    """
+
+    over: str
+    difference: float
+    low: float
+    high: float
+
+    def to_mapping(self) -> dict[str, float | str]:
+        """The fields by name, fit for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"{self.difference:+.2f} [{self.low:+.2f}, {self.high:+.2f}] over {self.over}"
+
+
 def agreement(scores: Sequence[float], truth: Sequence[float], seed: int = 0) -> Agreement:
     """Compare scores with the truth. Raises UsageError for fewer than three networks.
 
     Constant scores agree with nothing: tau and rho are then 0.
     """
-    if len(scores) != len(truth) or len(truth) < LEAST:
-        raise UsageError(f"a rank correlation needs at least {LEAST} networks, got {len(truth)}; raise --probes")
-    first, second = np.asarray(scores, dtype=float), np.asarray(truth, dtype=float)
-    drawn = _draws(len(first), seed)
-    taus, rhos = _taus(first, second, drawn), _rhos(first[drawn], second[drawn])
-    whole = np.arange(len(first))[None]
-    return Agreement(
-        float(_taus(first, second, whole)[0]), *_interval(taus), float(_rhos(first[whole], second[whole])[0]), *_interval(rhos),
-        len(first),
-    )  # fmt: skip
+    return mutual_agreement([scores, truth], seed)
+
+
+def mutual_agreement(rankings: Sequence[Sequence[float]], seed: int = 0) -> Agreement:
+    """The mean agreement of all pairs of rankings of the same networks: of trainings with several seeds, say.
+
+    Raises UsageError for fewer than three networks.
+    """
+    columns = [np.asarray(ranking, dtype=float) for ranking in rankings]
+    count = len(columns[0])
+    if count < LEAST or any(len(column) != count for column in columns):
+        raise UsageError(f"a rank correlation needs at least {LEAST} networks, got {count}; raise --probes")
+    pairs, drawn, whole = list(itertools.combinations(columns, 2)), _draws(count, seed), np.arange(count)[None]
+
+    def of(samples: Indices) -> tuple[Array, Array]:
+        taus = np.mean([_taus(first, second, samples) for first, second in pairs], axis=0)
+        return taus, np.mean([_rhos(first[samples], second[samples]) for first, second in pairs], axis=0)
+
+    (tau, rho), (taus, rhos) = of(whole), of(drawn)
+    return Agreement(float(tau[0]), *_interval(taus), float(rho[0]), *_interval(rhos), count)
+
+
+def lead(scores: Sequence[float], others: Mapping[str, Sequence[float]], truth: Sequence[float], seed: int = 0) -> Lead:
+    """How far a score is ahead of the best of the others, which are at least one."""
+    mine, right = np.asarray(scores, dtype=float), np.asarray(truth, dtype=float)
+    columns = {name: np.asarray(values, dtype=float) for name, values in others.items()}
+    whole, drawn = np.arange(len(right))[None], _draws(len(right), seed)
+    best = max(columns, key=lambda name: float(_taus(columns[name], right, whole)[0]))
+
+    def ahead(samples: Indices) -> Array:
+        return _taus(mine, right, samples) - _taus(columns[best], right, samples)
+
+    return Lead(best, float(ahead(whole)[0]), *_interval(ahead(drawn)))
 
 
 def family_of(mixer: str) -> str:

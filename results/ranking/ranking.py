@@ -4,54 +4,71 @@ from __future__ import annotations
 
 import json
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from nas.errors import UsageError
+from nas.errors import NasError, UsageError
 from nas.files import write_json
-from nas.predictors.proxies import proxy_names, proxy_scores
+from nas.plugins import lookup
 from nas.progress import Reporter
 from nas.results.pipeline import SearchRun
-from nas.results.ranking.agreement import LEAST, Agreement, Bias, agreement, biases, family_of
+from nas.results.ranking.agreement import LEAST, Agreement, Bias, Lead, agreement, biases, family_of, lead
+from nas.results.ranking.kept import KeptScores
+from nas.results.ranking.outcomes import TrainedProbe, ceiling
 from nas.results.ranking.probes import most_similar, probes
 from nas.results.ranking.report import write_ranking_report
+from nas.results.ranking.scores import ACCURACY, COUNTS, LOSS, SCORES, baseline_scores, higher_is_better, inherited_scores
 from nas.results.ranking.standalone import ProbeTrainer
-from nas.search.evaluation import SupernetEvaluator, sizes
+from nas.results.supernet_run import require_epochs
+from nas.results.training_device import require_here
 from nas.search.executors.local import LocalExecutor
 from nas.search_spaces.architecture import Architecture
-from nas.search_spaces.backbone import build
+from nas.supernet.adaptation import RATE, Adaptation
 from nas.supernet.augmentation import Augmentation
 from nas.supernet.finetune import FinetuneRecipe
 
 SUPERNET = "supernet"
-_PROXY_IMAGES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class RankOptions:
-    """How many probes, how each is trained, and where: `ray` as in a search, `workers` at once.
+    """How many probes, how each is trained, with how many seeds, and where: `ray` as in a search, `workers` at once, or a
+    `device` of this machine.
 
-    `probes_of` is another run on the same data, in whose folder the trained probes are kept instead of in this one's.
+    The supernet ranks them by `score`, their accuracy or loss on validation images, with weights that were trained alone for
+    `adapt` steps at a peak rate of `adapt_rate` first. `probes_of` is another run on the same data, in whose folder the trained
+    probes are kept instead of in this one's.
     """
 
     recipe: FinetuneRecipe
     probes: int = 24
+    seeds: int = 1
     seed: int = 0
     ray: str | None = None
     workers: int = 1
     threads: int = 1
+    device: str = "cpu"
     probes_of: Path | None = None
+    adapt: int = 0
+    adapt_rate: float = RATE
+    score: str = ACCURACY
+
+    def __post_init__(self) -> None:
+        """Raises UnknownNameError for an unknown score, UsageError for an adaptation that cannot be."""
+        lookup("score", self.score, dict.fromkeys(SCORES))
+        Adaptation(steps=self.adapt, learning_rate=self.adapt_rate)
 
 
 @dataclass(frozen=True)
 class RankingOutcome:
     """What a ranking found. `agreements` are by score, the supernet's first; `similar` the same on the quarter of the probes
-    with the most similar MACs. `rows` has one row a probe.
+    with the most similar MACs, and `lead` how far the supernet is ahead of the best other score there. `rows` has one row a
+    probe. The supernet ranked by `score`, after an adaptation of `adapt` steps; the agreement of its other score is told too.
+    `ceiling` is how far training alone agrees with itself where probes were trained with several seeds.
     """
 
     agreements: Mapping[str, Agreement]
@@ -60,6 +77,10 @@ class RankingOutcome:
     family_biases: Sequence[Bias]
     rows: Sequence[Mapping[str, Any]]
     span: float
+    lead: Lead
+    score: str = ACCURACY
+    adapt: int = 0
+    ceiling: Agreement | None = None
 
     def to_mapping(self) -> dict[str, Any]:
         """Fit for JSON."""
@@ -68,8 +89,12 @@ class RankingOutcome:
             "rho": self.agreements[SUPERNET].rho,
             "tau_interval": [self.agreements[SUPERNET].tau_low, self.agreements[SUPERNET].tau_high],
             "rho_interval": [self.agreements[SUPERNET].rho_low, self.agreements[SUPERNET].rho_high],
+            "score": self.score,
+            "adapt": self.adapt,
+            "ceiling": None if self.ceiling is None else self.ceiling.to_mapping(),
             "macs_span": self.span,
             "agreements": {name: found.to_mapping() for name, found in self.agreements.items()},
+            "lead": self.lead.to_mapping(),
             "similar_macs": {name: found.to_mapping() for name, found in self.similar.items()},
             "biases": [bias.to_mapping() for bias in self.biases],
             "family_biases": [bias.to_mapping() for bias in self.family_biases],
@@ -78,11 +103,16 @@ class RankingOutcome:
 
     def lines(self) -> list[str]:
         """A table for the terminal."""
-        found = [f"{'score':<12} {'tau':>6} {'95 % interval':>17} {'rho':>7}   similar MACs: tau"]
+        found = [f"{'score':<17} {'tau':>6} {'95 % interval':>17} {'rho':>7}   similar MACs: tau"]
         for name, one in self.agreements.items():
             alike = self.similar[name]
             interval = f"[{one.tau_low:.2f}, {one.tau_high:.2f}]"
-            found.append(f"{name:<12} {one.tau:>6.2f} {interval:>17} {one.rho:>7.2f}   {alike.tau:.2f} of {alike.n}")
+            found.append(f"{name:<17} {one.tau:>6.2f} {interval:>17} {one.rho:>7.2f}   {alike.tau:.2f} of {alike.n}")
+        how = f"{self.score} after {self.adapt} steps" if self.adapt else self.score
+        found.append(f"supernet, by {how}: tau among similar MACs {self.lead}")
+        if self.ceiling is not None:
+            most, low, high = self.ceiling.tau, self.ceiling.tau_low, self.ceiling.tau_high
+            found.append(f"training alone agrees with itself, with other seeds, by tau {most:.2f} [{low:.2f}, {high:.2f}]")
         for what, listed in (("families", self.family_biases), ("operators", self.biases)):
             certain = [f"{bias.name} {bias.shift:+.2f}" for bias in listed if bias.low > 0 or bias.high < 0]
             found.append(f"{what} favoured (+) or punished (-): {', '.join(certain) or 'none beyond chance'}")
@@ -97,28 +127,43 @@ class Ranking:
         self.folder = run.folder.path / "ranking"
 
     def run(self) -> RankingOutcome:
-        """Train what is not trained yet, and compare. Raises FileError where the supernet is not trained."""
+        """Train what is not trained yet, and compare.
+
+        Raises FileError where the supernet is not trained or damaged, UsageError where the run's data have changed, both
+        before any probe is trained, and NasError where too few probes train.
+        """
         run, options = self.run_of, self.options
-        run.require_trained()
+        require_here(options.device, elsewhere=options.ray is not None)
+        require_epochs(run.folder, run.config.training.epochs)
+        run.require_same_data()
+        adaptation = Adaptation.of(run.config.training, options.adapt, options.adapt_rate)
+        inherited = inherited_scores(run, adaptation, self.folder)
         Augmentation(options.recipe.augment, run.data)
         drawn = probes(run.space, options.probes, options.seed)
         if len(drawn) < LEAST:
             raise UsageError(
                 f"space {run.space.name!r} gave {len(drawn)} networks, a ranking needs {LEAST}: take a larger space"
             )
-        outcomes = self._standalone(drawn)
-        kept = [index for index, outcome in enumerate(outcomes) if not math.isnan(outcome["accuracy"])]
-        if len(kept) < len(drawn):
-            self.reporter.note(
-                f"{len(drawn) - len(kept)} of {len(drawn)} probes did not train (see {self.folder}) and are left out"
+        found = [each for each in self._trained(drawn) if each.accuracies]
+        if len(found) < len(drawn):
+            self.reporter.note(f"{len(drawn) - len(found)} of {len(drawn)} probes did not train and are left out")
+        if len(found) < LEAST:
+            raise NasError(
+                f"a ranking needs {LEAST} probes that train alone, and {len(found)} of {len(drawn)} did: lower --learning-rate "
+                "or raise --probes"
             )
-        found, truth = [drawn[index] for index in kept], [outcomes[index] for index in kept]
-        scores = self._scores(found)
+        scores = self._scores([each.architecture for each in found], inherited)
         rows = [
-            {"digest": each.digest, "architecture": each.to_json(), **truth[i], **{name: scores[name][i] for name in scores}}
-            for i, each in enumerate(found)
+            {
+                "digest": each.architecture.digest,
+                "architecture": each.architecture.to_json(),
+                "accuracy": each.truth,
+                "accuracies": list(each.accuracies.values()),
+                **{name: values[index] for name, values in scores.items()},
+            }
+            for index, each in enumerate(found)
         ]
-        outcome = _compared(found, [one["accuracy"] for one in truth], scores, rows)
+        outcome = _compared(found, scores, rows, options)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "ranking.json", {**outcome.to_mapping(), "options": _plain(options)})
         write_ranking_report(
@@ -126,20 +171,40 @@ class Ranking:
         )
         return outcome
 
-    def identity(self) -> str:
-        """A digest of what decides the outcome of a probe."""
-        what = [asdict(self.options.recipe), self.run_of.data.fingerprint, self.options.threads]
+    def identity(self, recipe: FinetuneRecipe) -> str:
+        """A digest of what decides the outcome of a probe that is trained by a recipe."""
+        what = [recipe.decisive(), self.run_of.data.fingerprint, self.options.threads]
         return blake2b(json.dumps(what, sort_keys=True).encode(), digest_size=8).hexdigest()
 
-    def _standalone(self, found: list[Architecture]) -> list[Mapping[str, float]]:
+    def _trained(self, drawn: list[Architecture]) -> list[TrainedProbe]:
+        """The probes with the accuracies of each seed with which they did train."""
+        recipes = [replace(self.options.recipe, seed=self.options.recipe.seed + n) for n in range(self.options.seeds)]
+        outcomes = {str(recipe.seed): self._standalone(drawn, recipe) for recipe in recipes}
+        accuracies = {seed: [outcome["accuracy"] for outcome in found] for seed, found in outcomes.items()}
+        return [
+            TrainedProbe(each, {seed: found[i] for seed, found in accuracies.items() if not math.isnan(found[i])})
+            for i, each in enumerate(drawn)
+        ]
+
+    def _standalone(self, found: list[Architecture], recipe: FinetuneRecipe) -> list[Mapping[str, float]]:
         options, run = self.options, self.run_of
         base = self.folder if options.probes_of is None else options.probes_of / "ranking"
-        folder = base / "probes" / self.identity()
+        folder = base / "probes" / self.identity(recipe)
         folder.mkdir(parents=True, exist_ok=True)
-        trainer = ProbeTrainer(run.data, options.recipe, folder.absolute(), self.identity(), options.threads)
-        texts = [each.to_json() for each in found]
+        trainer = ProbeTrainer(run.data, recipe, folder.absolute(), self.identity(recipe), options.threads, options.device)
         left = sum(trainer.outcome(each) is None for each in found)
-        self.reporter.note(f"{left} of {len(found)} probes are to be trained alone, {options.recipe.epochs} epochs each")
+        seeded = f", with seed {recipe.seed}" if options.seeds > 1 else ""
+        self.reporter.note(f"{left} of {len(found)} probes are to be trained alone, {recipe.epochs} epochs each{seeded}")
+        outcomes = self._outcomes(trainer, found, left)
+        for name, text in (("engine", "how to compute was tried for"), ("error", "training failed of")):
+            told = [one for each in found if (one := trainer.told(each, name)) is not None]
+            if told:
+                self.reporter.note(f"{text} {len(told)} of {len(found)} probes, the first: {told[0]}")
+        return outcomes
+
+    def _outcomes(self, trainer: ProbeTrainer, found: list[Architecture], left: int) -> list[Mapping[str, float]]:
+        """What each probe reached; `left` of them are trained now."""
+        options, texts = self.options, [each.to_json() for each in found]
         with self.reporter.phase("Probes") as step:
             step(len(found) - left, len(found), "")
             if options.ray is not None and left:
@@ -155,44 +220,46 @@ class Ranking:
                 step(index + 1, len(found), f"{outcomes[-1]['accuracy']:.1%} alone")
             return outcomes
 
-    def _scores(self, found: list[Architecture]) -> dict[str, list[float]]:
-        """The supernet's, and those of the baselines, higher for the better."""
-        run = self.run_of
-        evaluate = SupernetEvaluator(run.supernet, run.data, run.config.threads)
-        classes, channels = run.outputs
-        scores: dict[str, list[float]] = {SUPERNET: [], "params": [], "macs": []}
-        batch = run.data.train.take(
-            torch.linspace(0, len(run.data.train) - 1, min(_PROXY_IMAGES, len(run.data.train))).round().long()
-        )
-        names = [name for name in proxy_names() if name not in ("params", "macs")]
-        scores |= {name: [] for name in names}
+    def _scores(self, found: list[Architecture], inherited: KeptScores) -> dict[str, list[float]]:
+        """The supernet's two scores, the chosen one first, and those of the baselines, higher for the better."""
+        options = self.options
+        others = baseline_scores(self.run_of.data, options.seed, self.folder)
+        named = {SUPERNET: options.score, **{f"{SUPERNET}:{score}": score for score in SCORES if score != options.score}}
+        scores: dict[str, list[float]] = defaultdict(list)
+        told = f" after {options.adapt} steps" if options.adapt else ""
         with self.reporter.phase("Scores") as step:
             for index, each in enumerate(found):
-                scores[SUPERNET].append(evaluate(each.to_json())["accuracy"])
-                for name, value in sizes(each, classes, channels).items():
+                mine = inherited(each)
+                for name, score in named.items():
+                    scores[name].append(higher_is_better(mine, score))
+                for name, value in sorted(others(each).items(), key=lambda item: item[0] not in COUNTS):
                     scores[name].append(value)
-                with torch.random.fork_rng(devices=[]):
-                    torch.manual_seed(self.options.seed)
-                    network = build(each, classes, channels)
-                images = run.data.prepare(batch.images, each.resolution)
-                for name, value in proxy_scores(network, images, batch.labels, names).items():
-                    scores[name].append(value)
-                step(index + 1, len(found), "")
-        return scores
+                step(index + 1, len(found), f"accuracy {mine[ACCURACY]:.1%}, loss {mine[LOSS]:.2f}{told}")
+        return dict(scores)
 
 
 def _compared(
-    found: Sequence[Architecture], truth: Sequence[float], scores: Mapping[str, list[float]], rows: Sequence[Mapping[str, Any]]
+    found: Sequence[TrainedProbe],
+    scores: Mapping[str, list[float]],
+    rows: Sequence[Mapping[str, Any]],
+    options: RankOptions,
 ) -> RankingOutcome:
-    macs = scores["macs"]
+    macs, truth = scores["macs"], [each.truth for each in found]
+    architectures = [each.architecture for each in found]
     alike = most_similar(macs)
+    right, few = [truth[i] for i in alike], {name: [values[i] for i in alike] for name, values in scores.items()}
+    others = {name: values for name, values in few.items() if not name.startswith(SUPERNET)}
     return RankingOutcome(
         {name: agreement(values, truth) for name, values in scores.items()},
-        {name: agreement([values[i] for i in alike], [truth[i] for i in alike]) for name, values in scores.items()},
-        biases(found, scores[SUPERNET], truth),
-        biases(found, scores[SUPERNET], truth, family_of),
+        {name: agreement(values, right) for name, values in few.items()},
+        biases(architectures, scores[SUPERNET], truth),
+        biases(architectures, scores[SUPERNET], truth, family_of),
         rows,
         max(macs) / max(1.0, min(macs)),
+        lead(few[SUPERNET], others, right),
+        options.score,
+        options.adapt,
+        ceiling(found),
     )
 
 

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from nas.files import write_text
 from nas.quantities import format_count
 from nas.results.plots import DOT, FRONT, plot
+from nas.results.ranking.scores import ACCURACY
 from nas.results.report import CSS
 
 if TYPE_CHECKING:
@@ -27,23 +28,25 @@ def write_ranking_report(path: Path, outcome: RankingOutcome, space: str, data: 
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>Ranking of {escape(space)}</title><style>{CSS}</style>"
         f"<h1>How far the supernet's ranking can be trusted</h1><p class='soft'>{first.n} networks of {escape(space)} on "
         f"{escape(data)}, supernet trained by {escape(strategy)}; the dearest has {outcome.span:.0f} times the MACs of the "
-        f"cheapest</p><div class='cards'>{_card('Kendall', first.tau, first.tau_low, first.tau_high)}"
+        f"cheapest; ranked by {escape(_how(outcome))}</p>"
+        f"<div class='cards'>{_card('Kendall', first.tau, first.tau_low, first.tau_high)}"
         f"{_card('Spearman', first.rho, first.rho_low, first.rho_high)}</div>"
-        f"<figure>{scores_plot(outcome.rows)}</figure><h2>Against other scores</h2>{_agreements(outcome)}"
+        f"<figure>{scores_plot(outcome.rows, _accuracy(outcome))}</figure><h2>Against other scores</h2>{_agreements(outcome)}"
+        f"<p>Ahead of the best other score among networks of similar MACs: {escape(str(outcome.lead))}{_ceiling(outcome)}</p>"
         f"<h2>Favoured and punished operators</h2><p class='soft'>Places, as shares of all networks, by which the supernet "
         f"ranks networks of an operator higher (+) or lower (-) than training alone, with 95 % intervals</p>"
         f"{_biases('family', outcome.family_biases)}{_biases('operator', outcome.biases)}"
-        f"<h2>Networks</h2>{_networks(outcome.rows)}</html>",
+        f"<h2>Networks</h2>{_networks(outcome.rows, _accuracy(outcome))}</html>",
     )
 
 
-def scores_plot(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Accuracy with inherited weights over accuracy after training alone, dots as large as their MACs."""
+def scores_plot(rows: Sequence[Mapping[str, Any]], inherited: str) -> str:
+    """Accuracy with inherited weights, of that name, over accuracy after training alone, dots as large as their MACs."""
 
     def paint(axes: Axes) -> None:
         most = max(row["macs"] for row in rows)
         sizes = [12 + 90 * row["macs"] / most for row in rows]
-        xs, ys = [row["accuracy"] for row in rows], [row["supernet"] for row in rows]
+        xs, ys = [row["accuracy"] for row in rows], [row[inherited] for row in rows]
         axes.scatter(xs, ys, s=sizes, color=DOT, alpha=0.7, linewidths=0, label="area: MACs")
         axes.axline((min(xs), min(xs)), slope=1.0, color=FRONT, linewidth=0.8, linestyle="--", label="equal")
         axes.set_xlim(min(xs) - 0.02, max(xs) + 0.02)
@@ -53,6 +56,24 @@ def scores_plot(rows: Sequence[Mapping[str, Any]]) -> str:
         axes.legend(loc="lower right")
 
     return plot(paint, 6.4, 4.6)
+
+
+def _how(outcome: RankingOutcome) -> str:
+    """What the supernet ranked by."""
+    return f"{outcome.score} after {outcome.adapt} steps of training alone" if outcome.adapt else outcome.score
+
+
+def _ceiling(outcome: RankingOutcome) -> str:
+    """How far training alone agrees with itself, where that is known."""
+    most = outcome.ceiling
+    told = "; training alone agrees with itself, with other seeds, by"
+    return "" if most is None else f"{told} {most.tau:.2f} [{most.tau_low:.2f}, {most.tau_high:.2f}]"
+
+
+def _accuracy(outcome: RankingOutcome) -> str:
+    """The name of the accuracy with inherited weights among the scores."""
+    first = next(iter(outcome.agreements))
+    return first if outcome.score == ACCURACY else f"{first}:{ACCURACY}"
 
 
 def _card(name: str, value: float, low: float, high: float) -> str:
@@ -87,11 +108,11 @@ def _biases(what: str, biases: Sequence[Bias]) -> str:
     return f"<table><tr>{head}</tr>{rows}</table>"
 
 
-def _networks(rows: Sequence[Mapping[str, Any]]) -> str:
+def _networks(rows: Sequence[Mapping[str, Any]], inherited: str) -> str:
     found = "".join(
         f"<tr><td><code>{row['digest']}</code></td><td class='n'>{format_count(row['macs'])}</td>"
         f"<td class='n'>{format_count(row['params'])}</td><td class='n'>{row['accuracy']:.2%}</td>"
-        f"<td class='n'>{row['supernet']:.2%}</td></tr>"
+        f"<td class='n'>{row[inherited]:.2%}</td></tr>"
         for row in rows
     )
     head = "<th>network</th>" + "".join(f"<th class='n'>{name}</th>" for name in ("MACs", "parameters", "alone", "inherited"))

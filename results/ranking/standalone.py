@@ -10,10 +10,12 @@ import torch
 
 from nas.errors import FileError, NasError
 from nas.files import read_json, write_json
+from nas.results.training_device import moved
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import build
 from nas.supernet.calibration import score
 from nas.supernet.data import DataSplits
+from nas.supernet.engine import engine_path, kept_engine
 from nas.supernet.finetune import FinetuneRecipe, finetune
 
 
@@ -24,8 +26,11 @@ class ProbeTrainer:
     interrupted goes on. Pickles, so that it travels to workers; these must see the same folder.
     """
 
-    def __init__(self, data: DataSplits, recipe: FinetuneRecipe, folder: Path, identity: str, threads: int = 1) -> None:
-        self.data, self.recipe, self.folder, self.identity, self.threads = data, recipe, folder, identity, threads
+    def __init__(
+        self, data: DataSplits, recipe: FinetuneRecipe, folder: Path, identity: str, threads: int = 1, device: str = "cpu"
+    ) -> None:
+        self.data, self.recipe, self.folder, self.identity = data, recipe, folder, identity
+        self.threads, self.device = threads, device
 
     def outcome(self, architecture: Architecture) -> Mapping[str, float] | None:
         """What an earlier training gave, if it is done. Raises FileError for the outcome of another recipe or data."""
@@ -52,10 +57,18 @@ class ProbeTrainer:
             found, written = {"accuracy": math.nan, "loss": math.nan}, {"error": str(error)}
         finally:
             torch.set_num_threads(before)
-        path = self.folder / f"{architecture.digest}.json"
-        write_json(path, {"identity": self.identity, "architecture": architecture_json, **written})
-        self._checkpoint(architecture).unlink(missing_ok=True)
+        path, checkpoint = self.folder / f"{architecture.digest}.json", self._checkpoint(architecture)
+        computed = {} if (engine := kept_engine(checkpoint, self.recipe.wish)) is None else {"engine": str(engine)}
+        about = {"identity": self.identity, "recipe": self.recipe.decisive(), "data": self.data.fingerprint}
+        write_json(path, {**about, "architecture": architecture_json, **computed, **written})
+        for file in (checkpoint, engine_path(checkpoint)):
+            file.unlink(missing_ok=True)
         return found
+
+    def told(self, architecture: Architecture, name: str) -> str | None:
+        """What the file of a probe that is done says: how it computed (`engine`), where that was tried, or its `error`."""
+        found = read_json(self.folder / f"{architecture.digest}.json", "outcome of a probe").get(name)
+        return None if found is None else str(found)
 
     def _checkpoint(self, architecture: Architecture) -> Path:
         return self.folder / f"{architecture.digest}.safetensors"
@@ -65,6 +78,7 @@ class ProbeTrainer:
             torch.manual_seed(self.recipe.seed)
             network = build(architecture, len(self.data.classes), self.data.in_channels)
         side, identity = architecture.resolution, f"{architecture.digest}:{self.identity}"
-        finetune(network, self.data, self.recipe, side, self._checkpoint(architecture), identity)
+        with moved(network, self.device):
+            finetune(network, self.data, self.recipe, side, self._checkpoint(architecture), identity)
         found = score(network, self.data, self.data.validation, side)
         return {"accuracy": found.accuracy, "loss": found.loss}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from hashlib import blake2b
 
 import torch
@@ -43,18 +43,22 @@ class ImageSet:
 class Source:
     """What a data source yields: images with labels, class names, and a test set if it has one of its own.
 
-    `flip` tells whether a mirrored image keeps its label.
+    `flip` tells whether a mirrored image keeps its label, `remarks` what a user should know of the data, a line each.
     """
 
     images: ImageSet
     classes: tuple[str, ...]
     test: ImageSet | None = None
     flip: bool = True
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class DataSplits:
-    """Training, validation and test images of one source. The test split is for the winner alone."""
+    """Training, validation and test images of one source. The test split is for the winner alone.
+
+    `remarks` are what a user should know of the data, a line each.
+    """
 
     name: str
     classes: tuple[str, ...]
@@ -64,13 +68,14 @@ class DataSplits:
     mean: Tensor
     std: Tensor
     flip: bool
+    remarks: tuple[str, ...] = ()
 
     @property
     def in_channels(self) -> int:
         """Channels of an image."""
         return self.train.images.shape[1]
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal characters that change with any image, label or split."""
         hashed = blake2b(digest_size=8)
@@ -148,7 +153,7 @@ def load_data(spec: str, side: int, train_images: int | None = None, validation_
     train, validation = _part(train, train_images, spec), _part(validation, validation_images, spec)
     pixels = train.images.float() / 255.0
     mean, std = pixels.mean((0, 2, 3))[:, None, None], pixels.std((0, 2, 3))[:, None, None].clamp_min(1e-3)
-    return DataSplits(spec, source.classes, train, validation, test, mean, std, source.flip)
+    return DataSplits(spec, source.classes, train, validation, test, mean, std, source.flip, source.remarks)
 
 
 def _part(images: ImageSet, count: int | None, spec: str) -> ImageSet:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,9 @@ import torch
 from nas.errors import FileError, NasError, UsageError
 from nas.supernet.data.base import ImageSet, Source, register_source
 from nas.supernet.data.folder import to_tensor
+
+_NAMED = 5
+"""So many classes are named in one line."""
 
 
 @register_source("parquet")
@@ -58,17 +63,45 @@ def _source(tables: Any, path: str, side: int) -> Source:
         raise UsageError(f"data {path!r} needs the columns image and label, has {', '.join(train.column_names)}")
     if "int" not in train.features[label].dtype or min(train[label]) < 0:
         raise UsageError(f"the column {label} of data {path!r} must hold whole numbers from 0; number the classes")
-    names = getattr(train.features[label], "names", None)
-    classes = tuple(names) if names else tuple(str(value) for value in range(max(train[label]) + 1))
-    if empty := set(range(len(classes))) - set(train[label]):
-        raise UsageError(
-            f"class {classes[min(empty)]!r} of data {path!r} is empty: no row has the label {min(empty)}; add images of it, or "
-            "number the others without gaps"
-        )
     # Some data sets of the hub publish their test images without labels, each marked -1.
     labelled = (tables[part] for part in ("test", "validation") if part in tables and min(tables[part][label]) >= 0)
     test = next(labelled, None)
-    return Source(_images(train, image, label, side), classes, None if test is None else _images(test, image, label, side))
+    names = getattr(train.features[label], "names", None)
+    used, tested = set(train[label]), set[int]() if test is None else set(test[label])
+    classes = _declared(names, used | tested, path) if names else _numbered(used, tested, path)
+    remarks = tuple(_unused(classes, used, tested, path)) if names else ()
+    held = None if test is None else _images(test, image, label, side)
+    return Source(_images(train, image, label, side), classes, held, remarks=remarks)
+
+
+def _declared(names: Sequence[str], labels: set[int], path: str) -> tuple[str, ...]:
+    """The classes that the table's features name. Raises UsageError for a label without a name."""
+    if max(labels) >= len(names):
+        raise UsageError(f"data {path!r} names {len(names)} classes but has the label {max(labels)}; name them all")
+    return tuple(names)
+
+
+def _numbered(used: set[int], tested: set[int], path: str) -> tuple[str, ...]:
+    """Nameless classes. Raises UsageError where a number below the largest has no training image: most likely a mistake."""
+    empty = next(label for label in itertools.count() if label not in used)
+    if empty <= max(used | tested):
+        raise UsageError(
+            f"class '{empty}' of data {path!r} is empty: no training image has the label {empty}; add images of it, "
+            "or number the others without gaps"
+        )
+    return tuple(str(value) for value in range(max(used) + 1))
+
+
+def _unused(classes: tuple[str, ...], used: set[int], tested: set[int], path: str) -> Iterator[str]:
+    """What to say of classes that have a name but no training image: some data sets declare more than they show."""
+    missing = sorted(set(range(len(classes))) - used)
+    if missing:
+        named = ", ".join(repr(classes[index]) for index in missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
+        wrong = "; test images of them count as wrong" if tested.intersection(missing) else ""
+        yield (
+            f"{len(missing)} of the {len(classes)} classes of data {path!r} have no training images ({named}): the networks "
+            f"keep an output for each{wrong}; add images, or take the names out of the features of the label column"
+        )
 
 
 def _images(table: Any, image: str, label: str, side: int) -> ImageSet:

@@ -13,7 +13,7 @@ from scipy.stats import kendalltau, spearmanr
 
 import nas
 from nas.errors import UsageError
-from nas.results.ranking.agreement import agreement, biases, family_of
+from nas.results.ranking.agreement import agreement, biases, family_of, lead, mutual_agreement
 from nas.results.ranking.probes import most_similar, probes
 from nas.search_spaces.complexity import block_macs
 
@@ -106,3 +106,26 @@ def test_a_small_space_gives_all_it_has() -> None:
         placements=("free",), settings={"expansion": (2,), "pool": (3,)},
     )  # fmt: skip
     assert len(probes(small, 50, 0)) == small.size() == 2
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.permutations(range(6)), min_size=2, max_size=4))
+def test_several_rankings_agree_as_their_pairs_do_on_average(rankings: list[list[int]]) -> None:
+    found = mutual_agreement(rankings)
+    pairs = [agreement(first, second) for first, second in itertools.combinations(rankings, 2)]
+    assert found.tau == pytest.approx(sum(pair.tau for pair in pairs) / len(pairs))
+    assert found.rho == pytest.approx(sum(pair.rho for pair in pairs) / len(pairs))
+    assert found.tau_low <= found.tau_high
+
+
+def test_a_score_leads_over_the_best_of_the_others_by_what_both_tell_of_the_same_networks() -> None:
+    rng = random.Random(1)
+    truth = [rng.random() for _ in range(40)]
+    good, fair, bad = ([value + rng.gauss(0, width) for value in truth] for width in (0.05, 0.3, 3.0))
+    found = lead(good, {"bad": bad, "fair": fair}, truth)
+    assert found.over == "fair"
+    assert found.difference == pytest.approx(agreement(good, truth).tau - agreement(fair, truth).tau)
+    assert 0.0 < found.low < found.difference < found.high
+    assert str(found) == f"{found.difference:+.2f} [{found.low:+.2f}, {found.high:+.2f}] over fair"
+    same = lead(good, {"itself": [2 * value for value in good]}, truth)
+    assert (same.difference, same.low, same.high) == (0.0, 0.0, 0.0), "pairs are drawn together"

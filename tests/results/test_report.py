@@ -157,6 +157,14 @@ def test_all_plots_are_inside_the_file(data: ReportData) -> None:
     assert "@import" not in html
 
 
+def test_what_was_not_verified_is_named_beside_the_verdict(data: ReportData) -> None:
+    found = replace(data, budgets={**data.budgets, "energy": 4e-3}, unverified=("energy",))
+    text = text_of(render(found))
+    assert "measured and meets the budget, but for energy 4 mJ, which it keeps by a prediction: nothing counts it here" in text
+    assert "but for" not in text_of(render(data))
+    assert "but for" not in text_of(render(replace(found, accepted=False)))
+
+
 @pytest.mark.parametrize(
     ("accepted", "words"), [(False, "does not meet the budget"), (None, "No exported network was verified")]
 )

@@ -97,3 +97,15 @@ def test_without_a_meter_only_a_table_that_knows_energies_will_do(tmp_path, monk
     monkeypatch.setattr("nas.results.targets.meter_of", lambda target: rapl.Rapl())
     with pytest.raises(FileError, match="has energies counted by toy, not by rapl"):
         one.require_meter()
+
+
+def test_counting_the_exported_networks_is_foreseen_where_a_meter_counts(tmp_path, monkeypatch):
+    """Twice nine rounds: a counter that moves ten times a second takes a second of work and one of rest in each."""
+    one = frugal(tmp_path, monkeypatch, 4e-3)
+    runs = [SimpleNamespace(measurement=replace(SLOW, median=median)) for median in (2e-3, 5e-3, 9e-3)]
+    one.predictor.table.networks = dict(enumerate(runs))
+    assert one.counting_seconds() == 0.0
+    one.meter = SimpleNamespace(interval=0.1)
+    assert one.counting_seconds() == pytest.approx(18 * (1.0 + 1.0 + 2 * (0.1 + 5e-3)))
+    one.meter = SimpleNamespace(interval=1e-3)
+    assert one.counting_seconds() < 18

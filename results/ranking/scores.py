@@ -1,0 +1,74 @@
+"""What networks are ranked by: the supernet's scores of them, and what is known without it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from nas.predictors.proxies import proxy_names, proxy_scores
+from nas.results.origins import weights_digest
+from nas.results.ranking.kept import KeptScores
+from nas.results.supernet_run import SupernetRun
+from nas.search.evaluation import SupernetEvaluator, sizes
+from nas.search_spaces.architecture import Architecture
+from nas.search_spaces.backbone import build
+from nas.supernet.adaptation import Adaptation
+from nas.supernet.data import DataSplits
+
+ACCURACY, LOSS = "accuracy", "loss"
+SCORES = (ACCURACY, LOSS)
+COUNTS = ("params", "macs")
+_PROXY_IMAGES = 64
+
+
+def inherited_scores(run: SupernetRun, adaptation: Adaptation, folder: Path) -> KeptScores:
+    """`accuracy`, `loss` (nats) and `cpu_seconds` of networks with the weights of a run's supernet, after an adaptation.
+
+    The supernet, which must be trained, is read where the first network is scored.
+    """
+
+    @cache
+    def evaluator() -> SupernetEvaluator:
+        run.require_trained()
+        return SupernetEvaluator(run.supernet, run.data, run.config.threads, adaptation=adaptation)
+
+    def scored(architecture: Architecture) -> Mapping[str, float]:
+        evaluate, began = evaluator(), time.process_time()
+        found = evaluate(architecture.to_json())
+        return {ACCURACY: found[ACCURACY], LOSS: found[LOSS], "cpu_seconds": time.process_time() - began}
+
+    identity = {
+        "weights": weights_digest(run.folder.checkpoint),
+        "space": run.space.to_mapping(),
+        "data": run.data.fingerprint,
+        "threads": run.config.threads,
+        "adaptation": adaptation.identity(),
+    }
+    return KeptScores(folder / "inherited", identity, scored)
+
+
+def higher_is_better(found: Mapping[str, float], score: str) -> float:
+    """A score of SCORES so that more is better."""
+    return -found[LOSS] if score == LOSS else found[score]
+
+
+def baseline_scores(data: DataSplits, seed: int, folder: Path) -> KeptScores:
+    """`params`, `macs` and every zero-cost proxy of networks with fresh weights of a seed, on 64 training images."""
+    classes, channels = len(data.classes), data.in_channels
+    names = [name for name in proxy_names() if name not in COUNTS]
+    places = torch.linspace(0, len(data.train) - 1, min(_PROXY_IMAGES, len(data.train))).round().long()
+    batch = data.train.take(places)
+
+    def scored(architecture: Architecture) -> Mapping[str, float]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = build(architecture, classes, channels)
+        images = data.prepare(batch.images, architecture.resolution)
+        return {**sizes(architecture, classes, channels), **proxy_scores(network, images, batch.labels, names)}
+
+    identity = {"data": data.fingerprint, "seed": seed, "names": names, "images": len(batch)}
+    return KeptScores(folder / "baselines", identity, scored)
