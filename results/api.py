@@ -10,7 +10,7 @@ from typing import Any
 from nas.errors import FileError, UsageError
 from nas.predictors.target import Target
 from nas.progress import Reporter
-from nas.results.config import SearchConfig, require_screened, strategy_for, versions
+from nas.results.config import SearchConfig, require_adapted, require_screened, strategy_for, versions
 from nas.results.pipeline import SearchRun
 from nas.results.run import Run
 from nas.results.summary import Outcome
@@ -41,6 +41,7 @@ def search(
     budgets.
     """
     require_screened(options, options.get("screen"))
+    require_adapted(options, options.get("adapt", 0))
     chosen = load_space(space) if isinstance(space, str) else space
     config = SearchConfig(
         space=chosen.to_mapping(),

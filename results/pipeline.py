@@ -14,6 +14,7 @@ from nas.files import write_json
 from nas.predictors.latency_predictor import LatencyPredictor
 from nas.predictors.latency_profile import profile
 from nas.predictors.measure import threads
+from nas.predictors.profile_cost import profile_cost
 from nas.predictors.remarks import remarks
 from nas.predictors.target import Target
 from nas.progress import Reporter
@@ -140,7 +141,8 @@ class SearchRun(SupernetRun):
         if len(config.objectives) > 1 and single(config.strategy):
             names = ", ".join(config.objectives)
             self.reporter.note(f"{config.strategy} improves one objective alone; --strategy auto follows all of {names}")
-        if config.screen is not None and config.screen >= images and config.screen_by in MEASURED:
+        spares_images = config.screen_by in MEASURED and not config.adapt
+        if config.screen is not None and config.screen >= images and spares_images:
             self.reporter.note(f"--screen {config.screen} spares nothing: there are {images} validation images; take fewer")
 
     def require_files(self) -> None:
@@ -200,12 +202,24 @@ class SearchRun(SupernetRun):
 
     def _profile(self, one: RunTarget) -> None:
         config, (classes, channels) = self.config, self.outputs
+        if one.meter is not None:
+            self._say_counting(one)
         with self.phase("Latency profile") as step:
             profile(
                 self.space, one.target, one.path, in_channels=channels, num_classes=classes, seed=config.seed,
                 train=config.profile_networks, held_out=config.profile_held_out, seconds=config.profile_seconds,
                 energy=one.meter is not None, progress=step,
             )  # fmt: skip
+
+    def _say_counting(self, one: RunTarget) -> None:
+        """Tell what a profile that counts energies costs: minutes, where the counter is updated seldom."""
+        config = self.config
+        cost = profile_cost(
+            self.space, one.target, train=config.profile_networks, held_out=config.profile_held_out,
+            seconds=config.profile_seconds, table=one.known(), meter=one.meter,
+        )  # fmt: skip
+        if cost.counted:
+            self.reporter.note(f"the profile of {one.target} takes {cost}")
 
     def load_predictors(self) -> None:
         """Fit the predictors to the tables and to the networks that were measured over the budget so far."""
@@ -223,7 +237,9 @@ class SearchRun(SupernetRun):
         epochs = 0 if self.config.supernet is not None else epochs
         with self.archive() as archive:
             evaluations = max(0, self.config.evaluations - sum(not trial.origin for trial in archive.trials()))
-        self.reporter.note(f"the rest takes {estimate(self.config, self.supernet, self.data, 0.0, epochs, evaluations)}")
+        counting = sum(one.counting_seconds() for one in self.targets.values())
+        told = estimate(self.config, self.supernet, self.data, 0.0, epochs, evaluations, counting)
+        self.reporter.note(f"the rest takes {told}")
 
     @property
     def problem_without_latency(self) -> Problem:
@@ -266,7 +282,9 @@ class SearchRun(SupernetRun):
     def executor(self) -> Executor:
         """Where candidates are evaluated."""
         config = self.config
-        evaluator = SupernetEvaluator(self.supernet, self.data, config.threads, config.screen, config.screen_by)
+        evaluator = SupernetEvaluator(
+            self.supernet, self.data, config.threads, config.screen, config.screen_by, config.adaptation()
+        )
         if self.config.ray is None:
             return LocalExecutor(evaluator)
         from nas.search.executors.ray import RayExecutor

@@ -8,15 +8,18 @@ from typing import Any
 
 from nas.errors import NasError
 
+_FAILURES = 2
+"""So often a training is started again from its checkpoint, where a worker fails, before it is given up."""
+
 
 def train_with_ray(folder: Path, address: str, workers: int, threads: int) -> None:
     """Train the supernet of a run folder that has its config.yaml, by `workers` processes of `threads` CPU threads each.
 
-    `address` is "local", "auto" or a cluster's; all machines must see the folder. What was trained before is gone on with.
-    Raises NasError with the cause where a worker fails.
+    `address` is "local", "auto" or a cluster's; all machines must see the folder. What was trained before is gone on with,
+    also where a worker dies. Raises NasError with the cause where workers fail again and again.
     """
     import ray
-    from ray.train import RunConfig, ScalingConfig
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
     place = str(folder.absolute())
@@ -37,7 +40,9 @@ def train_with_ray(folder: Path, address: str, workers: int, threads: int) -> No
         trainer = TorchTrainer(
             loop,
             scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": threads}),
-            run_config=RunConfig(storage_path=str(Path(place) / "ray"), name="supernet"),
+            run_config=RunConfig(
+                storage_path=str(Path(place) / "ray"), name="supernet", failure_config=FailureConfig(max_failures=_FAILURES)
+            ),
         )
         trainer.fit()
     except Exception as error:

@@ -113,6 +113,9 @@ def _verdict(data: ReportData) -> str:
         False: ("The exported network was measured and does not meet the budget", "bad"),
         None: ("No exported network was verified by measurement", "soft"),
     }[data.accepted]
+    if data.accepted and data.unverified:
+        told = ", ".join(f"{name} {format_metric(name, data.budgets[name])}" for name in data.unverified)
+        text, mood = f"{text}, but for {escape(told)}, which it keeps by a prediction: nothing counts it here", "soft"
     return f'<p class="verdict {mood}">{text} ({asked}).</p>'
 
 

@@ -108,7 +108,8 @@ class ReportData:
     `screening` tells what scoring few images first has spared.
     `held_out` pairs predicted and measured seconds of networks that the predictor was not fitted on. `assessment` maps `mape`,
     `within_5`, `within_10`, `coverage_90` (fractions), `spearman`, `kendall`, `supernet_kendall` (rank correlations) and others
-    to numbers. `accepted` is None where nothing was verified. `files` maps what a file is to its path.
+    to numbers. `accepted` is None where nothing was verified; `unverified` names the budgets that it leaves out, as
+    nothing here counts what they limit. `files` maps what a file is to its path.
     """
 
     title: str
@@ -119,6 +120,7 @@ class ReportData:
     energies: tuple[EnergyRow, ...] = ()
     screening: str = ""
     accepted: bool | None = None
+    unverified: tuple[str, ...] = ()
     candidates: tuple[CandidatePoint, ...] = ()
     held_out: tuple[tuple[float, float], ...] = ()
     assessment: Mapping[str, float] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.errors import InfeasibleError
+from nas.errors import DivergedError, InfeasibleError
 from nas.predictors.energy import Energy
 from nas.predictors.timings import SLOWED, Measurement
 from nas.progress import Step
@@ -17,6 +17,7 @@ from nas.quantities import format_time
 from nas.results.export import DEFAULT_FORMATS, Exported, export
 from nas.results.quantised import Int8Accuracy, calibration_images, int8_accuracy
 from nas.results.targets import RunTarget
+from nas.results.training_device import moved
 from nas.results.verification import count_exported, delivered, exported, measure_exported, write_verdicts
 from nas.search.types import Trial, best, format_metric
 from nas.search_spaces.architecture import Architecture
@@ -175,15 +176,25 @@ class Selection:
         return found
 
     def _trained(self, architecture: Architecture) -> tuple[Backbone, float]:
-        """The network with inherited or with fine-tuned weights, whichever does better on validation images."""
+        """The network with inherited or with fine-tuned weights, whichever does better on validation images.
+
+        Where fine-tuning diverges, nothing that the search found is lost: the winner keeps its inherited weights.
+        """
         run, side = self.run, architecture.resolution
         inherited = run.supernet.extract(architecture).eval()
         calibrate(inherited, run.data, side)
         tuned, recipe = copy.deepcopy(inherited), run.config.finetuning
         checkpoint = run.folder.path / "winner-training" / f"{architecture.digest}.safetensors"
-        finetune(tuned, run.data, recipe, side, checkpoint, f"{architecture.digest}:{recipe}", self.step)
-        scores = [score(network, run.data, run.data.validation, side).accuracy for network in (tuned, inherited)]
-        return (tuned, scores[0]) if scores[0] >= scores[1] else (inherited, scores[1])
+        identity = f"{architecture.digest}:{recipe}"
+        networks = [tuned, inherited]
+        try:
+            with moved(tuned, run.config.device):
+                finetune(tuned, run.data, recipe, side, checkpoint, identity, self.step, run.reporter.note)
+        except DivergedError as error:
+            run.reporter.note(f"{architecture.digest} keeps its inherited weights: {error}")
+            networks = [inherited]
+        scores = [score(network, run.data, run.data.validation, side).accuracy for network in networks]
+        return networks[scores.index(max(scores))], max(scores)
 
 
 def nothing_verified(run: SearchRun) -> InfeasibleError:

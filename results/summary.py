@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from nas.files import read_json, write_json
 from nas.predictors.environment import environment
 from nas.quantities import format_bytes, format_count, format_duration, format_energy, format_time
 from nas.results.front import FrontRow, front_trials, write_front
-from nas.results.metrics import LATENCY, budgets_told, memory
+from nas.results.metrics import LATENCY, budgets_told, memory, of_target
 from nas.results.report import write_report
 from nas.results.report_data import (
     CandidatePoint,
@@ -22,7 +22,6 @@ from nas.results.report_data import (
     WinnerMetrics,
 )
 from nas.search.screening import Saving, saving
-from nas.search.storage import shown
 from nas.search.types import Trial
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from nas.results.verification import Verdict
 
 _PLACED = ("accuracy", LATENCY, "params", "macs")
+MEASURED, PREDICTED, COMPUTED = "measured", "predicted", "computed"
 _NANOSECONDS = 9
 """Digits of an interval's seconds: its last bits depend on the process that fits the predictor again."""
 
@@ -42,7 +42,10 @@ class Outcome:
 
     `targets` maps the name of each latency beside `latency` to its target, prediction, measurement and the predictor's
     assessment; `energies` each energy that was asked for to the same, its joules missing where nothing counts them here.
-    `memory` is the predicted peak of an inference in bytes. Of the `evaluations`, `taken_over` are other runs'.
+    `memory` is the predicted peak of an inference in bytes. Of the `evaluations`, `taken_over` are other runs'; `adapted` are
+    the steps that candidates were trained for before they were scored.
+    `checks` tells of each budget how the winner was held to it: latency and energy MEASURED as exported or merely PREDICTED,
+    sizes COMPUTED of its graph; `verified` is whether nothing was merely predicted.
     """
 
     digest: str
@@ -71,8 +74,10 @@ class Outcome:
     durations: Mapping[str, float]
     run: str
     verified: bool = True
+    checks: Mapping[str, str] = field(default_factory=dict)
     int8: Mapping[str, Any] | None = None
     energies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    adapted: int = 0
 
     def to_mapping(self) -> dict[str, Any]:
         """Plain values, fit for JSON."""
@@ -87,6 +92,7 @@ class Outcome:
         tail = f"p90 {format_time(self.latency_p90)}, p99 {format_time(self.latency_p99)}"
         error = f"{self.predictor['mape']:.1%}, Spearman {self.predictor['spearman']:.3f}" if self.predictor else "not assessed"
         taken = f", {self.taken_over} taken over" if self.taken_over else ""
+        taken += f", {adapted_told(self.adapted)}" if self.adapted else ""
         return [
             ("found", f"{self.digest}: {sizes}"),
             ("latency", f"{format_time(self.latency)}, 95 % interval {interval}, {tail}, measured as exported"),
@@ -94,6 +100,7 @@ class Outcome:
             *(("latency", _on_target(one)) for one in self.targets.values()),
             *(("energy", _energy_told(one)) for one in self.energies.values()),
             ("budget", budgets_told(self.budgets, self.target)),
+            *([] if self.verified else [("unverified", self._unverified_told())]),
             ("accuracy", f"{self.accuracy_test:.2%} on test images, {self.accuracy_validation:.2%} on validation images"),
             *([("int8", self._int8_told(self.int8))] if self.int8 is not None else []),
             (
@@ -103,6 +110,14 @@ class Outcome:
             *([("screened", str(Saving.from_mapping(self.screening)))] if self.screening else []),
             ("files", f"{self.run}/winner (PyTorch, ONNX, torch.export), {self.run}/report.html, {self.run}/front.csv"),
         ]
+
+    def unverified(self) -> dict[str, float]:
+        """The budgets that the winner keeps by a prediction alone."""
+        return {name: limit for name, limit in self.budgets.items() if self.checks.get(name) == PREDICTED}
+
+    def _unverified_told(self) -> str:
+        told = budgets_told(self.unverified(), self.target)
+        return f"{told}: kept by the prediction's upper end, and not counted, as nothing counts it here"
 
     @staticmethod
     def _int8_told(found: Mapping[str, Any]) -> str:
@@ -121,7 +136,7 @@ def write_results(run: SearchRun, winner: Winner) -> Outcome:
 
 def _outcome(run: SearchRun, winner: Winner) -> Outcome:
     found, trial, (classes, channels) = winner.measurements[LATENCY], winner.trial, run.outputs
-    saved = saving(run.trials)
+    saved, checks = saving(run.trials), _checks(run.budgets.limits, winner)
     return Outcome(
         digest=trial.architecture.digest,
         latency=found.median,
@@ -148,9 +163,23 @@ def _outcome(run: SearchRun, winner: Winner) -> Outcome:
         predictor=_assessment(run.targets[LATENCY]),
         durations=read_json(run.folder.phases, "phase times"),
         run=str(run.folder.path),
+        verified=PREDICTED not in checks.values(),
+        checks=checks,
         int8=None if winner.int8 is None else asdict(winner.int8),
         energies={one.energy: _energy(one, one.energy, winner) for one in run.targets.values() if one.energy is not None},
+        adapted=run.config.adapt,
     )
+
+
+def _checks(budgets: Iterable[str], winner: Winner) -> dict[str, str]:
+    """By what the winner was held to each budget."""
+    known = {**winner.measurements, **winner.energies}
+    return {name: MEASURED if name in known else PREDICTED if of_target(name) else COMPUTED for name in budgets}
+
+
+def adapted_told(steps: int) -> str:
+    """What an adaptation means for the scores, for people."""
+    return f"each scored after {steps} steps of training alone"
 
 
 def _on(one: RunTarget, winner: Winner) -> dict[str, Any]:
@@ -224,17 +253,19 @@ def _others(run: SearchRun, trial: Trial) -> dict[str, float]:
 def report_data(run: SearchRun, winner: Winner, outcome: Outcome) -> ReportData:
     """The run as the report shows it."""
     config, saved = run.config, saving(run.trials)
+    told = [*([] if saved is None else [str(saved)]), *([adapted_told(config.adapt)] if config.adapt else [])]
     return ReportData(
         title=f"{run.space.name}: {format_time(outcome.latency)}, {outcome.accuracy_test:.1%} on {config.data}",
         target=str(run.target),
         budgets=outcome.budgets,
-        accepted=outcome.verified,
+        accepted=True,
+        unverified=tuple(outcome.unverified()),
         candidates=tuple(_point(run, trial) for trial in run.trials if trial.complete),
         held_out=tuple(run.targets[LATENCY].held_out()),
         objectives=config.objectives,
         targets=tuple(_target_row(one) for one in outcome.targets.values()),
         energies=tuple(_energy_row(one) for one in outcome.energies.values()),
-        screening="" if saved is None else str(saved),
+        screening="; ".join(told),
         assessment=outcome.predictor,
         training=tuple(TrainingPoint(row["epoch"], row["loss"], row["largest"]) for row in run.history.rows),
         verification=tuple(_row(verdict) for verdict in run.verdicts),
@@ -251,7 +282,7 @@ def report_data(run: SearchRun, winner: Winner, outcome: Outcome) -> ReportData:
         files={
             "winner": f"{outcome.run}/winner",
             "front": f"{outcome.run}/front.csv",
-            "archive": shown(config.storage or f"{outcome.run}/study.journal"),
+            "archive": config.storage or f"{outcome.run}/study.journal",
         },
         provenance=_provenance(run),
         durations=outcome.durations,
@@ -295,7 +326,7 @@ def _row(verdict: Verdict) -> VerificationRow:
 def _provenance(run: SearchRun) -> dict[str, str]:
     config = run.config
     found = {
-        "command": config.command if config.storage is None else config.command.replace(config.storage, shown(config.storage)),
+        "command": config.command,
         "seed": str(config.seed),
         "strategy": config.strategy,
         "space": f"{run.space.name}, {run.space.size():.3g} architectures",

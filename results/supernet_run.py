@@ -18,6 +18,7 @@ from nas.results.config import SearchConfig
 from nas.results.estimate import training_seconds
 from nas.results.origins import weights_digest
 from nas.results.run import Run
+from nas.results.training_device import CPU, moved, require_here
 from nas.search_spaces.backbone import Backbone
 from nas.supernet.data import DataSplits, load_data
 from nas.supernet.pretrained import pretrained, start_from
@@ -46,7 +47,8 @@ class SupernetRun:
     @cached_property
     def supernet(self) -> Supernet:
         """The shared weights."""
-        return Supernet(self.space, len(self.data.classes), self.data.in_channels, seed=self.config.seed)
+        unshared = self.config.training.unshared
+        return Supernet(self.space, *self.outputs, seed=self.config.seed, unshared=unshared)
 
     @cached_property
     def teacher(self) -> Teacher | None:
@@ -65,6 +67,7 @@ class SupernetRun:
 
     def start(self, workers: int = 1) -> None:
         """Read the data, make the folder, and write down what was asked for; `workers` will share each training batch."""
+        require_here(self.config.device, elsewhere=workers > 1)
         require_trainable(self.config.training, self.data, workers)
         if self.config.supernet is not None and not self.folder.checkpoint.exists():
             other = Run.open(self.config.supernet)
@@ -73,13 +76,18 @@ class SupernetRun:
             _ = self.teacher
             if not self.folder.checkpoint.exists():
                 self.require_pretrained()
-        fingerprint = self.data.fingerprint
-        if self.config.data_fingerprint and self.config.data_fingerprint != fingerprint:
-            raise UsageError(f"data {self.config.data!r} has changed since the run began: start a new run with another --out")
-        self.config = replace(self.config, data_fingerprint=fingerprint, supernet_digest=self._given_weights())
+        self.require_same_data()
+        self.config = replace(self.config, data_fingerprint=self.data.fingerprint, supernet_digest=self._given_weights())
         self.require_files()
+        for remark in self.data.remarks:
+            self.reporter.note(remark)
         self.reporter.note(f"run folder: {self.folder.path}")
         self.config.save(self.folder.config_path)
+
+    def require_same_data(self) -> None:
+        """Raise UsageError where the images are not those that the run began with."""
+        if self.config.data_fingerprint not in ("", self.data.fingerprint):
+            raise UsageError(f"data {self.config.data!r} has changed since the run began: start a new run with another --out")
 
     def _given_weights(self) -> str:
         """A digest of the weights that are taken from another run; empty where none are."""
@@ -99,16 +107,21 @@ class SupernetRun:
             self.reporter.note(f"the supernet starts from {self.config.training.init}{head}")
 
     def train(self) -> None:
-        """Train the supernet, or go on with its checkpoint; by all workers that `torchrun` or Ray Train has started."""
-        config, left = self.config, self.config.training.epochs - trained_epochs(self.folder.checkpoint)
+        """Train the supernet, or go on with its checkpoint; by all workers that `torchrun` or Ray Train has started.
+
+        What is trained to the end is read alone, on the CPU: its device need not be on this machine.
+        """
+        config = self.config
         if config.supernet is not None and not self.folder.checkpoint.exists():
             copy_file(Run.open(config.supernet).checkpoint, self.folder.checkpoint)
-        with self.phase("Supernet") as step, launched() as workers:
+        left = config.training.epochs - trained_epochs(self.folder.checkpoint)
+        device = config.device if left else CPU
+        with self.phase("Supernet") as step, launched() as workers, moved(self.supernet, device):
             self.first = workers.rank == 0
             self.history = train(
                 self.supernet, self.data, config.training, self.folder.checkpoint, step, config.threads,
-                teacher=self.teacher if left and config.supernet is None else None, workers=workers,
-                pretrained=None if self.folder.checkpoint.exists() else self.pretrained,
+                teacher=self.teacher if left else None, workers=workers,
+                pretrained=None if self.folder.checkpoint.exists() else self.pretrained, tell=self.reporter.note,
             )  # fmt: skip
         for row in self.history.rollbacks:
             self.reporter.note(f"the loss diverged at step {row['step']:.0f}: went back to step {row['to']:.0f}")
@@ -123,6 +136,7 @@ class SupernetRun:
         with threads(config.threads), launched() as workers:
             self.first = workers.rank == 0
             if self.first:
+                require_here(config.device, elsewhere=config.ray is not None)
                 self.start(max(config.workers, workers.size))
                 left = config.training.epochs - trained_epochs(self.folder.checkpoint)
                 if left:

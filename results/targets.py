@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from nas.errors import FileError, MeasurementError
 from nas.predictors.assessment import Assessment
-from nas.predictors.energy import Energy
+from nas.predictors.energy import Energy, energy_seconds
 from nas.predictors.energy_predictor import EnergyPredictor, require_energies
 from nas.predictors.energy_profile import require_same_meter
 from nas.predictors.latency_predictor import LatencyPredictor
@@ -18,11 +19,13 @@ from nas.predictors.target import Target
 from nas.predictors.timings import Measurement
 from nas.results.feasibility import require_table
 from nas.results.metrics import ENERGY, LATENCY
-from nas.results.verification import Verdict
+from nas.results.verification import ENERGY_ROUNDS, Verdict
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.space import SearchSpace
 
 CONFIDENCE = 0.95
+COUNTS = 2
+"""How often a search counts at least: the candidate with inherited weights, then the winner."""
 
 
 class RunTarget:
@@ -87,6 +90,10 @@ class RunTarget:
             LatencyTable.load(self.given, self.target).save(self.path)
         return self.given is not None
 
+    def known(self) -> LatencyTable | None:
+        """The table as far as it is measured."""
+        return LatencyTable.load(self.path, self.target) if self.path.exists() else None
+
     @property
     def given_speed(self) -> float | None:
         """What `speed` will be, where a table is given."""
@@ -146,12 +153,19 @@ class RunTarget:
         """The anchor's time (seconds) at the speed of the machine that the table's times are told at."""
         return self.predictor.table.anchor
 
+    def counting_seconds(self) -> float:
+        """About how long counting a candidate and the winner takes; nothing where nothing is counted."""
+        if self.meter is None:
+            return 0.0
+        runs = [item.measurement.median for item in self.predictor.table.networks.values()]
+        return COUNTS * energy_seconds(self.meter, statistics.median(runs), ENERGY_ROUNDS)
+
     def assessment(self) -> Assessment | None:
         """How well the held-out networks are predicted; None without any."""
         held = list(self.predictor.table.of_role(HELD_OUT))
         if not held:
             return None
-        return self.predictor.assess([item.architecture for item in held], [item.measurement.median for item in held])
+        return self.predictor.assess([item.architecture for item in held], self.predictor.table.latency(held).tolist())
 
     def energy_assessment(self) -> Assessment | None:
         """How well the energy of the held-out networks is predicted; None without any, or where energy is not asked for."""
@@ -163,7 +177,7 @@ class RunTarget:
         if not held:
             return []
         predicted = self.predictor.predict([item.architecture for item in held]).mean
-        return [(float(mean), item.measurement.median) for mean, item in zip(predicted, held, strict=True)]
+        return list(zip(predicted.tolist(), self.predictor.table.latency(held).tolist(), strict=True))
 
 
 def tables_by_metric(paths: Sequence[Path], targets: Mapping[str, Target]) -> dict[str, str]:

@@ -27,7 +27,7 @@ from nas.search_spaces.backbone import Backbone
 
 _ATTEMPTS = 3
 _SECONDS = 3.0
-_ENERGY_ROUNDS = 9
+ENERGY_ROUNDS = 9
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def count_exported(folder: Path, target: Target, meter: Meter, resolution: int, 
         run = prepare(_artefact(folder, target), target, resolution, in_channels)
         for attempt in range(_ATTEMPTS):
             try:
-                return measure_energy(run, target, meter, rounds=_ENERGY_ROUNDS, seed=attempt)
+                return measure_energy(run, target, meter, rounds=ENERGY_ROUNDS, seed=attempt)
             except MeasurementError:
                 if attempt == _ATTEMPTS - 1:
                     raise

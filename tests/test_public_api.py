@@ -150,5 +150,5 @@ def test_every_error_of_a_user_has_an_exit_code() -> None:
     }
     assert codes == {
         "NasError": 1, "UsageError": 2, "UnknownNameError": 2, "SpaceError": 2,
-        "InfeasibleError": 3, "MeasurementError": 1, "FileError": 1,
+        "InfeasibleError": 3, "MeasurementError": 1, "DivergedError": 1, "FileError": 1,
     }  # fmt: skip

@@ -6,6 +6,7 @@
     │   └── SpaceError           a search space or architecture that breaks a rule
     ├── InfeasibleError      exit 3: no architecture of the space meets the budget
     ├── MeasurementError     exit 1: a target cannot be measured, or not believably
+    ├── DivergedError        exit 1: the loss of a network that trains alone is lost
     └── FileError            exit 1: a file is missing, truncated, foreign, or cannot be written
 
 Each message is one line: the rule, the value that broke it, the remedy.
@@ -56,6 +57,10 @@ class InfeasibleError(NasError):
 
 class MeasurementError(NasError):
     """A target that cannot be measured, or whose measurements cannot be believed."""
+
+
+class DivergedError(NasError):
+    """The loss of a network that trains alone is not finite."""
 
 
 class FileError(NasError):

@@ -23,6 +23,7 @@ from nas.predictors.cost import cost
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.meters import rapl
 from nas.predictors.samples import read_samples, samples_path
+from nas.progress import Silent
 
 pytestmark = pytest.mark.slow
 
@@ -191,11 +192,23 @@ def test_a_budget_below_every_network_ends_with_code_3_and_the_closest(nas, mini
     assert "Supernet" not in found.stderr
 
 
+class Notes(Silent):
+    def __init__(self):
+        self.told = []
+
+    def note(self, text):
+        self.told.append(text)
+
+
 def test_a_search_without_a_table_counts_for_itself(mini, tmp_path, monkeypatch):
     monkeypatch.setattr("nas.results.feasibility._SECONDS_EACH", 0.02)
+    notes = Notes()
     sizes = {"profile_networks": 8, "profile_held_out": 2, "profile_seconds": 1.0, "accept_noise": True, "threads": 1}
     with pytest.raises(InfeasibleError, match="meets the energy budget of 1 µJ"):
-        package.search(str(mini), target=TARGET, budgets={"energy": 1e-6}, out=tmp_path / "run", **sizes)
+        package.search(str(mini), target=TARGET, budgets={"energy": 1e-6}, out=tmp_path / "run", reporter=notes, **sizes)
+    told = [note for note in notes.told if note.startswith(f"the profile of {TARGET} takes about")]
+    assert len(told) == 1
+    assert told[0].endswith("to count the energy of 10")
     assert len(LatencyTable.load(tmp_path / "run" / "latency" / "table.json").energies) == 10
 
 
@@ -252,6 +265,19 @@ def package_energy(joules):
     return format_energy(joules)
 
 
+def test_what_the_winner_was_held_to_is_told_budget_by_budget(frugal):
+    summary = package.Run.open(frugal / "run").summary()
+    assert summary["verified"] is True
+    assert summary["checks"] == {"latency": "measured", "energy": "measured"}
+    assert "unverified" not in (frugal / "stdout").read_text()
+    assert "was measured and meets the budget (budget:" in (frugal / "run" / "report.html").read_text()
+
+
+def test_the_cost_that_is_told_before_a_search_has_what_counting_takes(frugal):
+    told = next(line for line in (frugal / "stderr").read_text().splitlines() if "the rest takes about" in line)
+    assert "counting energy" in told
+
+
 def test_every_verdict_on_the_chip_holds_what_was_counted(frugal):
     verdicts = json.loads((frugal / "run" / "verification.json").read_text())
     limit = package.Run.open(frugal / "run").summary()["budgets"]["energy"]
@@ -304,15 +330,23 @@ def test_a_report_written_again_says_the_same(nas, frugal, tmp_path):
     assert again["energies"] == json.loads((frugal / "run" / "summary.json").read_text())["energies"]
 
 
-@pytest.mark.thorough
 def test_where_the_meter_has_gone_the_winner_is_predicted_and_that_is_said(nas, reference, counted, monkeypatch):
     monkeypatch.setitem(CHIP, "broken", "its counter is in repair")
     monkeypatch.setattr("nas.results.verification._SECONDS", 0.3)
-    options = ("--target", TARGET, "--latency-table", counted, "--budget-latency", "1s", "--budget-energy", "1J")
+    monkeypatch.setattr("nas.results.feasibility._SECONDS_EACH", 0.02)
+    budgets = ("--budget-latency", "1s", "--budget-energy", "1J", "--budget-params", "1M")
+    options = ("--target", TARGET, "--latency-table", counted, *budgets, "--finetune-epochs", 0)
     found = nas("search", "--from", reference / "run", *options, "--evaluations", 1, "--strategy", "random", "--out", "run")
     assert found.returncode == 0, found.stderr
     assert "the winner's energy will be predicted and not counted: nothing counts the energy of" in found.stderr
     assert "toy: its counter is in repair" in found.stderr
     assert "not counted, as nothing counts it here" in found.stdout
+    assert "counting energy" not in found.stderr
     summary = package.Run.open("run").summary()
     assert "joules" not in summary["energies"]["energy"]
+    assert summary["verified"] is False
+    assert summary["checks"] == {"latency": "measured", "energy": "predicted", "params": "computed"}
+    assert f"  unverified energy 1 J on {TARGET}: kept by the prediction's upper end, and not counted" in found.stdout
+    report = Path("run/report.html").read_text()
+    assert "meets the budget, but for energy 1 J, which it keeps by a prediction: nothing counts it here" in report
+    assert json.loads(nas("report", "run", "--json").stdout) == json.loads(Path("run/summary.json").read_text())

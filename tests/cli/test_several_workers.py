@@ -82,3 +82,33 @@ def test_a_ranking_on_ray_stopped_by_hand_is_gone_on_with(start, trained, tmp_pa
     out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert len(json.loads(out)["probes"]) == 4
+
+
+def descendants(pid, words):
+    """The processes below one whose command line has these words."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], check=True, capture_output=True, text=True).stdout
+    rows = [line.split(None, 2) for line in listed.splitlines()]
+    parents = {int(row[0]): int(row[1]) for row in rows}
+
+    def below(each):
+        while each and each != pid:
+            each = parents.get(each, 0)
+        return each == pid
+
+    return [int(row[0]) for row in rows if words in row[2] and below(int(row[0]))]
+
+
+@pytest.mark.thorough
+def test_a_training_whose_worker_is_killed_goes_on_to_the_same_weights(start, level, tmp_path):
+    arguments = ("train", "--space", level, *SIZES, "--epochs", 12, "--ray", "local", "--workers", 2)
+    assert start(*arguments, "--out", tmp_path / "whole").wait(timeout=300) == 0
+    process = start(*arguments, "--out", tmp_path / "hit")
+    until, saved = time.monotonic() + 200, tmp_path / "hit" / "supernet" / "checkpoint.safetensors"
+    while not saved.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    workers = descendants(process.pid, "RayTrainWorker")
+    assert len(workers) == 2
+    os.kill(workers[1], signal.SIGKILL)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    same(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "hit"))

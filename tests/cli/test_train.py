@@ -18,6 +18,12 @@ USAGE = {
     "range": (["--set", "ema=2"], "ema of the training must lie between 0 and 1, got 2.0"),
     "truth": (["--set", "checkpointing=maybe"], "checkpointing is true or false, got 'maybe'"),
     "precision": (["--set", "precision=fp8"], "precision of the training is one of fp32, bf16, got 'fp8'"),
+    "device": (["--device", "gpu"], "PyTorch knows no device 'gpu': write cpu, cuda"),
+    "missing device": (["--device", "cuda:77"], "there is no device 'cuda:77'"),
+    "memory format": (
+        ["--memory-format", "nchw"],
+        "memory_format of a training is one of auto, channels_last, contiguous, got 'nchw'",
+    ),
     "teacher": (["--teacher", "tim:resnet18"], "unknown teacher 'tim'. Did you mean 'timm'?"),
     "init": (["--init", "tim:resnet18"], "unknown published network 'tim'. Did you mean 'timm'?"),
     "around": (["--space", "around:convnxt_t"], "unknown catalogue backbone 'convnxt_t'. Did you mean 'convnext_t'?"),
@@ -96,7 +102,7 @@ def test_a_training_killed_at_any_moment_resumes_to_the_same_weights(nas, start,
     assert all((tensor == resumed[name]).all() for name, tensor in whole.items())
 
 
-def test_a_ranking_compares_the_supernet_with_training_alone(nas, trained, tmp_path):
+def test_a_ranking_compares_the_supernet_with_training_alone(nas, fails, trained, tmp_path):
     run = shutil.copytree(trained / "run", tmp_path / "run")
     result = nas("rank", run, "--probes", 8, "--epochs", 1, "--threads", 1, "--json")
     assert result.returncode == 0, result.stderr
@@ -111,7 +117,9 @@ def test_a_ranking_compares_the_supernet_with_training_alone(nas, trained, tmp_p
     page = (run / "ranking" / "ranking.html").read_text()
     assert "<svg" in page
     assert "Favoured and punished operators" in page
-    again = nas("rank", run, "--probes", 8, "--epochs", 1, "--threads", 1, "--json")
+    assert "compile of a training is one of auto, on, off" in fails(nas("rank", run, "--compile", "always"), 2)
+    way = ("--memory-format", "contiguous", "--compile", "off")
+    again = nas("rank", run, "--probes", 8, "--epochs", 1, "--threads", 1, *way, "--json")
     assert "0 of 8 probes are to be trained" in again.stderr
     assert json.loads(again.stdout) == found
     other = nas("rank", run, "--probes", 8, "--epochs", 2, "--threads", 1)
@@ -141,3 +149,24 @@ def test_a_search_takes_the_supernet_of_another_run(nas, trained, table, tmp_pat
 def test_a_supernet_brings_its_space_and_data(nas, fails, trained, mini):
     line = fails(nas("search", "--supernet", trained / "run", "--space", mini, "--epochs", 3), 2)
     assert "--supernet takes them from its run; leave --space, --epochs away" in line
+
+
+def test_classes_without_images_are_told_and_the_training_goes_on(nas, mini, tmp_path, monkeypatch):
+    import datasets
+    from PIL import Image
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["ant", "bee", "cat"])})
+    images = [Image.new("RGB", (8, 8), (number, 250 * (number % 2), 0)) for number in range(40)]
+    rows = {"image": images, "label": [2 * (number % 2) for number in range(40)]}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "insects.parquet")
+    numbers = ("--epochs", 1, "--batch", 8, "--threads", 1, "--memory-format", "contiguous")
+    result = nas(
+        "train", "--space", mini, "--data", f"parquet:{tmp_path / 'insects.parquet'}", *numbers, "--out", tmp_path / "run"
+    )
+    assert result.returncode == 0, result.stderr
+    assert "1 of the 3 classes of data" in result.stderr
+    assert "have no training images ('bee')" in result.stderr
+    weights = load_file(tmp_path / "run" / "supernet" / "checkpoint.safetensors")
+    assert weights["weight/store.head/linear/bias"].shape == (3,)
+    assert "memory_format: contiguous" in (tmp_path / "run" / "config.yaml").read_text()

@@ -44,7 +44,10 @@ def front(
 
         save_fronts(plot, found.points(), found.objectives, found.budgets.limits)
     if found.supernets > 1:
-        typer.echo(f"the accuracies come from {found.supernets} supernets and are compared as they are", err=True)
+        typer.echo(
+            f"the accuracies come from {found.supernets} supernets, or adaptations of one, and are compared as they are",
+            err=True,
+        )
     if as_json:
         write_json(found.to_mapping())
         return

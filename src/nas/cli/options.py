@@ -52,7 +52,18 @@ AgentSecretFile = Annotated[
     Path | None,
     typer.Option(callback=_use_secret_file, help="The secret of the agent at the target's place (else NAS_AGENT_SECRET)."),
 ]
+Adapt = Annotated[
+    int, typer.Option(min=0, help="Train a copy of each network for so many steps before it is scored.", metavar="STEPS")
+]
+AdaptRate = Annotated[float, typer.Option(help="Peak learning rate of these steps.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+MemoryFormat = Annotated[
+    str, typer.Option(help="Of training images: channels_last, contiguous, or auto: on a GPU, the faster.", metavar="FORMAT")
+]
+Compile = Annotated[
+    str, typer.Option(help="torch.compile for networks trained alone: on, off, or auto: where it pays.", metavar="WHEN")
+]
+Device = Annotated[str, typer.Option(help="Where networks are trained: cpu, cuda, cuda:1, mps, or auto.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
 
 
@@ -84,7 +95,8 @@ def threads_of_each(workers: int) -> int:
 
 def require_resume_alone(context: typer.Context) -> None:
     """Raise UsageError where an option stands beside --resume that would be silently passed over."""
-    names = [name for name in context.params if name not in ("resume", "accept_noise", "agent_secret_file", "as_json")]
+    beside = ("resume", "device", "accept_noise", "agent_secret_file", "as_json")
+    names = [name for name in context.params if name not in beside]
     require_not_beside(context, "--resume takes everything from the run's config.yaml", names)
 
 

@@ -108,7 +108,7 @@ def _tell(table: LatencyTable, path: Path, *, as_json: bool) -> None:
 
     predictor = LatencyPredictor.fit(table)
     held = list(table.of_role("held-out"))
-    found = predictor.assess([item.architecture for item in held], [item.measurement.median for item in held])
+    found = predictor.assess([item.architecture for item in held], table.latency(held).tolist())
     energies = EnergyPredictor.fit(predictor).assessment() if can_predict(table) else None
     told = remarks(table)
     if as_json:

@@ -14,9 +14,14 @@ from nas.cli.app import app
 from nas.cli.budgets import Energies, Latencies, Macs, Memory, Params, budgets_of, own_target
 from nas.cli.display import reporter
 from nas.cli.options import (
+    Adapt,
+    AdaptRate,
     AgentSecretFile,
+    Compile,
     Data,
+    Device,
     Json,
+    MemoryFormat,
     Seed,
     Space,
     TargetOption,
@@ -26,7 +31,7 @@ from nas.cli.options import (
     write,
     write_json,
 )
-from nas.errors import NasError
+from nas.errors import NasError, UsageError
 
 if TYPE_CHECKING:
     from nas.results.config import SearchConfig
@@ -39,10 +44,13 @@ _PLAIN = (
     "seed",
     "ray",
     "workers",
+    "device",
     "storage",
     "screen",
     "screen_by",
     "promote",
+    "adapt",
+    "adapt_rate",
     "accept_noise",
 )
 _RESUMED = "--resume takes everything from the run's config.yaml (nas search --from RUN starts from a run with other options)"
@@ -81,8 +89,12 @@ def search(
         typer.Option(help="What these images tell: loss, accuracy, or a zero-cost proxy (naswot, snip ...).", metavar="SCORE"),
     ] = "loss",
     promote: Annotated[float, typer.Option(help="Share of the screened candidates to score on all images.")] = 0.25,
+    adapt: Adapt = 0,
+    adapt_rate: AdaptRate = 2e-3,
     epochs: Annotated[int | None, typer.Option(help="Epochs of supernet training.")] = None,
     finetune_epochs: Annotated[int | None, typer.Option(help="Epochs of training the winner alone.")] = None,
+    memory_format: MemoryFormat = "auto",
+    compile: Compile = "auto",
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of the run (default: the next free one below runs/).")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.", metavar="RUN")] = None,
@@ -102,9 +114,13 @@ def search(
     threads: Annotated[
         int | None, typer.Option(help="CPU threads of training and of a worker (default: all cores, shared by the workers).")
     ] = None,
+    device: Device = "cpu",
     storage: Annotated[
         str | None,
-        typer.Option(help="A database instead of a journal file: sqlite:///x.db, postgresql://user@host/name.", metavar="URL"),
+        typer.Option(
+            help="A database instead of a journal file: sqlite:///x.db, postgresql://user@host/name (no run keeps a password).",
+            metavar="URL",
+        ),
     ] = None,
     accept_noise: Annotated[bool, typer.Option(help="Believe measurements on a busy machine.")] = False,
     agent_secret_file: AgentSecretFile = None,
@@ -112,16 +128,20 @@ def search(
 ) -> None:
     """Search, train, verify and export a backbone inside the budgets.
 
-    Exit codes: 0 found and verified, 2 bad usage, 3 no architecture meets the budgets, 1 any other error.
+    Exit codes: 0 found and verified (but for an energy that nothing counts here, which is told), 2 bad usage, 3 no
+    architecture meets the budgets, 1 any other error.
     """
     from nas.results.api import new_folder
     from nas.results.run import Run
 
     if resume is not None:
-        require_not_beside(
-            context, _RESUMED, [name for name in context.params if name not in ("resume", "accept_noise", "as_json")]
-        )
+        beside = ("resume", "device", "accept_noise", "storage", "as_json")
+        require_not_beside(context, _RESUMED, [name for name in context.params if name not in beside])
         config = Run.open(resume).config()
+        if given_of(context, ["device"]):
+            config = replace(config, device=device)
+        if storage is not None:
+            config = _with_password(config, storage)
         outcome = _run(resume, replace(config, accept_noise=config.accept_noise or accept_noise))
     else:
         others = {"params": budget_params, "macs": budget_macs, "memory": budget_memory}
@@ -150,6 +170,20 @@ def _run(folder: Path, config: SearchConfig) -> Outcome:
         raise NasError(f"stopped; nothing is lost: `nas search --resume {folder}` goes on") from None
 
 
+def _with_password(config: SearchConfig, storage: str) -> SearchConfig:
+    """The config with its storage told again, password and all. Raises UsageError for another storage than the run's."""
+    from nas.search.storage import same, shown
+
+    told = replace(config, storage=storage)
+    if config.storage is None or told.storage is None or not same(config.storage, told.storage):
+        place = "a journal of its own" if config.storage is None else config.storage
+        raise UsageError(
+            f"the run keeps its candidates in {place}, not in {shown(storage)}: --storage beside --resume tells the password "
+            "alone; leave it away, or start a new run"
+        )
+    return told
+
+
 def _with_supernet(config: SearchConfig, run: Path) -> SearchConfig:
     """The config with the space, the data and the training of another run, whose checkpoint it takes."""
     from nas.results.run import Run
@@ -164,7 +198,7 @@ def _with_supernet(config: SearchConfig, run: Path) -> SearchConfig:
 
 def _config(context: typer.Context, budgets: dict[str, float], origins: list[Path]) -> SearchConfig:
     """The request of a command line, or, with origins, of the first of them with what the command line changes."""
-    from nas.results.config import SearchConfig, require_screened, versions
+    from nas.results.config import SearchConfig, require_adapted, require_screened, versions
     from nas.results.continuation import continued
     from nas.results.run import Run
     from nas.results.targets import tables_by_metric
@@ -177,6 +211,7 @@ def _config(context: typer.Context, budgets: dict[str, float], origins: list[Pat
     else:
         config = SearchConfig(**{"threads": threads_of_each(context.params["workers"]), "versions": versions(), **fields})
     require_screened(given_of(context, ["promote", "screen_by"]), config.screen)
+    require_adapted(given_of(context, ["adapt_rate"]), config.adapt)
     tables = tables_by_metric(context.params["latency_table"] or [], config.latencies())
     return replace(config, latency_tables={**config.latency_tables, **tables}) if tables else config
 
@@ -220,6 +255,11 @@ def _recipes(options: dict[str, Any], given: list[str], base: SearchConfig | Non
         training = replace(training, epochs=options["epochs"])
     if "finetune_epochs" in given:
         finetuning = replace(finetuning, epochs=options["finetune_epochs"])
+    if "memory_format" in given:
+        training = replace(training, memory_format=options["memory_format"])
+        finetuning = replace(finetuning, memory_format=options["memory_format"])
+    if "compile" in given:
+        finetuning = replace(finetuning, compile=options["compile"])
     return {"training": training, "finetuning": finetuning}
 
 

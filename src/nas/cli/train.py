@@ -14,12 +14,18 @@ import typer
 from nas.cli.app import app
 from nas.cli.display import reporter
 from nas.cli.options import (
+    Adapt,
+    AdaptRate,
+    Compile,
     Data,
+    Device,
     Json,
+    MemoryFormat,
     Seed,
     Space,
     TrainImages,
     ValidationImages,
+    given_of,
     require_resume_alone,
     threads_of_each,
     write,
@@ -52,7 +58,11 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Images a step, of all workers together.")] = None,
     augment: Annotated[str | None, typer.Option(help="Any of move, randaugment, erase, mixup, cutmix, with commas.")] = None,
+    unshare: Annotated[
+        str | None, typer.Option(help="Weights that choices do not share: any of norms, operators, widths, with commas.")
+    ] = None,
     teacher: Annotated[str | None, typer.Option(help="catalog:NAME=FILE, timm:NAME or timm:NAME=FILE.")] = None,
+    memory_format: MemoryFormat = "auto",
     init: Annotated[
         str | None, typer.Option(help="Start from published weights: catalog:NAME=FILE, timm:NAME or timm:NAME=FILE.")
     ] = None,
@@ -65,6 +75,7 @@ def train(
     ray: Ray = None,
     workers: Annotated[int, typer.Option(min=1, help="Ray workers that share each batch.")] = 1,
     threads: Threads = None,
+    device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
     """Train a supernet. `nas search --supernet RUN` searches it, `nas rank RUN` tells how far its ranking can be trusted.
@@ -78,30 +89,39 @@ def train(
         return
     if resume is None:
         given = {"strategy": strategy, "epochs": epochs, "batch": batch, "augment": augment, "teacher": teacher, "seed": seed}
-        given["init"] = init
+        given |= {"init": init, "unshared": unshare, "memory_format": memory_format}
         recipe = _recipe({name: value for name, value in given.items() if value is not None}, fields or [])
         config = _config(space, data, recipe, ray, workers, threads)
-        config = replace(config, train_images=train_images, validation_images=validation_images)
+        config = replace(config, train_images=train_images, validation_images=validation_images, device=device)
         run = _train(config, out, fresh=True)
     else:
         require_resume_alone(context)
-        run = _train(Run.open(resume).config(), resume, fresh=False)
+        config = Run.open(resume).config()
+        run = _train(replace(config, device=device) if given_of(context, ["device"]) else config, resume, fresh=False)
     if run.first:
         _tell(run, as_json)
 
 
 @app.command()
 def rank(
+    context: typer.Context,
     run: Annotated[Path, typer.Argument(help="A folder of `nas train` or `nas search`.")],
     probes: Annotated[int, typer.Option(min=4, help="Networks to train alone.")] = 24,
+    seeds: Annotated[int, typer.Option(min=1, help="Train each so often, with other seeds; the mean is the truth.")] = 1,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of each.")] = 12,
     batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 64,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
     augment: Annotated[str, typer.Option(help="Any of move, randaugment, erase, mixup, cutmix, with commas.")] = "move",
+    memory_format: MemoryFormat = "auto",
+    compile: Compile = "auto",
     seed: Seed = 0,
     ray: Ray = None,
     workers: Annotated[int, typer.Option(min=1, help="Probes trained at once, on Ray.")] = 1,
     threads: Threads = None,
+    adapt: Adapt = 0,
+    adapt_rate: AdaptRate = 2e-3,
+    score: Annotated[str, typer.Option(help="What the supernet ranks by: accuracy or loss on validation images.")] = "accuracy",
+    device: Device = "cpu",
     probes_of: Annotated[
         Path | None, typer.Option(help="Take, and keep, the trained probes in the ranking of this other run on the same data.")
     ] = None,
@@ -111,6 +131,7 @@ def rank(
 
     Stopped at any moment, the same command goes on. Writes ranking/ranking.json and ranking/ranking.html in the run's folder.
     """
+    from nas.results.config import require_adapted
     from nas.results.pipeline import SearchRun
     from nas.results.ranking.ranking import Ranking, RankOptions
     from nas.results.run import Run
@@ -118,12 +139,16 @@ def rank(
 
     if workers > 1 and ray is None:
         raise UsageError(f"{workers} workers need Ray: add --ray local or an address, or leave --workers away")
-    recipe = FinetuneRecipe(epochs=epochs, batch=batch, learning_rate=learning_rate, augment=augment, seed=seed)
+    require_adapted(given_of(context, ["adapt_rate"]), adapt)
+    recipe = FinetuneRecipe(
+        epochs=epochs, batch=batch, learning_rate=learning_rate, augment=augment, seed=seed,
+        memory_format=memory_format, compile=compile,
+    )  # fmt: skip
     if probes_of is not None:
         Run.open(probes_of)
     options = RankOptions(
         probes=probes, recipe=recipe, seed=seed, ray=ray, workers=workers, threads=_threads(threads, workers),
-        probes_of=probes_of,
+        device=device, probes_of=probes_of, adapt=adapt, adapt_rate=adapt_rate, score=score, seeds=seeds,
     )  # fmt: skip
     opened, talk = Run.open(run), reporter()
     try:
