@@ -1,10 +1,12 @@
 """The figures of docs/search-benchmark.md, out of folders that `nas bench search --out` wrote, finished or not.
 
     nas bench search --tables DIR --seeds 20 --out OUT
-    python benchmarks/search.py --tables DIR OUT [OUT ...]
+    python benchmarks/search.py --tables DIR [OUT ...]
 
-Writes benchmarks/results/search.json (a row for each task and strategy, as of `nas bench search --json`) and the tables between
-the marks in docs/search-benchmark.md: budgets by table and share of the rows, then the unconstrained, noisy and front tasks.
+Adds the runs of the folders to those in benchmarks/results/search_runs.jsonl.gz, so that a strategy can be played again without
+the others. Of all, it writes benchmarks/results/search.json (a row for each task and strategy, as of `nas bench search --json`)
+and the tables between the marks in docs/search-benchmark.md: budgets by table and share of the rows, then the unconstrained,
+noisy and front tasks.
 Means over devices are taken seed by seed, as runs of one seed begin alike on all devices; intervals are over these. One seed
 has none. Runs of another fingerprint than today's are shown where there are no others, and named.
 """
@@ -12,9 +14,11 @@ has none. Runs of another fingerprint than today's are shown where there are no 
 from __future__ import annotations
 
 import argparse
+import gzip
 import itertools
 import json
 import math
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -23,11 +27,12 @@ from typing import Any
 import numpy as np
 
 from nas.results.bench_search import Row, mean_interval, summarise
-from nas.search.table_runs import Played, Results, fingerprint, run_key
+from nas.search.table_runs import Played, Results, fingerprint, line, run_key
 from nas.search.table_tasks import BEST, FRONT, NOISY, Task, tasks
 from nas.search.tables import read_tables
 
 RESULTS = Path(__file__).parent / "results" / "search.json"
+RUNS = RESULTS.with_name("search_runs.jsonl.gz")
 DOCS = Path(__file__).parent.parent / "docs" / "search-benchmark.md"
 BEGIN, END = "<!-- figures: python benchmarks/search.py -->", "<!-- end of figures -->"
 QUANTILES = (0.1, 0.25, 0.5)
@@ -46,11 +51,28 @@ def cell(values: Iterable[float], digits: int) -> str:
     return _pair(mean_interval(np.array(list(values))), digits)
 
 
-def of_today(found: Sequence[Task], stored: Iterable[Played]) -> tuple[Results, Counter[str]]:
+def stored(folders: Iterable[Path]) -> list[Played]:
+    """The runs of the last report, and those of some folders."""
+    found = [run for folder in folders for run in Results(folder / "runs.jsonl").runs.values()]
+    if RUNS.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "runs.jsonl"
+            path.write_bytes(gzip.decompress(RUNS.read_bytes()))
+            found += Results(path).runs.values()
+    return found
+
+
+def store(runs: Iterable[Played]) -> None:
+    """Keep the runs of a report; the same runs give the same bytes."""
+    order = sorted(runs, key=lambda run: (run.task, run.strategy, run.seed))
+    RUNS.write_bytes(gzip.compress("".join(map(line, order)).encode(), mtime=0))
+
+
+def of_today(found: Sequence[Task], known: Iterable[Played]) -> tuple[Results, Counter[str]]:
     """The runs to report, as if all were of today's fingerprint, and how many of each strategy are not."""
     by_name = {task.name: task for task in found}
     shown, older = Results(None), Counter[str]()
-    for run in sorted(stored, key=lambda run: run.fingerprint, reverse=True):
+    for run in sorted(known, key=lambda run: run.fingerprint, reverse=True):
         task = by_name.get(run.task)
         if task is None or run.seed not in SEEDS or run.evaluations != EVALUATIONS:
             continue
@@ -184,11 +206,11 @@ def main() -> None:
     """Read, write, print what was read."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", type=Path, required=True)
-    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("folders", type=Path, nargs="*")
     options = parser.parse_args()
     found = list(tasks(read_tables(options.tables)[0], QUANTILES))
-    stored = [run for folder in options.folders for run in Results(folder / "runs.jsonl").runs.values()]
-    known, older = of_today(found, stored)
+    known, older = of_today(found, stored(options.folders))
+    store(known.runs.values())
     runs: Runs = defaultdict(list)
     for run in known.runs.values():
         runs[run.task, run.strategy].append(run)

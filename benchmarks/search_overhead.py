@@ -83,6 +83,8 @@ def overhead(name: str, space_name: str, evaluations: int, budget: float, second
             took = time.perf_counter() - wall
             distinct = len({trial.architecture.digest for trial in archive.trials()})
     done = len(marks) - 1
+    if done < 1:
+        raise SystemExit(f"{name} evaluated no candidate within --minutes {seconds / 60:g}; give it more")
     tenth = max(1, min(evaluations // 10, done // 2))
     first, last = marks[tenth] - marks[0], marks[-1] - marks[-1 - tenth]
     return {

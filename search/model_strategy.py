@@ -52,13 +52,16 @@ class ModelStrategy(HistoryStrategy):
     """
 
     least_batch: ClassVar[int] = 1
+    batch_share: ClassVar[int] = BATCH_SHARE
+    best: ClassVar[int] = BEST
+    latest: ClassVar[int] = LATEST
 
     def __init__(self, problem: Problem, seed: int = 0, startup: int = STARTUP) -> None:
         super().__init__(problem, seed)
         self.startup = startup
         self.encoding = Encoding(problem.space)
         self.budget_model = BudgetModel(problem, self.encoding, seed)
-        self._batches = Batches(BATCH_SHARE, self.least_batch)
+        self._batches = Batches(self.batch_share, self.least_batch)
         self._blocks: dict[int, list[Any]] = {}
         self._plan: tuple[tuple[int, int], list[Any]] | None = None
 
@@ -150,7 +153,7 @@ class ModelStrategy(HistoryStrategy):
         """The best and the latest trials and the front, in order of number: what a model takes to fit must not grow with the
         archive.
         """
-        chosen = with_front(self.problem, best_and_latest(known, BEST, LATEST), known, FRONT)
+        chosen = with_front(self.problem, best_and_latest(known, self.best, self.latest), known, FRONT)
         return sorted(chosen, key=lambda trial: trial.number)
 
     def parents(self, known: Sequence[Trial]) -> list[Trial]:

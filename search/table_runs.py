@@ -150,15 +150,20 @@ class Results:
         self._keep(run)
         if self.path is None:
             return
-        fields: dict[str, Any] = {**asdict(run), "curve": [None if math.isnan(v) else v for v in run.curve]}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(fields) + "\n")
+                file.write(line(run))
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise FileError(f"cannot write {self.path}: {error.strerror or error}; choose another --out") from error
+
+
+def line(run: Played) -> str:
+    """A run as a line of the file of `Results`."""
+    fields: dict[str, Any] = {**asdict(run), "curve": [None if math.isnan(v) else v for v in run.curve]}
+    return json.dumps(fields) + "\n"
 
 
 def open_runs(

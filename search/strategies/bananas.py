@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.predictors.surrogates import surrogate
-from nas.search.encoding import Codes
+from nas.search.encoding import BINS, Codes
 from nas.search.model import tamed
 from nas.search.model_strategy import ModelStrategy
 from nas.search.strategy import register
@@ -26,23 +26,32 @@ NETWORKS = "boshnas"
 """The registered surrogate that is an ensemble of networks; without a layout it looks at all columns, graphs too."""
 
 
-@register("bananas", "BANANAS: an ensemble of networks, independent Thompson sampling, batches of ten", single=True, revision=2)
+@register("bananas", "BANANAS: an ensemble of networks, independent Thompson sampling, batches of ten", single=True, revision=3)
 class Bananas(ModelStrategy):
-    """One ensemble over genes breeds the short list, one over genes and graphs draws from it. Improves the first objective."""
+    """One ensemble over genes breeds the short list, one over genes and graphs draws from it. Improves the first objective.
+
+    Where genes fill more columns than graphs, the first does both. A fit takes a second: it learns from fewer trials than that
+    of other strategies, and serves a fifth of the archive.
+    """
 
     least_batch: ClassVar[int] = 10
+    batch_share: ClassVar[int] = 5
+    best: ClassVar[int] = 100
+    latest: ClassVar[int] = 100
 
     def fit(self, evidence: Sequence[Trial], rng: np.random.Generator) -> None:
-        """Train both ensembles anew."""
-        features, costs = self.encoding.features([trial.architecture for trial in evidence]), tamed(self.costs(evidence))
+        """Train the ensembles anew."""
+        members, costs = [trial.architecture for trial in evidence], tamed(self.costs(evidence))
         self._rng = rng
         seed = int(rng.integers(2**31))
-        self._quick = surrogate(NETWORKS, seed=seed).fit(features[:, : self.encoding.width], costs)
-        self._exact = surrogate(NETWORKS, seed=seed + 1).fit(features, costs)
+        self._quick = surrogate(NETWORKS, seed=seed).fit(self._genes(members), costs)
+        self._exact = self._quick
+        if self._sees_graphs:
+            self._exact = surrogate(NETWORKS, seed=seed + 1).fit(self.encoding.features(members), costs)
 
     def estimate(self, members: Sequence[Any]) -> Array:
         """The ensemble's mean cost."""
-        return self._exact.predict(self.encoding.features(members))[0]
+        return self._judged(members)[0]
 
     def value(self, codes: Codes) -> Array:
         """Minus an optimistic cost."""
@@ -51,6 +60,16 @@ class Bananas(ModelStrategy):
 
     def pick(self, members: Sequence[Any], count: int) -> list[Any]:
         """Those of the lowest cost in one independent draw each."""
-        mean, deviation = self._exact.predict(self.encoding.features(members))
-        order = np.argsort(self._rng.normal(mean, deviation), kind="stable")
+        order = np.argsort(self._rng.normal(*self._judged(members)), kind="stable")
         return [members[i] for i in order[:count]]
+
+    @property
+    def _sees_graphs(self) -> bool:
+        return self.encoding.width < BINS
+
+    def _genes(self, members: Sequence[Any]) -> Array:
+        return self.encoding.genes(self.encoding.codes(members))
+
+    def _judged(self, members: Sequence[Any]) -> tuple[Array, Array]:
+        """Mean cost and deviation by the ensemble that draws."""
+        return self._exact.predict(self.encoding.features(members) if self._sees_graphs else self._genes(members))

@@ -35,12 +35,18 @@ FLAT = 0.1
     "boshnas",
     "BOSHNAS: second-order search on the input of a heteroscedastic surrogate, batches of ten",
     single=True,
-    revision=2,
+    revision=3,
 )
 class Boshnas(ModelStrategy):
-    """Improves the first objective. What the descents end in joins what evolution bred."""
+    """Improves the first objective. What the descents end in joins what evolution bred.
+
+    A fit takes a second: it learns from fewer trials than that of other strategies, and serves a fifth of the archive.
+    """
 
     least_batch: ClassVar[int] = 10
+    batch_share: ClassVar[int] = 5
+    best: ClassVar[int] = 100
+    latest: ClassVar[int] = 100
 
     def fit(self, evidence: Sequence[Trial], rng: np.random.Generator) -> None:
         """Train the surrogate anew."""

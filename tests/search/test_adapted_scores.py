@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from few_images import SIDE, images
 
 from nas.search.evaluation import SupernetEvaluator
 from nas.search.loop import _state
@@ -14,18 +15,12 @@ from nas.search.types import PASSED_OVER
 from nas.search_spaces.space import SearchSpace
 from nas.supernet.adaptation import Adaptation, adapt
 from nas.supernet.calibration import calibrate, score
-from nas.supernet.data import DataSplits, ImageSet
+from nas.supernet.data import DataSplits
 from nas.supernet.supernet import Supernet
 
-IMAGES, FEW, SIDE = 24, 8, 8
+IMAGES, FEW = 24, 8
 NEVER = float("inf")
 STEPS = Adaptation(steps=3, batch=8, learning_rate=0.05)
-
-
-def images(count, seed):
-    draws = torch.Generator().manual_seed(seed)
-    pixels = torch.randint(0, 256, (count, 3, SIDE, SIDE), dtype=torch.uint8, generator=draws)
-    return ImageSet(pixels, torch.arange(count) % 2)
 
 
 @pytest.fixture(scope="module")

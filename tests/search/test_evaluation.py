@@ -6,6 +6,7 @@ import pickle
 
 import pytest
 import torch
+from few_images import SIDE, images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,18 +16,12 @@ from nas.search.cheap_scores import MEASURED, cheap_scores
 from nas.search.evaluation import SupernetEvaluator
 from nas.search_spaces.space import SearchSpace
 from nas.supernet.calibration import Score
-from nas.supernet.data import DataSplits, ImageSet
+from nas.supernet.data import DataSplits
 from nas.supernet.supernet import Supernet
 
-IMAGES, FEW, SIDE = 24, 8, 8
+IMAGES, FEW = 24, 8
 NEVER = float("inf")
 PROXIES = cheap_scores()[len(MEASURED) :]
-
-
-def images(count, seed):
-    draws = torch.Generator().manual_seed(seed)
-    pixels = torch.randint(0, 256, (count, 3, SIDE, SIDE), dtype=torch.uint8, generator=draws)
-    return ImageSet(pixels, torch.arange(count) % 2)
 
 
 @pytest.fixture(scope="module")

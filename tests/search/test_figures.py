@@ -6,6 +6,7 @@ import importlib.util
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -95,3 +96,20 @@ def test_a_run_of_today_is_shown_before_an_older_one_and_older_ones_are_counted(
     shown, older = search.of_today([task], stored)
     assert sorted(run.curve[0] for run in shown.runs.values()) == [0.2, 0.3]
     assert older == {"bo": 1}
+
+
+def test_runs_of_a_report_are_kept_and_joined_by_those_of_new_folders(tmp_path, monkeypatch):
+    search = script("search")
+    monkeypatch.setattr(search, "RUNS", tmp_path / "runs.jsonl.gz")
+    first = Played("toy", "bo", 0, 2, (math.nan, 0.5), 0, 0, 0, "today")
+    second = replace(first, seed=1)
+    search.store([first])
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "runs.jsonl").write_text(search.line(second))
+    found = search.stored([tmp_path / "new"])
+    assert sorted(run.seed for run in found) == [0, 1]
+    assert all(math.isnan(run.curve[0]) and run.curve[1] == 0.5 for run in found)
+    search.store(found)
+    before = search.RUNS.read_bytes()
+    search.store(search.stored([]))
+    assert search.RUNS.read_bytes() == before
