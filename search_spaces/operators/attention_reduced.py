@@ -69,7 +69,7 @@ def strided(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """
     down, right = (-length % stride for length, stride in zip(x.shape[1:3], conv.stride, strict=True))
     padded = (F.pad(x, (0, 0, 0, right, 0, down)) if down or right else x).permute(0, 3, 1, 2)
-    y: Tensor = conv(padded.contiguous() if x.numel() < conv.weight.numel() else padded)
+    y: Tensor = conv(padded.contiguous() if not torch.compiler.is_exporting() and x.numel() < conv.weight.numel() else padded)
     return y.permute(0, 2, 3, 1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -93,6 +94,21 @@ def test_mixers_run_in_onnxruntime_as_in_torch(part: int) -> None:
     chosen = [op for op in MIXERS if drawn(op) % PARTS == part]
     side = Side({f"{op.kind}_{op.name}": build(op, float(drawn(op) // PARTS % 2)) for op in chosen}).eval()
     assert_runs_the_same(side, torch.randn(1, SIZE, SIZE, WIDTH) if part % 2 else torch.randn(2, SIZE, COLUMNS, WIDTH))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("share", [pytest.param(0.0, marks=pytest.mark.thorough), 1.0])
+def test_mixers_are_traced_with_a_free_batch_size(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many channels on a small map: where weights outnumber what they meet, the batch must not decide what is computed."""
+    monkeypatch.setattr(sys.modules[__name__], "WIDTH", 64)
+    monkeypatch.setattr(sys.modules[__name__], "SIZE", 4)
+    shapes = ({0: torch.export.Dim("batch", min=1)},)
+    for op in MIXERS:
+        module = build(op, share)
+        try:
+            torch.export.export(module, (torch.randn(2, 4, 4, 64),), dynamic_shapes=shapes)
+        except Exception as error:
+            pytest.fail(f"{op.kind} {op.name} is bound to a batch size: {error}")
 
 
 def variants(op: Operator) -> list[Settings]:
