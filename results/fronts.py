@@ -13,12 +13,22 @@ from nas.predictors.energy_predictor import can_predict
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.target import Target
 from nas.results.front import axes_of, front_trials
-from nas.results.metrics import ENERGY, LATENCY, PLACED, budgets_told, canonical_budgets, canonical_objectives, memory, named
+from nas.results.metrics import (
+    ENERGY,
+    LATENCY,
+    OBJECTIVES,
+    PLACED,
+    budgets_told,
+    canonical_budgets,
+    canonical_objectives,
+    memory,
+    named,
+)
 from nas.results.origins import identity
 from nas.results.report_data import CandidatePoint
 from nas.results.run import Run
 from nas.results.targets import RunTarget
-from nas.search.types import Budgets, Trial, format_metric
+from nas.search.types import Budgets, Trial, format_metric, merit
 from nas.search_spaces.architecture import Architecture
 
 _SHOWN = ("accuracy", "latency", "params", "macs")
@@ -59,6 +69,12 @@ class JointFront:
         owners = {id(one.trial): one for one in self.candidates}
         return [owners[id(trial)] for trial in chosen]
 
+    def closest(self) -> Candidate | None:
+        """The candidate scored in full that breaks the budgets least; None where one meets them, or none was scored."""
+        full = [one for one in self.candidates if one.trial.full]
+        found = min(full, key=lambda one: (self.budgets.violation(one.trial.metrics), *merit(one.trial)), default=None)
+        return None if found is None or self.budgets.violation(found.trial.metrics) == 0.0 else found
+
     @property
     def names(self) -> tuple[str, ...]:
         """The metrics to show."""
@@ -70,6 +86,7 @@ class JointFront:
 
     def to_mapping(self) -> dict[str, Any]:
         """Plain values, fit for JSON."""
+        closest = self.closest()
         return {
             "runs": list(self.runs),
             "target": str(self.target),
@@ -78,11 +95,15 @@ class JointFront:
             "candidates": len(self.candidates),
             "supernets": self.supernets,
             "front": [one.to_mapping(self.names) for one in self.front()],
+            "closest": None if closest is None else closest.to_mapping(self.names),
         }
 
     def lines(self) -> list[str]:
-        """The front as a table."""
-        front = self.front()
+        """The front as a table; where it is empty, the candidate closest to the budgets, and what it breaks.
+
+        What it breaks is told by the upper end of a prediction, which is what a budget limits, the table by its middle.
+        """
+        front, closest = self.front(), self.closest()
         head = ["network", *(["run"] if len(self.runs) > 1 else []), *self.names]
         rows = [head]
         for one in front:
@@ -92,7 +113,10 @@ class JointFront:
         table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         told = budgets_told(self.budgets.limits, str(self.target))
         of = f"{len(front)} of {len(self.candidates)} candidates, latency on {self.target}, budget: {told}"
-        return [*table, of]
+        if closest is None:
+            return [*table, of]
+        excess = self.budgets.excess(closest.trial.metrics)
+        return [*table, f"none meets the budgets; the closest, {closest.trial.architecture.digest}, breaks {excess}", of]
 
 
 def joint_front(runs: Sequence[Run], objectives: Sequence[str] = (), budgets: Mapping[str, float] | None = None) -> JointFront:
@@ -157,7 +181,8 @@ class _Missing:
             if name not in metrics:
                 metrics |= self._told(name, trial.architecture)
             if name not in metrics:
-                known = ", ".join(sorted(other for other in metrics if not other.endswith("_upper")))
+                # Trials hold more, as how long they took, that is neither an objective nor a budget.
+                known = ", ".join(sorted(other for other in metrics if other.partition("@")[0] in OBJECTIVES))
                 raise UsageError(f"run {run.path} knows no {name} of its candidates; leave it out or take one of {known}")
         return replace(trial, metrics=metrics)
 

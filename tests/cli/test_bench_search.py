@@ -60,6 +60,17 @@ def test_runs_of_another_table_are_played_again_and_the_reader_is_told(nas, tabl
     assert json.loads(second.stdout)[0]["best_interval"] is None
 
 
+def test_columns_are_as_wide_as_the_names_of_a_table(nas, tables):
+    header = (tables / "toy.csv").read_text().replace("phone", "latency_of_a_phone_with_a_long_name")
+    (tables / "toy.csv").write_text(header)
+    found = nas("bench", "search", "--tables", tables, "--strategies", "random", "--seeds", "1", "--evaluations", "4")
+    assert found.returncode == 0, found.stderr
+    lines = found.stdout.splitlines()
+    assert len({len(line) for line in lines}) == 1
+    start = lines[0].index("strategy")
+    assert all(line[start - 2 :].startswith("  random ") for line in lines[1:])
+
+
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [

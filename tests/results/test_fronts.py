@@ -4,15 +4,26 @@ from types import SimpleNamespace
 
 import pytest
 
+from nas.errors import UsageError
 from nas.predictors.energy import Energy
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.target import Target
 from nas.predictors.timings import Measurement
 from nas.results import fronts
+from nas.search.types import COMPLETE, SCREENED, Budgets, Trial
 from nas.search_spaces.presets import load_space
 
 CPU, ONNX = Target(), Target.parse("cpu:onnxruntime")
 MEMBER = load_space("tiny").smallest()
+OFFERED = {
+    "accuracy": 0.5,
+    "latency": 2e-3,
+    "latency_upper": 3e-3,
+    "params": 9e3,
+    "seconds": 1.0,
+    "fidelity": 1.0,
+    "images": 64,
+}
 
 
 class Told:
@@ -62,3 +73,38 @@ def test_an_energy_is_told_by_the_run_that_counted_it(missing):
     assert known._told("latency", MEMBER) == {"latency": "first"}
     assert known._told("energy", MEMBER)["energy"] == "second"
     assert known._told(f"energy@{ONNX}", MEMBER) == {}
+
+
+def joint(*trials, **limits):
+    """A front of trials of one run under budgets."""
+    candidates = tuple(fronts.Candidate("run", trial) for trial in trials)
+    return fronts.JointFront(("run",), CPU, ("accuracy",), Budgets(limits), candidates, 1)
+
+
+def trial(number, params, state=COMPLETE):
+    """A trial with the upper end of its latency a half above the middle."""
+    metrics = {"accuracy": 0.5, "latency": 2e-3, "latency_upper": 3e-3, "params": params, "macs": 1e6}
+    return Trial(number, MEMBER, state, metrics)
+
+
+def test_where_none_meets_the_budgets_the_closest_and_what_it_breaks_are_told():
+    found = joint(trial(0, 9e3), trial(1, 6e3), trial(2, 4e3, SCREENED), params=5e3, latency=2.5e-3)
+    assert found.front() == []
+    assert found.closest().trial.number == 1
+    assert (
+        f"the closest, {MEMBER.digest}, breaks params 6k over 5k (+20%), latency 3 ms over 2.5 ms (+20%)" in found.lines()[-2]
+    )
+    assert found.to_mapping()["closest"]["number"] == 1
+
+
+def test_nothing_is_told_of_a_closest_where_one_meets_the_budgets_or_none_was_scored():
+    for found in (joint(trial(0, 9e3), trial(1, 4e3), params=5e3), joint(params=5e3), joint(trial(0, 1e3))):
+        assert found.closest() is None
+        assert found.to_mapping()["closest"] is None
+        assert not any("closest" in line for line in found.lines())
+
+
+def test_only_what_can_be_asked_for_is_named_in_place_of_what_a_run_does_not_know(missing):
+    known = missing(first=(CPU,))
+    with pytest.raises(UsageError, match=r"take one of accuracy, latency, params$"):
+        known.filled(SimpleNamespace(path="run"), Trial(0, MEMBER, COMPLETE, OFFERED), ["energy"])

@@ -98,12 +98,17 @@ def _play(chosen: list[Task], names: list[str], seeds: range, evaluations: int, 
 
 
 def _print(rows: list) -> None:  # type: ignore[type-arg]
-    write(f"{'table':<18} {'objective':<22} {'budget':<48} {'strategy':<14} {'best':>10} {'of optimum':>10} {'to target':>9}")
+    cells = [("table", "objective", "budget", "strategy", "best", "of optimum", "to target")]
     for row in rows:
         reached = "-" if row.median_evaluations_to_target is None else f"{row.median_evaluations_to_target:g}"
-        budget = row.budget or "none"
-        what = f"{row.table:<18} {row.objective:<22} {budget:<48} {row.strategy:<14}"
-        write(f"{what} {row.best:>10.5g} {row.fraction_of_optimum:>10.4f} {reached:>9}")
+        numbers = (f"{row.best:.5g}", f"{row.fraction_of_optimum:.4f}", reached)
+        cells.append((row.table, row.objective, row.budget or "none", row.strategy, *numbers))
+    # Columns are as wide as what is in them: tables of a user's own have names of any length.
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        texts = [f"{cell:<{width}}" for cell, width in zip(line[:4], widths[:4], strict=True)]
+        values = [f"{cell:>{width}}" for cell, width in zip(line[4:], widths[4:], strict=True)]
+        write("  ".join([*texts, *values]))
 
 
 def _listed(text: str) -> list[str]:
