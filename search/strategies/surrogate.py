@@ -7,7 +7,7 @@ archive grows. No term for uncertainty: it exploits sooner than `bo`, and gets s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,11 @@ Array = NDArray[np.float64]
 MODEL = "gp"
 
 
-@register("surrogate", "evolution inside a model of the archive; the most promising are evaluated", single=True, revision=2)
+@register("surrogate", "evolution inside a model of the archive; the most promising are evaluated", single=True, revision=3)
 class SurrogateEvolution(ModelStrategy):
     """Improves the first objective, by the mean of the registered surrogate `MODEL` on genes."""
+
+    batch_share: ClassVar[int] = 25
 
     def fit(self, evidence: Sequence[Trial], rng: np.random.Generator) -> None:
         """Fit the model to the first objective."""
