@@ -23,14 +23,10 @@ from nas.search.types import FAILED
 
 
 @pytest.fixture
-def folder(tmp_path):
+def found(tmp_path):
+    """The tasks of the chain's table, by name."""
     write(tmp_path / "chain.csv.gz", HEADER, chain_rows(), gzip.open)
-    return tmp_path
-
-
-@pytest.fixture
-def found(folder):
-    return {task.name: task for task in tasks(read_tables(folder)[0], (0.25,))}
+    return {task.name: task for task in tasks(read_tables(tmp_path)[0], (0.25,))}
 
 
 def test_tasks_know_their_optimum(found):

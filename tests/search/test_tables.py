@@ -26,11 +26,6 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.fixture
-def found(folder):
-    return {task.name: task for task in tasks(read_tables(folder)[0], (0.25,))}
-
-
 def cell_space():
     genes = np.array(list(itertools.product(range(5), repeat=3)))
     return TableSpace("cell", ("e01", "e02", "e12"), genes)
