@@ -61,8 +61,8 @@ def test_the_front_is_what_no_other_trial_beats(seed, count):
 
 def test_with_several_objectives_a_model_keeps_the_front_it_has_seen(problem, fake, monkeypatch):
     """The best by accuracy and the latest alone would forget the fast end, from which nothing would be bred either."""
-    monkeypatch.setattr(model_strategy, "BEST", 5)
-    monkeypatch.setattr(model_strategy, "LATEST", 5)
+    monkeypatch.setattr(model_strategy.ModelStrategy, "best", 5)
+    monkeypatch.setattr(model_strategy.ModelStrategy, "latest", 5)
     monkeypatch.setattr(model_strategy, "PARENTS", 5)
     two = Problem(problem.space, fake.describe, None, ("accuracy", "latency"))
     for sought, remembered in ((two, True), (Problem(problem.space, fake.describe), False)):
