@@ -65,7 +65,9 @@ def stored(folders: Iterable[Path]) -> list[Played]:
 def store(runs: Iterable[Played]) -> None:
     """Keep the runs of a report; the same runs give the same bytes."""
     order = sorted(runs, key=lambda run: (run.task, run.strategy, run.seed))
-    RUNS.write_bytes(gzip.compress("".join(map(line, order)).encode(), mtime=0))
+    whole = RUNS.with_suffix(".new")
+    whole.write_bytes(gzip.compress("".join(map(line, order)).encode(), mtime=0))
+    whole.replace(RUNS)
 
 
 def of_today(found: Sequence[Task], known: Iterable[Played]) -> tuple[Results, Counter[str]]:
@@ -209,8 +211,10 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="*")
     options = parser.parse_args()
     found = list(tasks(read_tables(options.tables)[0], QUANTILES))
-    known, older = of_today(found, stored(options.folders))
-    store(known.runs.values())
+    everything = stored(options.folders)
+    known, older = of_today(found, everything)
+    known_tasks = {task.name for task in found}
+    store([*known.runs.values(), *(run for run in everything if run.task not in known_tasks)])
     runs: Runs = defaultdict(list)
     for run in known.runs.values():
         runs[run.task, run.strategy].append(run)

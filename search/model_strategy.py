@@ -1,7 +1,8 @@
 """`ModelStrategy`: the shared body of strategies that fit a model to the archive and propose what it finds promising.
 
-Proposals are planned in batches: one candidate each at first, two in a hundred of the archive later, so that what a candidate
-costs does not grow with the archive. A plan is a function of the seed, the number of its first trial and the trials before it.
+Proposals are planned in batches: one candidate each at first, a share of the archive later (`batch_share`), so that what a
+candidate costs does not grow with the archive. A plan is a function of the seed, the number of its first trial and the trials
+before it.
 """
 
 from __future__ import annotations

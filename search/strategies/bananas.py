@@ -26,12 +26,17 @@ NETWORKS = "boshnas"
 """The registered surrogate that is an ensemble of networks; without a layout it looks at all columns, graphs too."""
 
 
-@register("bananas", "BANANAS: an ensemble of networks, independent Thompson sampling, batches of ten", single=True, revision=3)
+@register(
+    "bananas",
+    "BANANAS: an ensemble of networks, independent Thompson sampling, batches of ten and more",
+    single=True,
+    revision=3,
+)
 class Bananas(ModelStrategy):
     """One ensemble over genes breeds the short list, one over genes and graphs draws from it. Improves the first objective.
 
-    Where genes fill more columns than graphs, the first does both. A fit takes a second: it learns from fewer trials than that
-    of other strategies, and serves a fifth of the archive.
+    Where genes fill more columns than graphs, the first does both. To fit one takes a second: it learns from fewer trials
+    than that of other strategies, and serves a fifth of the archive.
     """
 
     least_batch: ClassVar[int] = 10

@@ -33,7 +33,7 @@ FLAT = 0.1
 
 @register(
     "boshnas",
-    "BOSHNAS: second-order search on the input of a heteroscedastic surrogate, batches of ten",
+    "BOSHNAS: second-order search on the input of a heteroscedastic surrogate, batches of ten and more",
     single=True,
     revision=3,
 )

@@ -10,7 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
+from nas.search import strategy
 from nas.search.table_runs import Played
+from nas.search.types import COMPLETE, Trial
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -113,3 +117,20 @@ def test_runs_of_a_report_are_kept_and_joined_by_those_of_new_folders(tmp_path, 
     before = search.RUNS.read_bytes()
     search.store(search.stored([]))
     assert search.RUNS.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "share", "kept"), [("bananas", 5, 200), ("boshnas", 5, 200), ("surrogate", 25, 300), ("bo", 50, 300)]
+)
+def test_batches_and_evidence_are_those_that_the_docs_tell(name, share, kept, problem, fake):
+    told = {
+        5: "`bananas` and `boshnas` a fifth",
+        25: "`surrogate` and `gp` four in a hundred",
+        50: "`bo` and `tpe` two in a hundred",
+    }
+    assert told[share] in DOCS
+    found = strategy.create(name, problem)
+    start, size = found._batches.of(2000)
+    assert size == start // share
+    known = [Trial(n, None, COMPLETE, {"accuracy": 0.5, "latency": 1.0}) for n in range(1000)]
+    assert len(found.evidence(known)) == kept
