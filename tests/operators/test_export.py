@@ -104,12 +104,14 @@ def test_mixers_are_traced_with_a_free_batch_size(share: float, half: int, monke
     monkeypatch.setattr(sys.modules[__name__], "WIDTH", 64)
     monkeypatch.setattr(sys.modules[__name__], "SIZE", 4)
     shapes = ({0: torch.export.Dim("batch", min=1)},)
+    bound: dict[str, str] = {}
     for op in (op for op in MIXERS if drawn(op) % 2 == half):
         module = build(op, share)
         try:
             torch.export.export(module, (torch.randn(2, 4, 4, 64),), dynamic_shapes=shapes)
         except Exception as error:
-            pytest.fail(f"{op.kind} {op.name} is bound to a batch size: {error}")
+            bound[f"{op.kind} {op.name}"] = str(error)
+    assert not bound, "what is computed hangs on the batch size"
 
 
 def variants(op: Operator) -> list[Settings]:
