@@ -149,7 +149,23 @@ def test_without_noise_the_simplest_correction_wins_over_richer_ones():
         for node in found:
             table.add_node(node, node_seconds(node))
         table.add(architecture, measured(sum(node_seconds(node) for node in found)))
-    assert LatencyPredictor.fit(table).model == "table and scale"
+    assert LatencyPredictor.fit(table).model == "table and power"
+
+
+@pytest.mark.parametrize("exponent", [0.9, 1.1])
+def test_networks_that_grow_faster_or_slower_than_their_nodes_are_predicted_at_both_ends(exponent):
+    table = LatencyTable(Target(), "tiny", num_classes=10)
+
+    def whole(architecture):
+        return sum(node_seconds(node) for node in nodes(architecture, None, 3, 10)) ** exponent
+
+    for architecture in sampled("train", 20):
+        for node in nodes(architecture, None, 3, 10):
+            table.add_node(node, node_seconds(node))
+        table.add(architecture, measured(whole(architecture)))
+    known = sampled("train", 20)
+    predicted = LatencyPredictor.fit(table).predict(known).mean
+    assert predicted == pytest.approx([whole(architecture) for architecture in known], rel=0.01)
 
 
 def test_too_little_to_learn_from_is_said():
