@@ -16,33 +16,34 @@ class AveragedWeights:
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
-        self.module, self.decay, self.steps = module, decay, 0
-        self.tensors = {name: p.detach().clone() for name, p in module.named_parameters()} if decay else {}
+        self.decay, self.steps = decay, 0
+        self.parameters = dict(module.named_parameters()) if decay else {}
+        self.tensors = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
 
     @torch.no_grad()
     def update(self) -> None:
         """Take in the module's present weights."""
         self.steps += 1
-        weight = 1.0 - min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for name, parameter in self.module.named_parameters() if self.decay else ():
-            self.tensors[name].lerp_(parameter, weight)
+        if self.tensors:
+            decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+            torch._foreach_lerp_(list(self.tensors.values()), list(self.parameters.values()), 1.0 - decay)
 
     @torch.no_grad()
     def keep(self) -> None:
         """Give the averages to the module for good."""
-        for name, parameter in self.module.named_parameters() if self.decay else ():
+        for name, parameter in self.parameters.items():
             parameter.copy_(self.tensors[name])
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
         """The module has the averages inside, and its own weights again afterwards."""
-        own = {name: parameter.detach().clone() for name, parameter in self.module.named_parameters()} if self.decay else {}
+        own = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
         self.keep()
         try:
             yield
         finally:
             with torch.no_grad():
-                for name, parameter in self.module.named_parameters() if self.decay else ():
+                for name, parameter in self.parameters.items():
                     parameter.copy_(own[name])
 
     def state(self) -> dict[str, Tensor]:
