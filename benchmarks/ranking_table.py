@@ -84,10 +84,15 @@ def mean_lines(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def baseline_lines(baselines: Mapping[str, Row]) -> list[str]:
-    """The scores that need no supernet."""
+def baseline_lines(baselines: Mapping[str, Row], alone: Sequence[Row] = ()) -> list[str]:
+    """The scores that need no supernet; those of networks that were trained alone for some steps are no baselines."""
     lines = ["| other score | tau (95 %) | rho (95 %) | tau, similar MACs |", "|---|---|---|---|"]
-    for name, found in sorted(baselines.items(), key=lambda item: -item[1]["all"]["tau"]):
+    trained = {
+        f"{score} of fresh weights after {row['steps']} steps, {row['scoring_seconds']:.1f} CPU s a network": found
+        for row in alone
+        for score, found in row["scores"].items()
+    }
+    for name, found in sorted({**baselines, **trained}.items(), key=lambda item: -item[1]["all"]["tau"]):
         told = interval(found["all"], "tau"), interval(found["all"], "rho"), f"{found['similar']['tau']:.2f}"
         lines.append(f"| {name} | {' | '.join(told)} |")
     return lines
@@ -111,5 +116,11 @@ def markdown(found: Mapping[str, Any]) -> str:
     rows = found["rows"]
     commands = dict.fromkeys(row["command"] for row in rows)
     console = ["```console", *(f"$ {one}" for one in commands), "```"]
-    parts = [probe_line(found["probes"])], supernet_lines(rows), mean_lines(rows), baseline_lines(found["baselines"]), console
+    parts = (
+        [probe_line(found["probes"])],
+        supernet_lines(rows),
+        mean_lines(rows),
+        baseline_lines(found["baselines"], found["alone"]),
+        console,
+    )
     return "\n\n".join("\n".join(part) for part in parts if part)

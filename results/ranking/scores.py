@@ -16,8 +16,10 @@ from nas.results.supernet_run import SupernetRun
 from nas.search.evaluation import SupernetEvaluator, sizes
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import build
-from nas.supernet.adaptation import Adaptation
+from nas.supernet.adaptation import Adaptation, adapt
+from nas.supernet.calibration import calibrate, score
 from nas.supernet.data import DataSplits
+from nas.supernet.training import one_thread_an_operation
 
 ACCURACY, LOSS = "accuracy", "loss"
 SCORES = (ACCURACY, LOSS)
@@ -49,6 +51,23 @@ def inherited_scores(run: SupernetRun, adaptation: Adaptation, folder: Path) -> 
         "adaptation": adaptation.identity(),
     }
     return KeptScores(folder / "inherited", identity, scored)
+
+
+def alone_scores(data: DataSplits, adaptation: Adaptation, folder: Path) -> KeptScores:
+    """As `inherited_scores`, of networks with fresh weights: what the adaptation tells without a supernet."""
+    outputs = len(data.classes), data.in_channels
+
+    def scored(architecture: Architecture) -> Mapping[str, float]:
+        began = time.process_time()
+        with one_thread_an_operation(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(adaptation.seed)
+            network = build(architecture, *outputs)
+            adapt(network, data, adaptation, architecture.resolution)
+            calibrate(network, data, architecture.resolution)
+            found = score(network, data, data.validation, architecture.resolution)
+        return {ACCURACY: found.accuracy, LOSS: found.loss, "cpu_seconds": time.process_time() - began}
+
+    return KeptScores(folder / "alone", {"data": data.fingerprint, "adaptation": adaptation.identity()}, scored)
 
 
 def higher_is_better(found: Mapping[str, float], score: str) -> float:
