@@ -34,8 +34,8 @@ class StepOptions:
 
     `threads` of them side by side; labels smoothed; in `precision` fp32, or bf16 where operations allow; with
     `checkpointing` each node's inner values computed again in the backward pass instead of kept. A `teacher` from outside
-    has the part `teacher_share` in what a network without a teacher in the step learns. Images are brought into `memory_format`
-    (`nas.supernet.layout`); None: as they come.
+    has the part `teacher_share` in what every network learns from labels; what it learns from another network of the step stays
+    as the strategy says. Images are brought into `memory_format` (`nas.supernet.layout`); None: as they come.
     """
 
     threads: int = 1
@@ -140,7 +140,7 @@ class StepRunner:
         mine = slice(begin + workers.rank, end, workers.size)
         count = len(range(begin + workers.rank, end, workers.size))
         assert count, "every worker has an image of every lesson"
-        if self.options.teacher is not None and lesson.teacher is None and (begin, end) not in shown:
+        if self.options.teacher is not None and (begin, end) not in shown:
             with torch.no_grad():
                 shown[begin, end] = self.options.teacher(images[mine])
         return _Batch(images[mine], labels[mine], shown.get((begin, end)), count / (end - begin))
@@ -168,14 +168,13 @@ class StepRunner:
             return run(prepared, lesson.architecture, leaves).float()
 
     def _loss(self, lesson: Lesson, logits: Tensor, batch: _Batch, predictions: list[Future[Tensor]]) -> Tensor:
-        hard = F.cross_entropy(logits, batch.labels, label_smoothing=self.options.label_smoothing)
-        if lesson.teacher is not None:
-            distance = DISTANCES[lesson.distance](logits, predictions[lesson.teacher].result())
-            return lesson.labels * hard + lesson.distil * distance
+        loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.options.label_smoothing)
         if batch.taught is not None:
             share = self.options.teacher_share
-            return lesson.labels * ((1.0 - share) * hard + share * DISTANCES["soft"](logits, batch.taught))
-        return lesson.labels * hard
+            loss = (1.0 - share) * loss + share * DISTANCES["soft"](logits, batch.taught)
+        if lesson.teacher is None:
+            return lesson.labels * loss
+        return lesson.labels * loss + lesson.distil * DISTANCES[lesson.distance](logits, predictions[lesson.teacher].result())
 
     def _project(self, lesson: Lesson, gradients: dict[str, Tensor]) -> None:
         """Merge the first network's gradients with those of the others, which are in the store."""

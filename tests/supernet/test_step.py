@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from nas.search_spaces.space import SearchSpace
 from nas.supernet.data import DataSplits
 from nas.supernet.step import StepOptions, StepRunner
-from nas.supernet.strategies import Draw, StepPlan, training_strategy
+from nas.supernet.strategies import Draw, Lesson, StepPlan, training_strategy
 from nas.supernet.supernet import Supernet
 
 Few = Callable[[int], DataSplits]
@@ -101,7 +101,30 @@ def test_half_precision_gives_nearly_the_same_gradients(miniature: SearchSpace, 
     assert F.cosine_similarity(*found, dim=0) > 0.95
 
 
-def test_a_teacher_from_outside_is_heard_by_those_who_have_none_in_the_step(miniature: SearchSpace, few: Few) -> None:
+def test_a_teacher_from_outside_is_heard_by_a_network_that_another_one_teaches(miniature: SearchSpace, few: Few) -> None:
+    supernet, data = Supernet(miniature, 10, 1).eval(), few(16)
+    batch, asked = data.train, []
+    large, small = miniature.largest(), miniature.smallest()
+    plan = StepPlan((Lesson(architecture=large), Lesson(architecture=small, labels=0.25, teacher=0, distil=0.75)))
+    word = F.one_hot((batch.labels + 1) % 10, 10).float()
+
+    def teacher(images: Tensor) -> Tensor:
+        asked.append(len(images))
+        return word
+
+    options = StepOptions(teacher=teacher, teacher_share=0.4, label_smoothing=0.0)
+    StepRunner(supernet, data, options).backward(plan, batch.images, batch.labels)
+    found = {key: tensor.grad.clone() for key, tensor in supernet.store.items() if tensor.grad is not None}
+    supernet.zero_grad()
+    logits, student = (supernet(data.prepare(batch.images, each.resolution), each) for each in (large, small))
+    told = [0.6 * F.cross_entropy(each, batch.labels) + 0.4 * F.cross_entropy(each, word) for each in (logits, student)]
+    (told[0] + 0.25 * told[1] + 0.75 * F.cross_entropy(student, logits.detach().softmax(1))).backward()
+    for key, gradient in found.items():
+        torch.testing.assert_close(gradient, supernet.store[key].grad, rtol=1e-4, atol=1e-6)
+    assert asked == [16]  # both networks see the same images
+
+
+def test_a_teacher_from_outside_is_heard_in_the_place_of_labels(miniature: SearchSpace, few: Few) -> None:
     supernet, data = Supernet(miniature, 10, 1).eval(), few(16)
     batch, seen = data.train, []
 
