@@ -136,6 +136,7 @@ class _Training:
         self.progress, self.workers, self.tell = progress, workers, tell
         self.strategy = training_strategy(recipe.strategy)
         self.augment = Augmentation(recipe.augment, data)
+        self.parameters = list(supernet.parameters())
         self.optimizer = adamw(supernet, recipe.learning_rate, recipe.weight_decay, (0.9, 0.99))
         self.average = AveragedWeights(supernet, recipe.ema)
         self.guard = DivergenceGuard(len(data.classes))
@@ -191,7 +192,7 @@ class _Training:
             rows, last = slice(turn, None, recipe.accumulate), turn == recipe.accumulate - 1
             share = len(images[rows]) / len(images)
             loss += share * runner.backward(plan, images[rows], labels[rows], share, last=last)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.supernet.parameters(), recipe.gradient_clip, foreach=True))
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, recipe.gradient_clip, foreach=True))
         return loss if math.isfinite(norm) else norm
 
     def _memory_format(self, runner: StepRunner) -> str:
