@@ -145,10 +145,10 @@ def test_split_batch_sums_what_its_networks_learn_alone(miniature: SearchSpace, 
 
 
 def naive_alpha(logits: Tensor, teacher: Tensor, a: float) -> list[float]:
-    """Equation 5 image by image, the weights clipped."""
+    """Equation 5 image by image, the weights clipped but for a = 1."""
     found = []
     for q, p in zip(logits.softmax(1).tolist(), teacher.tolist(), strict=True):
-        weights = [min((pk / qk) ** a, CLIP) for pk, qk in zip(p, q, strict=True)]
+        weights = [min((pk / qk) ** a, CLIP if a != 1.0 else math.inf) for pk, qk in zip(p, q, strict=True)]
         if a == 1.0:
             found.append(sum(qk * w * math.log(w) for qk, w in zip(q, weights, strict=True)))
         else:
@@ -178,6 +178,12 @@ def test_where_nothing_is_clipped_the_gradient_is_that_of_the_divergence() -> No
     larger = torch.stack([plain(-1.0), plain(1.0)]).amax(0).mean()
     (wanted,) = torch.autograd.grad(larger, logits)
     torch.testing.assert_close(found, wanted)
+
+
+def test_a_student_that_misses_what_the_teacher_sees_is_pulled_by_all_of_it() -> None:
+    logits = torch.tensor([[6.0, 0.0]], requires_grad=True)
+    (found,) = torch.autograd.grad(alpha(logits, torch.tensor([[0.1, 0.9]])), logits)
+    torch.testing.assert_close(found, logits.detach().softmax(1) - torch.tensor([[0.1, 0.9]]))
 
 
 def test_clipping_bounds_the_gradient_of_a_hopeless_student() -> None:
