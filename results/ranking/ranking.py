@@ -21,7 +21,16 @@ from nas.results.ranking.kept import KeptScores
 from nas.results.ranking.outcomes import TrainedProbe, ceiling
 from nas.results.ranking.probes import most_similar, probes
 from nas.results.ranking.report import write_ranking_report
-from nas.results.ranking.scores import ACCURACY, COUNTS, LOSS, SCORES, baseline_scores, higher_is_better, inherited_scores
+from nas.results.ranking.scores import (
+    ACCURACY,
+    COUNTS,
+    LOSS,
+    LOST,
+    SCORES,
+    baseline_scores,
+    higher_is_better,
+    inherited_scores,
+)
 from nas.results.ranking.standalone import ProbeTrainer
 from nas.results.supernet_run import require_epochs
 from nas.results.training_device import require_here
@@ -226,7 +235,7 @@ class Ranking:
         others = baseline_scores(self.run_of.data, options.seed, self.folder)
         named = {SUPERNET: options.score, **{f"{SUPERNET}:{score}": score for score in SCORES if score != options.score}}
         scores: dict[str, list[float]] = defaultdict(list)
-        told = f" after {options.adapt} steps" if options.adapt else ""
+        told, lost = f" after {options.adapt} steps" if options.adapt else "", 0
         with self.reporter.phase("Scores") as step:
             for index, each in enumerate(found):
                 mine = inherited(each)
@@ -234,8 +243,22 @@ class Ranking:
                     scores[name].append(higher_is_better(mine, score))
                 for name, value in sorted(others(each).items(), key=lambda item: item[0] not in COUNTS):
                     scores[name].append(value)
-                step(index + 1, len(found), f"accuracy {mine[ACCURACY]:.1%}, loss {mine[LOSS]:.2f}{told}")
+                lost += mine[LOSS] == LOST
+                reached = "diverged" if mine[LOSS] == LOST else f"accuracy {mine[ACCURACY]:.1%}, loss {mine[LOSS]:.2f}"
+                step(index + 1, len(found), f"{reached}{told}")
+        if lost:
+            self._tell_lost(lost, len(found))
         return dict(scores)
+
+    def _tell_lost(self, lost: int, count: int) -> None:
+        """Say how many networks diverged and come last. Raises NasError where fewer than a ranking needs did not."""
+        steps = self.options.adapt
+        what = f"{lost} of {count} networks have no finite loss with the supernet's weights"
+        what += f" after {steps} steps" if steps else ""
+        remedy = "lower --adapt-rate" if steps else "train the supernet with a lower learning rate"
+        if count - lost < LEAST:
+            raise NasError(f"{what}, and a ranking needs {LEAST} that have: {remedy}")
+        self.reporter.note(f"{what} and are ranked last: {remedy} if they should not")
 
 
 def _compared(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from functools import cache
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from nas.errors import DivergedError
 from nas.predictors.proxies import proxy_names, proxy_scores
 from nas.results.origins import weights_digest
 from nas.results.ranking.kept import KeptScores
@@ -24,13 +26,16 @@ from nas.supernet.training import one_thread_an_operation
 ACCURACY, LOSS = "accuracy", "loss"
 SCORES = (ACCURACY, LOSS)
 COUNTS = ("params", "macs")
+LOST = 1e9
+"""The loss (nats) of a network that has none: larger than any that is one."""
 _PROXY_IMAGES = 64
 
 
 def inherited_scores(run: SupernetRun, adaptation: Adaptation, folder: Path) -> KeptScores:
     """`accuracy`, `loss` (nats) and `cpu_seconds` of networks with the weights of a run's supernet, after an adaptation.
 
-    The supernet, which must be trained, is read where the first network is scored.
+    The supernet, which must be trained, is read where the first network is scored. A network whose copy diverges, or whose
+    loss is no number, knows nothing: its accuracy is 0 and its loss LOST.
     """
 
     @cache
@@ -40,8 +45,11 @@ def inherited_scores(run: SupernetRun, adaptation: Adaptation, folder: Path) -> 
 
     def scored(architecture: Architecture) -> Mapping[str, float]:
         evaluate, began = evaluator(), time.process_time()
-        found = evaluate(architecture.to_json())
-        return {ACCURACY: found[ACCURACY], LOSS: found[LOSS], "cpu_seconds": time.process_time() - began}
+        try:
+            found = evaluate(architecture.to_json())
+        except DivergedError:
+            return _told(0.0, math.nan, began)
+        return _told(found[ACCURACY], found[LOSS], began)
 
     identity = {
         "weights": weights_digest(run.folder.checkpoint),
@@ -62,12 +70,22 @@ def alone_scores(data: DataSplits, adaptation: Adaptation, folder: Path) -> Kept
         with one_thread_an_operation(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(adaptation.seed)
             network = build(architecture, *outputs)
-            adapt(network, data, adaptation, architecture.resolution)
+            try:
+                adapt(network, data, adaptation, architecture.resolution)
+            except DivergedError:
+                return _told(0.0, math.nan, began)
             calibrate(network, data, architecture.resolution)
             found = score(network, data, data.validation, architecture.resolution)
-        return {ACCURACY: found.accuracy, LOSS: found.loss, "cpu_seconds": time.process_time() - began}
+        return _told(found.accuracy, found.loss, began)
 
     return KeptScores(folder / "alone", {"data": data.fingerprint, "adaptation": adaptation.identity()}, scored)
+
+
+def _told(accuracy: float, loss: float, began: float) -> dict[str, float]:
+    """The scores of a network, finite in any case, and the processor's seconds since it was begun."""
+    lost = not math.isfinite(loss)
+    found = {ACCURACY: 0.0, LOSS: LOST} if lost else {ACCURACY: accuracy, LOSS: loss}
+    return {**found, "cpu_seconds": time.process_time() - began}
 
 
 def higher_is_better(found: Mapping[str, float], score: str) -> float:

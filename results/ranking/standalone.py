@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from nas.errors import FileError, NasError
+from nas.errors import DivergedError, FileError
 from nas.files import read_json, write_json
 from nas.results.training_device import moved
 from nas.search_spaces.architecture import Architecture
@@ -53,7 +53,7 @@ class ProbeTrainer:
         try:
             found: Mapping[str, float] = self._trained(architecture)
             written: Mapping[str, float | str] = found
-        except NasError as error:
+        except DivergedError as error:  # anything else, a full disk above all, may go well the next time
             found, written = {"accuracy": math.nan, "loss": math.nan}, {"error": str(error)}
         finally:
             torch.set_num_threads(before)

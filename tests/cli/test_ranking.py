@@ -9,7 +9,8 @@ import pytest
 
 import nas as package
 from nas.__main__ import run as run_command
-from nas.errors import FileError, NasError
+from nas.errors import DivergedError, FileError, NasError
+from nas.search.evaluation import SupernetEvaluator
 
 ROOT = Path(__file__).parents[2]
 SMALL = ("--train-images", 120, "--validation-images", 60, "--epochs", 1, "--batch", 16, "--threads", 1)
@@ -94,7 +95,44 @@ def test_losses_that_are_lost_are_told_with_what_to_lower(nas, fails, copied):
     assert left_out == "8 of 8 probes did not train and are left out"
     assert error.startswith("error: a ranking needs 3 probes that train alone, and 0 of 8 did: lower --learning-rate")
     lost = nas("rank", copied / "uniform", *PROBES, "--adapt", 3, "--adapt-rate", "1e30")
-    assert "error: adaptation before scoring (--adapt-rate): the loss is nan at step" in lost.stderr.splitlines()[-1]
+    assert lost.stderr.splitlines()[-1] == (
+        "error: 8 of 8 networks have no finite loss with the supernet's weights after 3 steps, and a ranking needs 3 that "
+        "have: lower --adapt-rate"
+    )
+
+
+def test_a_network_that_diverges_while_it_is_scored_is_ranked_last_and_the_others_are_ranked(nas, copied, monkeypatch):
+    evaluate, calls = SupernetEvaluator.__call__, []
+
+    def diverging(self, architecture_json, bar=None):
+        calls.append(architecture_json)
+        if len(calls) == 2:
+            raise DivergedError("the loss is nan at step 1")
+        found = evaluate(self, architecture_json, bar)
+        return {**found, "loss": float("nan")} if len(calls) == 4 else found
+
+    monkeypatch.setattr("nas.search.evaluation.SupernetEvaluator.__call__", diverging)
+    shutil.rmtree(copied / "uniform" / "ranking" / "inherited")
+    found = nas("rank", copied / "uniform", *PROBES, "--score", "loss")
+    assert found.returncode == 0, found.stderr
+    assert "2 of 8 networks have no finite loss with the supernet's weights and are ranked last" in found.stderr
+    told = json.loads(found.stdout)
+    lost = [row for row in told["probes"] if row["supernet:accuracy"] == 0.0]
+    assert len(lost) == 2
+    assert max(row["supernet"] for row in lost) < min(row["supernet"] for row in told["probes"] if row not in lost)
+    assert told["tau"] != 0.0
+
+
+def test_a_probe_that_a_full_disk_stopped_is_not_taken_for_one_that_cannot_train(nas, copied, monkeypatch):
+    def full(*_):
+        raise FileError("cannot write the checkpoint: No space left on device; free some space")
+
+    monkeypatch.setattr("nas.supernet.finetune.save_checkpoint", full)
+    known = sorted((copied / "uniform" / "ranking" / "probes").rglob("*.json"))
+    found = nas("rank", copied / "uniform", *PROBES, "--seeds", 3)
+    assert (found.returncode, found.stdout) == (1, "")
+    assert "No space left" in found.stderr.splitlines()[-1]
+    assert sorted((copied / "uniform" / "ranking" / "probes").rglob("*.json")) == known
 
 
 @pytest.mark.parametrize(("spoil", "status", "words"), [("weights", 1, "is damaged"), ("data", 2, "has changed since the run")])
