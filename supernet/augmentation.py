@@ -1,7 +1,7 @@
 """Batch augmentation on the device of the images: what training images go through, by name and in order.
 
-`move` is the project's own; the others are kornia's. Draws depend on a seed alone, so that a resumed training and every worker
-of a parallel one see the same images.
+`move`, `shift` and `flip` are the project's own; the others are kornia's. Draws depend on a seed alone, so that a resumed
+training and every worker of a parallel one see the same images.
 """
 
 from __future__ import annotations
@@ -58,6 +58,16 @@ def move(images: Tensor, labels: Tensor, data: DataSplits) -> Labelled:
     return data.augment(images, torch.default_generator), labels
 
 
+def shift(images: Tensor, labels: Tensor, data: DataSplits) -> Labelled:
+    """Each image moved by up to an eighth of its side, never mirrored: for letters, signs, hands."""
+    return data.augment(images, torch.default_generator, flip=False), labels
+
+
+def flip(images: Tensor, labels: Tensor, data: DataSplits) -> Labelled:
+    """Each image mirrored half of the time, whatever it shows."""
+    return data.augment(images, torch.default_generator, shift=False, flip=True), labels
+
+
 def randaugment(images: Tensor, labels: Tensor, data: DataSplits) -> Labelled:
     """Two random operations of colour and geometry, the same for a batch; grey images are seen as coloured ones."""
     channels = images.shape[1]
@@ -83,6 +93,8 @@ def cutmix(images: Tensor, labels: Tensor, data: DataSplits) -> Labelled:
 
 STEPS: dict[str, Callable[[Tensor, Tensor, DataSplits], Labelled]] = {
     "move": move,
+    "shift": shift,
+    "flip": flip,
     "randaugment": randaugment,
     "erase": erase,
     "mixup": mixup,

@@ -18,6 +18,8 @@ from nas.plugins import discover, lookup
 
 _TEST_PART, _VALIDATION_PART = 0.2, 0.2
 _SPLIT_SEED = 0
+_COUNTED = 1024
+"""So many images are counted at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,15 +94,18 @@ class DataSplits:
             return scaled
         return F.interpolate(scaled, size=(resolution, resolution), mode="bilinear", antialias=True)
 
-    def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Each image moved by up to an eighth of its side, edges repeated, and mirrored half of the time if `flip`.
+    def augment(self, images: Tensor, generator: torch.Generator, *, shift: bool = True, flip: bool | None = None) -> Tensor:
+        """Each image moved by up to an eighth of its side, edges repeated, and mirrored half of the time.
 
-        What is drawn, by a generator of the CPU, is the same on every device.
+        Not moved without `shift`; `flip` says whether it is mirrored, by default where a mirrored image keeps its label. What
+        is drawn, by a generator of the CPU, is the same on every device.
         """
         count, _, height, width = images.shape
-        rows = _moved(count, height, generator)
-        columns = _moved(count, width, generator)
-        if self.flip:
+        rows, columns = (
+            _moved(count, length, generator) if shift else torch.arange(length).expand(count, length)
+            for length in (height, width)
+        )
+        if self.flip if flip is None else flip:
             mirrored = torch.rand(count, generator=generator) < 0.5
             columns = torch.where(mirrored[:, None], columns.flip(1), columns)
         places = torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]
@@ -151,9 +156,21 @@ def load_data(spec: str, side: int, train_images: int | None = None, validation_
     rest, test = (source.images, source.test) if source.test is not None else _split(source.images, _TEST_PART, spec)
     train, validation = _split(rest, _VALIDATION_PART, spec)
     train, validation = _part(train, train_images, spec), _part(validation, validation_images, spec)
-    pixels = train.images.float() / 255.0
-    mean, std = pixels.mean((0, 2, 3))[:, None, None], pixels.std((0, 2, 3))[:, None, None].clamp_min(1e-3)
+    mean, std = _moments(train.images)
     return DataSplits(spec, source.classes, train, validation, test, mean, std, source.flip, source.remarks)
+
+
+def _moments(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel (C, 1, 1) of uint8 images, from 0 to 1, without a copy of all as floats."""
+    shades = torch.arange(256, dtype=torch.float64) / 255.0
+    counts = [
+        sum(torch.bincount(part[:, channel].flatten(), minlength=256) for part in images.split(_COUNTED))
+        for channel in range(images.shape[1])
+    ]
+    shares = torch.stack([torch.as_tensor(count) for count in counts]).double() / (images.numel() / images.shape[1])
+    mean = (shares * shades).sum(1)
+    std = (shares * (shades - mean[:, None]).square()).sum(1).sqrt()
+    return mean.float()[:, None, None], std.float()[:, None, None].clamp_min(1e-3)
 
 
 def _part(images: ImageSet, count: int | None, spec: str) -> ImageSet:

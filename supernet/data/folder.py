@@ -3,34 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
+from PIL import Image
 
-from nas.errors import FileError, UsageError
+from nas.errors import UsageError
 from nas.supernet.data.base import ImageSet, Source, register_source
+from nas.supernet.data.pixels import decoded
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
+TRAIN, HELD = ("train", "training"), ("test", "testing", "val", "valid", "validation")
+"""Names of folders, in any case, that hold the parts of a data set and no class; the first that is there is held back."""
 
 
 @register_source("folder")
 def folder(path: str, side: int) -> Source:
-    """Images of `path/CLASS/*`, cut to a square and resized to side x side, in RGB; `path/train` and `path/test` if there."""
+    """Images of `path/CLASS/*`, turned upright, cut to a square and resized to side x side, in RGB.
+
+    Or of `path/train/CLASS/*`, and `path/test` or else `path/val` as the test set, which other systems lay out so.
+    """
     root = Path(path)
     if not path or not root.is_dir():
         raise UsageError(f"data folder {path!r} does not exist; write --data folder:PATH with one sub-folder a class")
-    split = (root / "train").is_dir() and (root / "test").is_dir()
-    classes = _classes(root / "train" if split else root)
-    if split and (missing := set(classes) ^ set(_classes(root / "test"))):
+    train, held, remarks = _parts(root)
+    classes = _classes(train)
+    if held is not None and (missing := set(classes) ^ set(_classes(held))):
         raise UsageError(
-            f"class {min(missing)!r} has images in only one of {root / 'train'} and {root / 'test'}: both need images of the "
+            f"class {min(missing)!r} has images in only one of {train} and {held}: both need images of the "
             "same classes; add some, or remove the class"
         )
-    images = _read(root / "train" if split else root, classes, side)
-    return Source(images, tuple(classes), _read(root / "test", classes, side) if split else None)
+    images = _read(train, classes, side)
+    return Source(images, tuple(classes), None if held is None else _read(held, classes, side), remarks=remarks)
+
+
+def _parts(root: Path) -> tuple[Path, Path | None, tuple[str, ...]]:
+    """Where the training images lie, and those that are held back for the test if they lie apart, with what to say of it.
+
+    Raises UsageError for parts that do not make up a data set: they would pass for classes.
+    """
+    found = {entry.name.lower(): entry for entry in sorted(root.iterdir()) if entry.is_dir() and entry.name[0] not in "._"}
+    train = next((found[name] for name in TRAIN if name in found), None)
+    held = [found[name] for name in HELD if name in found]
+    if train is not None and held:
+        unused = [entry.name for entry in found.values() if entry not in (train, held[0])]
+        remarks = [] if not unused else [f"data folder {root}: images in {', '.join(unused)} are not used"]
+        if held[0].name.lower() not in ("test", "testing"):
+            remarks.append(f"data folder {root} has no part named test: {held[0].name} is held back for the winner's test")
+        return train, held[0], tuple(remarks)
+    if len(found) > 1 and found.keys() <= {*TRAIN, *HELD}:
+        raise UsageError(
+            f"data folder {root} has the parts {', '.join(entry.name for entry in found.values())} and no classes: "
+            "name the training images train, or give the folder of one part"
+        )
+    return root, None, ()
 
 
 def _classes(root: Path) -> list[str]:
@@ -55,24 +82,6 @@ def _images(entry: Path) -> Iterable[Path]:
 
 
 def _read(root: Path, classes: list[str], side: int) -> ImageSet:
-    pixels, labels = [], []
-    for label, name in enumerate(classes):
-        for file in _images(root / name):
-            pixels.append(square(file, side))
-            labels.append(label)
-    return ImageSet(torch.stack(pixels), torch.tensor(labels))
-
-
-def square(file: Path, side: int) -> Tensor:
-    """One image, cut to its central square and resized, as uint8 (3, side, side). Raises FileError for a damaged one."""
-    try:
-        with Image.open(file) as image:
-            return to_tensor(image, side)
-    except (OSError, UnidentifiedImageError, ValueError) as error:
-        raise FileError(f"image {file} is damaged or no image ({error}); repair or remove it") from error
-
-
-def to_tensor(image: Image.Image, side: int) -> Tensor:
-    """A PIL image as uint8 (3, side, side)."""
-    fitted = ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(fitted)).permute(2, 0, 1).contiguous()
+    files = [(file, label) for label, name in enumerate(classes) for file in _images(root / name)]
+    opened = ((f"image {file}", partial(Image.open, file)) for file, _ in files)
+    return ImageSet(decoded(opened, len(files), side), torch.tensor([label for _, label in files]))

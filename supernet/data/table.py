@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 
 from nas.errors import FileError, NasError, UsageError
 from nas.supernet.data.base import ImageSet, Source, register_source
-from nas.supernet.data.folder import to_tensor
+from nas.supernet.data.pixels import decoded
 
 _NAMED = 5
 """So many classes are named in one line."""
@@ -61,6 +62,9 @@ def _source(tables: Any, path: str, side: int) -> Source:
     label = next((name for name in ("label", "labels", "fine_label") if name in train.column_names), None)
     if image is None or label is None:
         raise UsageError(f"data {path!r} needs the columns image and label, has {', '.join(train.column_names)}")
+    for part in ("train", "test", "validation"):
+        if part in tables and label in tables[part].column_names and None in (labels := list(tables[part][label])):
+            raise UsageError(f"row {labels.index(None)} of {part} of data {path!r} has no {label}; remove it, or give it one")
     if "int" not in train.features[label].dtype or min(train[label]) < 0:
         raise UsageError(f"the column {label} of data {path!r} must hold whole numbers from 0; number the classes")
     # Some data sets of the hub publish their test images without labels, each marked -1.
@@ -70,8 +74,11 @@ def _source(tables: Any, path: str, side: int) -> Source:
     used, tested = set(train[label]), set[int]() if test is None else set(test[label])
     classes = _declared(names, used | tested, path) if names else _numbered(used, tested, path)
     remarks = tuple(_unused(classes, used, tested, path)) if names else ()
-    held = None if test is None else _images(test, image, label, side)
-    return Source(_images(train, image, label, side), classes, held, remarks=remarks)
+    try:
+        held = None if test is None else _images(test, image, label, side)
+        return Source(_images(train, image, label, side), classes, held, remarks=remarks)
+    except FileError as error:
+        raise FileError(f"data {path!r}: {error}") from error
 
 
 def _declared(names: Sequence[str], labels: set[int], path: str) -> tuple[str, ...]:
@@ -107,6 +114,7 @@ def _unused(classes: tuple[str, ...], used: set[int], tested: set[int], path: st
 def _images(table: Any, image: str, label: str, side: int) -> ImageSet:
     import datasets
 
-    table = table.cast_column(image, datasets.Image())
-    pixels = torch.stack([to_tensor(row, side) for row in table[image]])
-    return ImageSet(pixels, torch.tensor(list(table[label]), dtype=torch.int64))
+    kind = datasets.Image()
+    cells = enumerate(table.cast_column(image, datasets.Image(decode=False))[image])
+    opened = ((f"the {image} of row {row}", partial(kind.decode_example, cell)) for row, cell in cells)
+    return ImageSet(decoded(opened, len(table), side), torch.tensor(list(table[label]), dtype=torch.int64))

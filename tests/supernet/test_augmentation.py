@@ -72,3 +72,17 @@ def test_images_are_augmented_and_prepared_on_their_own_device(few: Few, text: s
 def test_an_unknown_name_is_answered_with_the_nearest(few: Few) -> None:
     with pytest.raises(UnknownNameError, match="mixup"):
         Augmentation("move,mixupp", few(16))
+
+
+def test_images_are_shifted_or_mirrored_alone_where_that_is_asked_for(few: Few) -> None:
+    data = few(16)
+    images, labels = data.train.images, data.train.labels
+    shifted, _ = Augmentation("shift", data)(images, labels, 0)
+    flipped, _ = Augmentation("flip", data)(images, labels, 0)
+    mirrored = [torch.equal(mine, whole.flip(2)) for mine, whole in zip(flipped, images, strict=True)]
+    straight = [torch.equal(mine, whole) for mine, whole in zip(flipped, images, strict=True)]
+    assert all(a or b for a, b in zip(mirrored, straight, strict=True))
+    assert 0 < sum(mirrored) < 16
+    assert not torch.equal(shifted, images)
+    free = dataclasses.replace(data, flip=True)
+    assert torch.equal(Augmentation("shift", free)(images, labels, 0)[0], shifted)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from nas.errors import FileError, NasError, UnknownNameError, UsageError
 from nas.supernet.data import DataSplits, ImageSet, load_data, source_names
+from nas.supernet.data.pixels import to_tensor
 
 SIDE = 8
 
@@ -158,6 +159,50 @@ def test_folders_with_train_and_test_keep_their_test_set(tmp_path: Path) -> None
     assert (len(data.train), len(data.validation), len(data.test)) == (16, 4, 6)
 
 
+@pytest.mark.parametrize(("train", "held"), [("Train", "val"), ("training", "Validation"), ("train", "TEST")])
+def test_parts_of_a_data_set_are_no_classes_whatever_they_are_called(tmp_path: Path, train: str, held: str) -> None:
+    make_folder(tmp_path / train, 10)
+    make_folder(tmp_path / held, 3)
+    data = load_data(f"folder:{tmp_path}", SIDE)
+    assert (data.classes, len(data.train), len(data.validation), len(data.test)) == (("cat", "dog"), 16, 4, 6)
+    assert any("is held back for the winner's test" in line for line in data.remarks) == (held != "TEST")
+
+
+def test_the_test_part_goes_before_a_validation_part_which_is_told(tmp_path: Path) -> None:
+    for part, count in (("train", 10), ("test", 3), ("val", 4)):
+        make_folder(tmp_path / part, count)
+    data = load_data(f"folder:{tmp_path}", SIDE)
+    assert (len(data.train) + len(data.validation), len(data.test)) == (20, 6)
+    assert data.remarks == (f"data folder {tmp_path}: images in val are not used",)
+
+
+def test_parts_without_training_images_are_not_taken_for_classes(tmp_path: Path) -> None:
+    for part in ("test", "val"):
+        make_folder(tmp_path / part, 6)
+    assert "has the parts test, val and no classes" in refusal(f"folder:{tmp_path}")
+
+
+def test_pixels_of_16_bits_keep_their_shades_and_cameras_are_turned_upright(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 65535, SIDE * SIDE).astype(np.uint16).reshape(SIDE, SIDE)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    with Image.open(tmp_path / "deep.png") as image:
+        found = to_tensor(image, SIDE)
+    assert torch.equal(found[0], torch.from_numpy((ramp >> 8).astype(np.uint8)))
+    upright = picture(0, 0, (SIDE, SIDE))
+    turned = upright.transpose(Image.Transpose.ROTATE_90)
+    exif = turned.getexif()
+    exif[0x0112] = 6  # shown turned by 90 degrees clockwise
+    turned.save(tmp_path / "turned.png", exif=exif)
+    with Image.open(tmp_path / "turned.png") as image:
+        assert torch.equal(to_tensor(image, SIDE), to_tensor(upright, SIDE))
+
+
+def test_mean_and_deviation_are_those_of_all_pixels(digits: DataSplits) -> None:
+    pixels = digits.train.images.double() / 255.0
+    torch.testing.assert_close(digits.mean.double(), pixels.mean((0, 2, 3))[:, None, None])
+    torch.testing.assert_close(digits.std.double(), pixels.std((0, 2, 3), correction=0)[:, None, None])
+
+
 def test_images_of_any_mode_and_form_become_colour_squares(tmp_path: Path) -> None:
     make_folder(tmp_path, 6)
     for number, mode in enumerate(("L", "RGBA", "P", "1", "LA", "CMYK")):
@@ -224,12 +269,14 @@ def test_small_classes_are_split_or_refused_in_one_line(tmp_path: Path, count: i
         assert all(len(part.labels.unique()) >= 1 for part in (data.train, data.validation, data.test))
 
 
-@pytest.mark.parametrize("content", [b"", b"not an image", "truncated"])
+@pytest.mark.parametrize("content", [b"", b"not an image", "truncated", "broken"])
 def test_a_damaged_image_is_named(tmp_path: Path, content: bytes | str) -> None:
     make_folder(tmp_path, 6)
     file = tmp_path / "dog" / "3.png"
     whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 2] if isinstance(content, str) else content)
+    broken = whole[: whole.index(b"IDAT")] + bytes(4) + whole[whole.index(b"IDAT") + 4 :]  # Pillow raises a SyntaxError
+    spoilt = {"truncated": whole[: len(whole) // 2], "broken": broken}
+    file.write_bytes(spoilt[content] if isinstance(content, str) else content)
     assert f"image {file} is damaged or no image" in refusal(f"folder:{tmp_path}", FileError)
 
 
@@ -349,7 +396,15 @@ def test_a_damaged_parquet_file_is_refused(parquet: Callable[..., Path]) -> None
 def test_parquet_with_a_damaged_image_is_refused(parquet: Callable[..., Path]) -> None:
     content = table().to_pydict()
     content["image"][3]["bytes"] = b"not an image"
-    assert "cannot read the data" in refusal(f"parquet:{parquet(pyarrow.table(content))}", FileError)
+    assert "the image of row 3 is damaged or no image" in refusal(f"parquet:{parquet(pyarrow.table(content))}", FileError)
+    content["image"][3] = None
+    assert "the image of row 3 is damaged or no image" in refusal(f"parquet:{parquet(pyarrow.table(content))}", FileError)
+
+
+def test_parquet_with_a_missing_label_is_refused(parquet: Callable[..., Path]) -> None:
+    content = table().to_pydict()
+    content["label"][4] = None
+    assert "row 4 of train of data" in refusal(f"parquet:{parquet(pyarrow.table(content))}")
 
 
 def test_unknown_sources_name_the_nearest() -> None:

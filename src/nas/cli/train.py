@@ -57,7 +57,9 @@ def train(
     strategies: Annotated[bool, typer.Option("--strategies", help="List the training strategies with their sources.")] = False,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Images a step, of all workers together.")] = None,
-    augment: Annotated[str | None, typer.Option(help="Any of move, randaugment, erase, mixup, cutmix, with commas.")] = None,
+    augment: Annotated[
+        str | None, typer.Option(help="Any of move, shift, flip, randaugment, erase, mixup, cutmix, with commas.")
+    ] = None,
     unshare: Annotated[
         str | None, typer.Option(help="Weights that choices do not share: any of norms, operators, widths, with commas.")
     ] = None,
@@ -111,7 +113,9 @@ def rank(
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of each.")] = 12,
     batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 64,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
-    augment: Annotated[str, typer.Option(help="Any of move, randaugment, erase, mixup, cutmix, with commas.")] = "move",
+    augment: Annotated[
+        str, typer.Option(help="Any of move, shift, flip, randaugment, erase, mixup, cutmix, with commas.")
+    ] = "move",
     memory_format: MemoryFormat = "auto",
     compile: Compile = "auto",
     seed: Seed = 0,
