@@ -115,12 +115,12 @@ class SupernetRun:
         if config.supernet is not None and not self.folder.checkpoint.exists():
             copy_file(Run.open(config.supernet).checkpoint, self.folder.checkpoint)
         left = config.training.epochs - trained_epochs(self.folder.checkpoint)
-        device = config.device if left else CPU
+        device = config.device if left > 0 else CPU
         with self.phase("Supernet") as step, launched() as workers, moved(self.supernet, device):
             self.first = workers.rank == 0
             self.history = train(
                 self.supernet, self.data, config.training, self.folder.checkpoint, step, config.threads,
-                teacher=self.teacher if left else None, workers=workers,
+                teacher=self.teacher if left > 0 else None, workers=workers,
                 pretrained=None if self.folder.checkpoint.exists() else self.pretrained, tell=self.reporter.note,
             )  # fmt: skip
         for row in self.history.rollbacks:
@@ -139,7 +139,7 @@ class SupernetRun:
                 require_here(config.device, elsewhere=config.ray is not None)
                 self.start(max(config.workers, workers.size))
                 left = config.training.epochs - trained_epochs(self.folder.checkpoint)
-                if left:
+                if left > 0:
                     seconds = training_seconds(config, self.supernet, self.data, left) / max(config.workers, workers.size)
                     self.reporter.note(f"{left} epochs take about {format_duration(seconds)}")
             workers.wait()

@@ -98,6 +98,8 @@ def training_identity(supernet: Supernet, data: DataSplits, recipe: TrainingReci
     """
     what: dict[str, Any] = {"space": supernet.space.to_mapping(), "data": data.fingerprint, "recipe": recipe.decisive()}
     what["classes"], what["channels"] = supernet.num_classes, supernet.in_channels
+    if recipe.teacher:
+        what["taught"] = "all networks of a step"
     return blake2b(json.dumps(what, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
@@ -277,17 +279,28 @@ class _Training:
             progress = {
                 "step": self.done, "total": self.total, "seconds": self.seconds, "cpu_seconds": self.cpu_seconds,
                 "history": self.history.rows, "guard": self.guard.state(), "averaged": self.average.steps,
+                "epoch_steps": self.epoch_steps,
             }  # fmt: skip
             save_checkpoint(self.path, self.supernet, self.optimizer, self.identity, progress, self.average.state())
         self.workers.wait()
 
     def _load(self) -> None:
         saved, averages = load_checkpoint(self.path, self.supernet, self.optimizer, self.identity)
+        self._keep_epochs(int(saved.get("epoch_steps", self.epoch_steps)))
         self.done, self.total, self.seconds = int(saved["step"]), float(saved["total"]), float(saved["seconds"])
         self.cpu_seconds = float(saved.get("cpu_seconds", 0.0))
         self.history = TrainingHistory(list(saved["history"]))
         self.guard.restore(saved["guard"])
         self.average.restore(averages, int(saved["averaged"]))
+
+    def _keep_epochs(self, steps: int) -> None:
+        """Go on with epochs of as many steps as the training began with: fewer or more workers may share other rests."""
+        if steps > self.epoch_steps:
+            raise UsageError(
+                f"the training began with {steps} steps an epoch, of which the last is too small for {self.workers.size} "
+                "workers: go on with as many as before"
+            )
+        self.epoch_steps, self.steps = steps, steps * self.recipe.epochs
 
 
 def _clocks() -> tuple[float, float]:
@@ -296,7 +309,7 @@ def _clocks() -> tuple[float, float]:
 
 
 def _steps_an_epoch(images: int, recipe: TrainingRecipe, workers: int) -> int:
-    """The last, smaller batch counts where it has at least as many images as there are networks, workers and turns.
+    """The last, smaller batch counts where all networks, workers and turns can share it.
 
     Raises UsageError for batches that are too small to share among workers, turns and, where the strategy has them share a
     batch out, networks.

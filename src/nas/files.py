@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ from nas.errors import FileError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+ABANDONED = 600.0
+"""Seconds after which nobody is writing a temporary file any more."""
 
 
 @contextlib.contextmanager
@@ -108,15 +112,28 @@ def _finite(data: Any) -> Any:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
-    """Write a safetensors file with notes `about` it atomically. Raises FileError."""
+    """Write a safetensors file with notes `about` it atomically. Raises FileError.
+
+    What writers of it left behind that were killed is removed: of a checkpoint these are large.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    _remove_abandoned(path)
     with replacing(path) as scratch:
         try:
             save_file(dict(tensors), str(scratch), metadata=dict(about))
         except SafetensorError as error:
             raise OSError(str(error)) from error  # a full disk, told as every other writer tells it
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove the temporary files of `replacing` beside a path that nobody has written to for ABANDONED seconds."""
+    with contextlib.suppress(OSError):
+        for found in path.parent.iterdir():
+            ours = found.name.startswith(f".{path.stem}-") and found.suffix == path.suffix
+            if ours and time.time() - found.stat().st_mtime > ABANDONED:
+                found.unlink(missing_ok=True)
 
 
 def copy_file(source: Path, path: Path) -> None:

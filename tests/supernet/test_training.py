@@ -102,6 +102,26 @@ def test_a_killed_training_resumes_bit_for_bit(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_training_goes_on_with_epochs_as_long_as_those_it_began_with(
+    miniature: SearchSpace, few: Few, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight workers leave out a rest that one worker would take."""
+    data, recipe = few(40), dataclasses.replace(RECIPE, batch=16)
+    with monkeypatch.context() as many:
+        many.setattr("nas.supernet.training._steps_an_epoch", lambda *_: 2)
+        wanted, history = trained(miniature, data, tmp_path / "whole", recipe)
+        with pytest.raises(Killed):
+            train(Supernet(miniature, 10, 1), data, recipe, tmp_path / "killed", killer(3))
+    resumed = Supernet(miniature, 10, 1)
+    assert rows_without_times(train(resumed, data, recipe, tmp_path / "killed")) == rows_without_times(history)
+    assert equal(resumed, wanted)
+    with pytest.raises(Killed):
+        train(Supernet(miniature, 10, 1), data, recipe, tmp_path / "longer", killer(4))
+    monkeypatch.setattr("nas.supernet.training._steps_an_epoch", lambda *_: 2)
+    with pytest.raises(UsageError, match="began with 3 steps an epoch, of which the last is too small for 1 workers"):
+        train(Supernet(miniature, 10, 1), data, recipe, tmp_path / "longer")
+
+
 def test_a_finished_training_is_only_read(
     miniature: SearchSpace, few: Few, whole: tuple[Supernet, TrainingHistory, Path]
 ) -> None:
