@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from nas.errors import NasError
 from nas.results.ranking.standalone import ProbeTrainer
+from nas.search.ray_session import connect, require_room
 
 _FAILURES = 2
 
@@ -19,17 +19,15 @@ def train_with_tune(
 ) -> list[Mapping[str, float]]:
     """The outcomes of the architectures (JSON), in their order; `workers` of them are trained at once.
 
-    `address` is "local", "auto" or a cluster's. All machines must see the trainer's folder. Raises NasError where a probe
-    fails again and again.
+    `address` is "local", "auto" or a cluster's. All machines must see the trainer's folder. Raises NasError where Ray
+    cannot be reached or has no room for a worker, and where a probe fails again and again.
     """
+    started = connect(address, workers * trainer.threads)
     import ray
     from ray import tune
 
-    started = not ray.is_initialized()
-    if started:
-        options: dict[str, Any] = {"num_cpus": workers * trainer.threads} if address == "local" else {"address": address}
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **options)
     try:
+        require_room(address, 1, trainer.threads)
         shared = ray.put(trainer)
 
         def trial(config: dict[str, Any]) -> None:

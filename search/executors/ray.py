@@ -7,8 +7,6 @@ actor, and the thread starts a new one or, where the cluster has no room for it,
 
 from __future__ import annotations
 
-import logging
-import os
 import queue
 import threading
 from concurrent.futures import Future
@@ -17,6 +15,7 @@ from typing import Any, Self
 
 from nas.errors import NasError, UsageError
 from nas.search.executors.base import Evaluator, Metrics, WorkersLostError
+from nas.search.ray_session import connect
 from nas.search_spaces.architecture import Architecture
 
 ATTEMPTS = 3
@@ -90,8 +89,9 @@ class RayExecutor:
         self._ours = False
 
     def __enter__(self) -> Self:
-        self._connect()
         import ray
+
+        self._ours = connect(self._address, self.workers * self._options["num_cpus"])
 
         self._reference = ray.put(self._evaluator)
         first = self._start(START_SECONDS)
@@ -132,24 +132,6 @@ class RayExecutor:
             else:
                 task.future.set_exception(self._lost())
         return task.future
-
-    def _connect(self) -> None:
-        # Read by Ray when it starts: no usage report, and GPUs stay visible to actors that ask for none.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        import ray
-
-        if ray.is_initialized():
-            return
-        quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "include_dashboard": False}
-        try:
-            if self._address == "local":
-                ray.init(address="local", num_cpus=self.workers * self._options["num_cpus"], **quiet)
-            else:
-                ray.init(address=self._address, logging_level=logging.ERROR, log_to_driver=False)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise WorkersLostError(f"cannot reach Ray at {self._address!r}: {' '.join(str(error).split())}") from error
-        self._ours = True
 
     def _start(self, seconds: float) -> Any | None:
         """A new actor that answers, or None where it did not within `seconds`."""

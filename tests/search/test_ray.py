@@ -7,12 +7,14 @@ import time
 
 import pytest
 
+from nas.errors import NasError
 from nas.search import strategy
 from nas.search.archive import Archive
 from nas.search.executors.base import WorkersLostError
 from nas.search.executors.local import LocalExecutor
 from nas.search.executors.ray import RayExecutor, WorkerDiedError
 from nas.search.loop import run_search
+from nas.search.ray_session import connect, require_room
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 ray = pytest.importorskip("ray")
@@ -100,3 +102,23 @@ def test_a_cluster_without_what_a_worker_needs_is_said_so(fake, monkeypatch):
         RayExecutor(Fake(fake.evaluate), "local", 1, resources={"phone": 1.0}),
     ):
         pass
+
+
+def test_machines_without_room_for_the_workers_are_told_instead_of_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    machines = [
+        {"Alive": True, "Resources": {"CPU": 8.0}},
+        {"Alive": True, "Resources": {}},
+        {"Alive": False, "Resources": {"CPU": 64.0}},
+    ]
+    monkeypatch.setattr("ray.nodes", lambda: machines)
+    require_room("auto", 2, 4, 0.0)
+    with pytest.raises(NasError, match="no room for 1 workers of 32 CPUs each: its machines have 8, 0 CPUs; lower --threads"):
+        require_room("auto", 1, 32, 0.0)
+    with pytest.raises(NasError, match="no room for 3 workers of 4 CPUs"):
+        require_room("auto", 3, 4, 0.0)
+
+
+def test_a_cluster_that_is_not_there_is_told() -> None:
+    ray.shutdown()
+    with pytest.raises(WorkersLostError, match="cannot reach Ray at 'auto'"):
+        connect("auto", 1)
