@@ -34,21 +34,6 @@ USAGE = {
 }
 
 
-@pytest.fixture(scope="session")
-def trained(once, mini, start):
-    """The folder of a supernet trained by `nas train`, with what it printed beside."""
-
-    def make(folder):
-        arguments = ("--space", mini, "--epochs", EPOCHS, "--train-images", 200, "--validation-images", 100, "--threads", 1)
-        process = start("train", *arguments, "--strategy", "alpha", "--set", "ema=0.9", "--json", "--out", folder / "run")
-        out, err = process.communicate(timeout=300)
-        assert process.returncode == 0, err
-        (folder / "stdout").write_text(out)
-        (folder / "stderr").write_text(err)
-
-    return once("trained", make)
-
-
 def test_training_says_what_it_will_cost_and_what_it_reached(trained):
     printed, said = json.loads((trained / "stdout").read_text()), (trained / "stderr").read_text()
     assert f"{EPOCHS} epochs take about" in said
