@@ -13,6 +13,7 @@ from nas.errors import FileError, UsageError
 from nas.files import read_json
 from nas.results.ranking.agreement import LEAST, Agreement, mutual_agreement
 from nas.search_spaces.architecture import Architecture
+from nas.supernet.finetune import FinetuneRecipe
 
 _NAMED = re.compile(r"[0-9a-f]{16}\.json")
 """Outcomes are named by the digest of their architecture."""
@@ -61,6 +62,20 @@ def read_outcomes(folders: Sequence[Path]) -> list[TrainedProbe]:
             f"{known[0]} and {known[1]} were trained by different recipes or on other data: give probes of one kind alone"
         )
     return [TrainedProbe(architectures[digest], found[digest]) for digest in sorted(found)]
+
+
+def trained_otherwise(folder: Path, recipe: FinetuneRecipe, data: str) -> str:
+    """How probes in the folders beside one were trained that differ from a recipe on data in more than the seed, else "".
+
+    Those that differ least are told of. What files do not tell, as the number of threads, is named where nothing else differs.
+    """
+    wanted, found = {**recipe.decisive(), "data": data}, []
+    for path, told in _outcomes([folder.parent]):
+        theirs = {**wanted, **told.get("recipe", {}), "data": told.get("data", data)}
+        other = [f"{name} {theirs[name]}, not {value}" for name, value in wanted.items() if theirs[name] != value]
+        if path.parent != folder and [text.split()[0] for text in other] != ["seed"]:
+            found.append(other)
+    return "; ".join(min(found, key=len)) or "by another number of threads" if found else ""
 
 
 def _outcomes(folders: Sequence[Path]) -> Iterator[tuple[Path, Mapping[str, Any]]]:

@@ -18,7 +18,7 @@ from nas.progress import Reporter
 from nas.results.pipeline import SearchRun
 from nas.results.ranking.agreement import LEAST, Agreement, Bias, Lead, agreement, biases, family_of, lead
 from nas.results.ranking.kept import KeptScores
-from nas.results.ranking.outcomes import TrainedProbe, ceiling
+from nas.results.ranking.outcomes import TrainedProbe, ceiling, trained_otherwise
 from nas.results.ranking.probes import most_similar, probes
 from nas.results.ranking.report import write_ranking_report
 from nas.results.ranking.scores import (
@@ -32,6 +32,7 @@ from nas.results.ranking.scores import (
     inherited_scores,
 )
 from nas.results.ranking.standalone import ProbeTrainer
+from nas.results.run import Run
 from nas.results.supernet_run import require_epochs
 from nas.results.training_device import require_here
 from nas.search.executors.local import LocalExecutor
@@ -145,6 +146,7 @@ class Ranking:
         require_here(options.device, elsewhere=options.ray is not None)
         require_epochs(run.folder, run.config.training.epochs)
         run.require_same_data()
+        self._require_same_images()
         adaptation = Adaptation.of(run.config.training, options.adapt, options.adapt_rate)
         inherited = inherited_scores(run, adaptation, self.folder)
         Augmentation(options.recipe.augment, run.data)
@@ -180,6 +182,15 @@ class Ranking:
         )
         return outcome
 
+    def _require_same_images(self) -> None:
+        """Raise UsageError where the run whose probes are to be taken has other images: all would be trained anew there."""
+        of = self.options.probes_of
+        theirs = "" if of is None else Run.open(of).config().data_fingerprint
+        if theirs not in ("", self.run_of.data.fingerprint):
+            raise UsageError(
+                f"the probes of {of} were trained on other images than {self.run_of.folder.path}: leave --probes-of"
+            )
+
     def identity(self, recipe: FinetuneRecipe) -> str:
         """A digest of what decides the outcome of a probe that is trained by a recipe."""
         what = [recipe.decisive(), self.run_of.data.fingerprint, self.options.threads]
@@ -204,6 +215,8 @@ class Ranking:
         left = sum(trainer.outcome(each) is None for each in found)
         seeded = f", with seed {recipe.seed}" if options.seeds > 1 else ""
         self.reporter.note(f"{left} of {len(found)} probes are to be trained alone, {recipe.epochs} epochs each{seeded}")
+        if left == len(found) and (other := trained_otherwise(folder, recipe, run.data.fingerprint)):
+            self.reporter.note(f"probes in {folder.parent} were trained otherwise ({other}) and are of no use here")
         outcomes = self._outcomes(trainer, found, left)
         for name, text in (("engine", "how to compute was tried for"), ("error", "training failed of")):
             told = [one for each in found if (one := trainer.told(each, name)) is not None]

@@ -15,7 +15,9 @@ def shrinking(draw: Draw) -> StepPlan:
 
     The order is the paper's: kernels and resolution, then depth, then width and expansion, before which channels are put in
     order of importance. Its teacher is the largest network frozen after its own training; here it goes on learning, as the
-    kinds of operators, which the paper does not search, change from step to step.
+    kinds of operators, which the paper does not search, change from step to step. One learning-rate schedule spans all phases,
+    where the paper begins one anew with each: widths are learned at the low rates of the last quarter, so this strategy needs
+    longer trainings than the others.
     """
     rng = draw.rng("shrinking")
     phase = max(index for index, share in enumerate(PHASES) if draw.progress >= share)

@@ -73,6 +73,18 @@ def test_with_several_seeds_the_mean_is_the_truth_and_their_agreement_is_told(na
     assert "training alone agrees with itself" in (copied / "uniform" / "ranking" / "ranking.html").read_text()
 
 
+def test_probes_that_another_recipe_trained_are_told_and_those_of_other_images_refused(nas, fails, copied):
+    wanted = ("rank", copied / "norms", *PROBES, "--probes-of", copied / "uniform")
+    found = nas(*wanted, "--batch", 32)
+    assert "were trained otherwise (batch 64, not 32) and are of no use here" in found.stderr
+    assert "were trained otherwise (by another number of threads)" in nas(*wanted, "--threads", 2).stderr
+    assert "trained otherwise" not in nas(*wanted, "--seeds", 2, "--seed", 0).stderr
+    config = copied / "uniform" / "config.yaml"
+    known = package.Run.open(copied / "uniform").config().data_fingerprint
+    config.write_text(config.read_text().replace(known, known[::-1]))
+    assert "were trained on other images than" in fails(nas(*wanted), 2)
+
+
 def test_what_was_scored_is_not_scored_again_and_is_the_same_where_it_is(nas, copied, monkeypatch):
     wanted = ("rank", copied / "norms", *PROBES, "--probes-of", copied / "uniform", "--adapt", 2)
     first = json.loads(nas(*wanted).stdout)
