@@ -73,7 +73,9 @@ def trained_otherwise(folder: Path, recipe: FinetuneRecipe, data: str) -> str:
     for path, told in _outcomes([folder.parent]):
         theirs = {**wanted, **told.get("recipe", {}), "data": told.get("data", data)}
         other = [f"{name} {theirs[name]}, not {value}" for name, value in wanted.items() if theirs[name] != value]
-        if path.parent != folder and [text.split()[0] for text in other] != ["seed"]:
+        if [text.split()[0] for text in other] == ["seed"]:
+            return ""
+        if path.parent != folder:
             found.append(other)
     return "; ".join(min(found, key=len)) or "by another number of threads" if found else ""
 
