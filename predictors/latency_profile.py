@@ -25,6 +25,7 @@ from nas.predictors.measure import anchor_seconds
 from nas.predictors.meter import Meter, meter_of
 from nas.predictors.network_profile import DeviceLostError, NetworkProfile
 from nas.predictors.node_refusal import NodeRefusals
+from nas.predictors.node_shares import usual_factor
 from nas.predictors.profile_cost import NETWORK_SECONDS, default_seconds, node_seconds, profile_estimate
 from nas.predictors.remote.place import environment_of
 from nas.predictors.samples import SampleFile, samples_path
@@ -195,8 +196,10 @@ class _Session:
     def _time(self, batch: Callable[[], list[tuple[Node, float]]], progress: Progress) -> None:
         if self.table.target.place and not self.client_told:
             self._tell_client()
+        shares = self.table.environment.get("nodes") == KERNELS and not self.table.target.place
+        factor = usual_factor(self.table) if shares else 1.0
         for node, taken in batch():
-            self.table.add_node(node, taken)
+            self.table.add_node(node, taken * factor)
         total = self.train + self.held_out
         progress(min(len(self.table.networks), total), total, f"{len(self.table.nodes)} node times")
 

@@ -12,9 +12,10 @@ from nas.predictors.interleaving import Effort
 from nas.predictors.kernel_times import time_kernels
 from nas.predictors.latency_table import NETWORK, TRAIN, LatencyTable
 from nas.predictors.measure import Run, measure_runs, noise, prepare, run_once, threads
+from nas.predictors.node_shares import Timed, shared_out
 from nas.predictors.refusal import refusals
 from nas.predictors.samples import Record
-from nas.predictors.timings import Visit
+from nas.predictors.timings import Measurement, Visit
 from nas.predictors.visits import RunFailedError
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import build
@@ -33,7 +34,7 @@ class DeviceLostError(MeasurementError):
 class NetworkProfile:
     """Measures groups of networks of a space into a table; `record` is given the raw samples, `exports` writes the networks of
     a group to files where the target reads files, `last` is what was measured. With `kernels` the training networks' files give
-    node times too."""
+    node times too, which are `timed` until the network itself is measured."""
 
     space: SearchSpace
     table: LatencyTable
@@ -41,6 +42,7 @@ class NetworkProfile:
     exports: ExportPool
     kernels: bool = False
     last: list[Architecture] = field(default_factory=list)
+    timed: dict[str, Timed] = field(default_factory=dict)
 
     def measure(self, group: Sequence[Wanted], effort: Effort) -> None:
         """Measure the networks of a group that the target runs, and record in the table what it refuses.
@@ -76,7 +78,7 @@ class NetworkProfile:
                 return
 
     def _time_kernels(self, architecture: Architecture, file: Path | None) -> None:
-        """Add the network's node times. A network that runs and whose kernels cannot be told apart goes without them."""
+        """Take the network's node times. A network that runs and whose kernels cannot be told apart goes without them."""
         try:
             found = time_kernels(architecture, self.table, self.record, file)
         except MeasurementError as error:
@@ -85,6 +87,13 @@ class NetworkProfile:
                     f"the nodes of {self.table.target} are timed on this machine, which fails: {error}"
                 ) from error
             return
+        self.timed[architecture.digest] = found
+
+    def _add_nodes(self, architecture: Architecture, measurement: Measurement) -> None:
+        """Add the node times that were taken of a network which is measured now; away from here it is on another machine."""
+        found = self.timed.pop(architecture.digest, [])
+        if found and not self.table.target.place:
+            found = shared_out(found, measurement.quiet or measurement.median)
         for node, seconds in found:
             self.table.add_node(node, seconds)
 
@@ -119,6 +128,7 @@ class NetworkProfile:
         )
         for ((architecture, role), _), measurement in zip(runs, found, strict=True):
             table.add(architecture, measurement, role)
+            self._add_nodes(architecture, measurement)
 
     def _refuse(self, architecture: Architecture, error: MeasurementError) -> None:
         """Record what is to blame for a network that does not run. Raises where nothing runs."""

@@ -69,7 +69,8 @@ def trained_otherwise(folder: Path, recipe: FinetuneRecipe, data: str) -> str:
 
     Those that differ least are told of. What files do not tell, as the number of threads, is named where nothing else differs.
     """
-    wanted, found = {**recipe.decisive(), "data": data}, []
+    wanted = {**recipe.decisive(), "data": data}
+    found: list[list[str]] = []
     for path, told in _outcomes([folder.parent]):
         theirs = {**wanted, **told.get("recipe", {}), "data": told.get("data", data)}
         other = [f"{name} {theirs[name]}, not {value}" for name, value in wanted.items() if theirs[name] != value]
@@ -77,7 +78,10 @@ def trained_otherwise(folder: Path, recipe: FinetuneRecipe, data: str) -> str:
             return ""
         if path.parent != folder:
             found.append(other)
-    return "; ".join(min(found, key=len)) or "by another number of threads" if found else ""
+    if not found:
+        return ""
+    least = min(found, key=len)
+    return "; ".join(least) or "by another number of threads"
 
 
 def _outcomes(folders: Sequence[Path]) -> Iterator[tuple[Path, Mapping[str, Any]]]:
