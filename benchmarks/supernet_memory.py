@@ -7,10 +7,10 @@ networks of those steps, the largest, each extracted, with its gradients, and tr
 networks. Neither has an optimiser. Each figure is of a process of its own, less what it holds before the first step:
 
 - `tensors`: the most bytes that tensors hold at once, as PyTorch's allocator reports them; the same on every machine;
-- `resident`: the most that the process holds. Beside tensors these are the holes between them: oneDNN remembers a primitive
-  for each shape of each convolution, a supernet meets many, and each that stays behind in the heap keeps the large tensors
-  of later networks from the space around it;
-- `forgetful`: the same where oneDNN remembers none (ONEDNN_PRIMITIVE_CACHE_CAPACITY=0).
+- `resident`: the most that the process holds, as `nas train` runs it. Beside tensors these are the holes between them: oneDNN
+  remembers a primitive for each shape of each convolution, a supernet meets many, and each that stays behind in the heap keeps
+  the large tensors of later networks from the space around it (`nas.supernet.primitives`);
+- `unbounded`: the same where oneDNN remembers a thousand, as it does by itself.
 
 Writes benchmarks/results/supernet_memory.json.
 """
@@ -37,6 +37,7 @@ from nas.search_spaces.backbone import Backbone
 from nas.search_spaces.presets import load_space
 from nas.supernet.data import DataSplits, load_data
 from nas.supernet.data.base import ImageSet
+from nas.supernet.primitives import CAPACITY, REMEMBERED
 from nas.supernet.recipe import TrainingRecipe
 from nas.supernet.step import StepOptions, StepRunner
 from nas.supernet.strategies import Draw, training_strategy
@@ -44,7 +45,7 @@ from nas.supernet.supernet import Supernet
 
 RESULTS = Path(__file__).parent / "results" / "supernet_memory.json"
 STEPS = 4
-COUNTS: dict[str, dict[str, str]] = {"tensors": {}, "resident": {}, "forgetful": {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "0"}}
+COUNTS: dict[str, dict[str, str]] = {"tensors": {}, "resident": {CAPACITY: str(REMEMBERED)}, "unbounded": {CAPACITY: "1024"}}
 """What is counted, and the environment of the process that does."""
 
 

@@ -24,7 +24,9 @@ def train_with_ray(folder: Path, address: str, workers: int, threads: int) -> No
         from nas.progress import Silent
         from nas.results.pipeline import SearchRun
         from nas.results.run import Run
+        from nas.supernet.primitives import remember_few
 
+        remember_few()
         run = Run.open(place)
         SearchRun(run.path, run.config(), Silent()).train()
 

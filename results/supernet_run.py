@@ -22,6 +22,7 @@ from nas.results.training_device import CPU, moved, require_here
 from nas.search_spaces.backbone import Backbone
 from nas.supernet.data import DataSplits, load_data
 from nas.supernet.pretrained import pretrained, start_from
+from nas.supernet.primitives import remember_few
 from nas.supernet.step import Teacher
 from nas.supernet.supernet import Supernet
 from nas.supernet.teachers import teacher
@@ -133,6 +134,7 @@ class SupernetRun:
         Under `torchrun` every worker calls this on the same folder. Raises what reading the data and training raise.
         """
         config = self.config
+        remember_few()
         with threads(config.threads), launched() as workers:
             self.first = workers.rank == 0
             if self.first:
