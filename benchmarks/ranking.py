@@ -1,7 +1,7 @@
 """How supernets rank, by the way they were trained and the steps of adaptation: the tables of docs/ranking.md.
 
-    python benchmarks/ranking.py --supernets DIR [--probes DIR ...] [--adapt 0 40] [--adapt-rate 2e-3]
-        [--strategies uniform fair sandwich split_batch] [--seeds 0 1]
+    python benchmarks/ranking.py --supernets DIR [--probes DIR ...] [--adapt 0 40] [--alone 40]
+        [--adapt-rate 2e-3] [--strategies uniform fair sandwich split_batch] [--seeds 0 1]
 
 `--probes` holds the outcomes of probes that `nas rank` trained alone (`RUN/ranking/probes`, of several seeds where there are
 several: their mean is the truth, and their agreement with each other the most that can be asked of a score); those of
@@ -187,7 +187,8 @@ def study(options: argparse.Namespace) -> dict[str, Any]:
     others = {name: [one[name] for one in each] for name in each[0]}
     alike, truth = most_similar(others["macs"]), [probe.truth for probe in probes]
     rows = [row(run, probes, others, steps, rate) for run, steps in product(runs, options.adapt)]
-    fresh = [alone(runs[0], probes, others, steps, rate) for steps in options.adapt if steps]
+    alone_for = options.adapt if options.alone is None else options.alone
+    fresh = [alone(runs[0], probes, others, steps, rate) for steps in alone_for if steps]
     rows = merged("rows", ("command", "steps", "adapt_rate"), rows, first.data_fingerprint, probes, others)
     fresh = merged("alone", ("steps", "adapt_rate"), fresh, first.data_fingerprint, probes, others)
     for text in [*left, *missing(runs, rows, options.strategies, options.seeds)]:
@@ -232,6 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--probes", nargs="+", type=Path, default=[PROBES])
     parser.add_argument("--supernets", type=Path, required=True)
     parser.add_argument("--adapt", nargs="+", type=int, default=[0, 40])
+    parser.add_argument("--alone", nargs="*", type=int, help="steps for which fresh weights are trained (default: as --adapt)")
     parser.add_argument("--adapt-rate", type=float, default=RATE)
     parser.add_argument("--strategies", nargs="+", default=["uniform", "fair", "sandwich", "split_batch"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
