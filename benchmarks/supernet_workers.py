@@ -2,9 +2,10 @@
 
     python benchmarks/supernet_workers.py [--space tiny] [--strategy sandwich] [--batch 64] [--steps 12] [--rounds 3]
 
-Each measurement starts `torchrun` with one or with two processes, which train the same steps of the same supernet on the same
-whole batches; the time is that of the steps alone, on the slowest worker, after two that are not counted. Needs two free
-cores. Writes benchmarks/results/supernet_workers.json.
+Each measurement starts `torchrun` with one or with two processes, which train the same steps of the same supernet; the time
+is that of the steps alone, on the slowest worker, after two that are not counted. Two workers are measured with the batch of
+one each, as more workers are usually used, and with that batch shared between them, where each computes on half as many images
+at once, which costs a processor time of its own. Needs two free cores. Writes benchmarks/results/supernet_workers.json.
 """
 
 from __future__ import annotations
@@ -69,22 +70,32 @@ def main() -> None:
     if "WORLD_SIZE" in os.environ:
         work(options)
         return
-    seconds: dict[int, list[float]] = {1: [], 2: []}
-    for _ in range(options.rounds):
-        for count in (1, 2, 2, 1):
-            command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}", __file__]
-            given = [f"--{name}={value}" for name, value in vars(options).items()]
-            environ = os.environ | {"OMP_NUM_THREADS": "1"}
-            lines = subprocess.run([*command, *given], check=True, capture_output=True, text=True, env=environ).stdout
-            seconds[count].append(json.loads(lines.strip().splitlines()[-1]))
-            print(f"{count} workers: {seconds[count][-1]:.2f} s", flush=True)
-    ratio = statistics.median(seconds[1]) / statistics.median(seconds[2])
-    images = {count: options.steps * options.batch / statistics.median(found) for count, found in seconds.items()}
-    print(f"images per second: {images[1]:.1f} by one, {images[2]:.1f} by two; ratio {ratio:.2f}")
-    RESULTS.write_text(
-        json.dumps({"ratio": ratio, "seconds": seconds, "options": vars(options), "environment": environment()}, indent=1)
-        + "\n"
-    )
+    cases = {
+        "one worker": (1, options.batch),
+        "two, a batch each": (2, 2 * options.batch),
+        "two, one batch": (2, options.batch),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in cases}
+    for round_number in range(options.rounds):
+        for name in cases if round_number % 2 == 0 else reversed(cases):
+            count, batch = cases[name]
+            rates[name].append(options.steps * batch / seconds_of(count, batch, options))
+            print(f"{name}: {rates[name][-1]:.1f} images a second", flush=True)
+    medians = {name: statistics.median(found) for name, found in rates.items()}
+    ratios = {name: median / medians["one worker"] for name, median in medians.items()}
+    for name, median in medians.items():
+        print(f"{name}: {median:.1f} images a second in the median, {ratios[name]:.2f} of one worker's")
+    measured = {"ratios": ratios, "images_per_second": rates, "options": vars(options), "environment": environment()}
+    RESULTS.write_text(json.dumps(measured, indent=1) + "\n")
+
+
+def seconds_of(count: int, batch: int, options: argparse.Namespace) -> float:
+    """How long `count` workers take for the steps, with whole batches of `batch` images."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}", __file__]
+    given = [f"--{name}={value}" for name, value in (vars(options) | {"batch": batch}).items()]
+    environ = os.environ | {"OMP_NUM_THREADS": "1"}
+    lines = subprocess.run([*command, *given], check=True, capture_output=True, text=True, env=environ).stdout
+    return float(json.loads(lines.strip().splitlines()[-1]))
 
 
 if __name__ == "__main__":
