@@ -24,8 +24,10 @@ from nas.supernet.workers import Alone, Workers
 _SWITCH_SECONDS = 5e-4
 """Threads hand the interpreter over this often while they build and call networks; Python's default of 5 ms starves them."""
 _AUTOCAST = {"fp32": None, "bf16": torch.bfloat16}
+_PIECE = 8
+"""So many images a teacher from outside sees at a time on a CPU: at published resolutions one thread is no slower so."""
 Teacher = Callable[[Tensor], Tensor]
-"""Images (B, C, H, W) from 0 to 255 -> probabilities (B, classes)."""
+"""Images (B, C, H, W) from 0 to 255 -> probabilities (B, classes), image by image; several threads may ask at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,9 +143,21 @@ class StepRunner:
         count = len(range(begin + workers.rank, end, workers.size))
         assert count, "every worker has an image of every lesson"
         if self.options.teacher is not None and (begin, end) not in shown:
-            with torch.no_grad():
-                shown[begin, end] = self.options.teacher(images[mine])
+            shown[begin, end] = self._taught(self.options.teacher, images[mine])
         return _Batch(images[mine], labels[mine], shown.get((begin, end)), count / (end - begin))
+
+    def _taught(self, teacher: Teacher, images: Tensor) -> Tensor:
+        """The outside teacher's probabilities (B, classes) for images (B, C, H, W): on a CPU piece by piece, side by side.
+
+        The pieces are the same for any number of threads: how many images go together decides the last bits.
+        """
+
+        def ask(piece: Tensor) -> Tensor:
+            with torch.no_grad():  # holds for the thread that enters it alone
+                return teacher(piece)
+
+        pieces = images.split(_PIECE) if images.device.type == "cpu" else (images,)
+        return torch.cat(list(map(ask, pieces) if self._pool is None else self._pool.map(ask, pieces)))
 
     def _learn(
         self, lesson: Lesson, batch: _Batch, predictions: list[Future[Tensor]], index: int, scale: float

@@ -74,7 +74,9 @@ class _Teacher:
         mean, std = (torch.tensor(value, device=images.device)[:, None, None] for value in self.normalisation)
         side = (self.resolution, self.resolution)
         scaled = F.interpolate(coloured / 255.0, size=side, mode="bilinear", antialias=True)
-        logits: Tensor = self.model.to(images.device)((scaled - mean) / std)
+        if next(self.model.parameters()).device != images.device:  # `to` writes to weights that other threads read
+            self.model.to(images.device)
+        logits: Tensor = self.model((scaled - mean) / std)
         return logits.softmax(1)
 
 

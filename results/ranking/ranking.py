@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from hashlib import blake2b
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from nas.errors import NasError, UsageError
-from nas.files import write_json
+from nas.files import sole_writer, write_json
 from nas.plugins import lookup
 from nas.progress import Reporter
 from nas.results.pipeline import SearchRun
 from nas.results.ranking.agreement import LEAST, Agreement, Bias, Lead, agreement, biases, family_of, lead
 from nas.results.ranking.kept import KeptScores
-from nas.results.ranking.outcomes import TrainedProbe, ceiling, trained_otherwise
+from nas.results.ranking.outcomes import TrainedProbe, ceiling
 from nas.results.ranking.probes import most_similar, probes
 from nas.results.ranking.report import write_ranking_report
 from nas.results.ranking.scores import (
@@ -31,11 +29,10 @@ from nas.results.ranking.scores import (
     higher_is_better,
     inherited_scores,
 )
-from nas.results.ranking.standalone import ProbeTrainer
+from nas.results.ranking.trainings import ProbeTrainings
 from nas.results.run import Run
 from nas.results.supernet_run import require_epochs
 from nas.results.training_device import require_here
-from nas.search.executors.local import LocalExecutor
 from nas.search_spaces.architecture import Architecture
 from nas.supernet.adaptation import RATE, Adaptation
 from nas.supernet.augmentation import Augmentation
@@ -139,9 +136,13 @@ class Ranking:
     def run(self) -> RankingOutcome:
         """Train what is not trained yet, and compare.
 
-        Raises FileError where the supernet is not trained or damaged, UsageError where the run's data have changed, both
-        before any probe is trained, and NasError where too few probes train.
+        Raises FileError where the supernet is not trained or damaged, or another process ranks this run or trains its probes,
+        UsageError where the run's data have changed, all before any probe is trained, and NasError where too few probes train.
         """
+        with sole_writer(self.folder):
+            return self._run()
+
+    def _run(self) -> RankingOutcome:
         run, options = self.run_of, self.options
         require_here(options.device, elsewhere=options.ray is not None)
         require_epochs(run.folder, run.config.training.epochs)
@@ -155,13 +156,15 @@ class Ranking:
             raise UsageError(
                 f"space {run.space.name!r} gave {len(drawn)} networks, a ranking needs {LEAST}: take a larger space"
             )
-        found = [each for each in self._trained(drawn) if each.accuracies]
+        base = self.folder if options.probes_of is None else options.probes_of / "ranking"
+        train = ProbeTrainings(run.data, options, base / "probes", self.reporter)
+        found = [each for each in train(drawn) if each.accuracies]
         if len(found) < len(drawn):
             self.reporter.note(f"{len(drawn) - len(found)} of {len(drawn)} probes did not train and are left out")
         if len(found) < LEAST:
             raise NasError(
                 f"a ranking needs {LEAST} probes that train alone, and {len(found)} of {len(drawn)} did: lower --learning-rate "
-                "or raise --probes"
+                "(--batch where memory ran out) or raise --probes"
             )
         scores = self._scores([each.architecture for each in found], inherited)
         rows = [
@@ -190,57 +193,6 @@ class Ranking:
             raise UsageError(
                 f"the probes of {of} were trained on other images than {self.run_of.folder.path}: leave --probes-of"
             )
-
-    def identity(self, recipe: FinetuneRecipe) -> str:
-        """A digest of what decides the outcome of a probe that is trained by a recipe."""
-        what = [recipe.decisive(), self.run_of.data.fingerprint, self.options.threads]
-        return blake2b(json.dumps(what, sort_keys=True).encode(), digest_size=8).hexdigest()
-
-    def _trained(self, drawn: list[Architecture]) -> list[TrainedProbe]:
-        """The probes with the accuracies of each seed with which they did train."""
-        recipes = [replace(self.options.recipe, seed=self.options.recipe.seed + n) for n in range(self.options.seeds)]
-        outcomes = {str(recipe.seed): self._standalone(drawn, recipe) for recipe in recipes}
-        accuracies = {seed: [outcome["accuracy"] for outcome in found] for seed, found in outcomes.items()}
-        return [
-            TrainedProbe(each, {seed: found[i] for seed, found in accuracies.items() if not math.isnan(found[i])})
-            for i, each in enumerate(drawn)
-        ]
-
-    def _standalone(self, found: list[Architecture], recipe: FinetuneRecipe) -> list[Mapping[str, float]]:
-        options, run = self.options, self.run_of
-        base = self.folder if options.probes_of is None else options.probes_of / "ranking"
-        folder = base / "probes" / self.identity(recipe)
-        folder.mkdir(parents=True, exist_ok=True)
-        trainer = ProbeTrainer(run.data, recipe, folder.absolute(), self.identity(recipe), options.threads, options.device)
-        left = sum(trainer.outcome(each) is None for each in found)
-        seeded = f", with seed {recipe.seed}" if options.seeds > 1 else ""
-        self.reporter.note(f"{left} of {len(found)} probes are to be trained alone, {recipe.epochs} epochs each{seeded}")
-        if left == len(found) and (other := trained_otherwise(folder, recipe, run.data.fingerprint)):
-            self.reporter.note(f"probes in {folder.parent} were trained otherwise ({other}) and are of no use here")
-        outcomes = self._outcomes(trainer, found, left)
-        for name, text in (("engine", "how to compute was tried for"), ("error", "training failed of")):
-            told = [one for each in found if (one := trainer.told(each, name)) is not None]
-            if told:
-                self.reporter.note(f"{text} {len(told)} of {len(found)} probes, the first: {told[0]}")
-        return outcomes
-
-    def _outcomes(self, trainer: ProbeTrainer, found: list[Architecture], left: int) -> list[Mapping[str, float]]:
-        """What each probe reached; `left` of them are trained now."""
-        options, texts = self.options, [each.to_json() for each in found]
-        with self.reporter.phase("Probes") as step:
-            step(len(found) - left, len(found), "")
-            if options.ray is not None and left:
-                from nas.results.ranking.tune import train_with_tune
-
-                return train_with_tune(
-                    trainer, texts, options.ray, options.workers, lambda done: step(done, len(found), "trained alone")
-                )
-            outcomes = []
-            executor = LocalExecutor(trainer)
-            for index, each in enumerate(found):
-                outcomes.append(executor.submit(index, each).result())
-                step(index + 1, len(found), f"{outcomes[-1]['accuracy']:.1%} alone")
-            return outcomes
 
     def _scores(self, found: list[Architecture], inherited: KeptScores) -> dict[str, list[float]]:
         """The supernet's two scores, the chosen one first, and those of the baselines, higher for the better."""

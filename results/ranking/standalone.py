@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from nas.errors import DivergedError, FileError
+from nas.errors import DivergedError, FileError, in_one_line
 from nas.files import read_json, write_json
 from nas.results.training_device import moved
 from nas.search_spaces.architecture import Architecture
@@ -18,9 +18,21 @@ from nas.supernet.data import DataSplits
 from nas.supernet.engine import engine_path, kept_engine
 from nas.supernet.finetune import FinetuneRecipe, finetune
 
+_NOTHING: Mapping[str, float] = {"accuracy": math.nan, "loss": math.nan}
+_LACKING = ("out of memory", "not enough memory", "DefaultCPUAllocator", "bad_alloc")
+"""What a RuntimeError says where memory ran out: that of accelerators, and of PyTorch's allocator and C++'s on CPUs."""
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether an error says that the machine, or its accelerator, has too little memory for what was to be computed."""
+    lacking = isinstance(error, RuntimeError) and any(words in str(error) for words in _LACKING)
+    return lacking or isinstance(error, MemoryError | torch.OutOfMemoryError)
+
 
 class ProbeTrainer:
     """Architecture JSON -> `accuracy` and `loss` on the validation split after training alone, no numbers where it failed.
+
+    It fails where the loss is lost and where memory runs out: both come again, and neither is to hold up the other probes.
 
     Works in `folder`, where the checkpoint and the outcome of each probe stay: what is done is not done again, what was
     interrupted goes on. Pickles, so that it travels to workers; these must see the same folder.
@@ -43,21 +55,27 @@ class ProbeTrainer:
         return {name: float(found.get(name, "nan")) for name in ("accuracy", "loss")}
 
     def __call__(self, architecture_json: str) -> Mapping[str, float]:
-        """Accuracy as a fraction, loss in nats."""
+        """Accuracy as a fraction, loss in nats. Raises FileError and whatever else may go well the next time."""
         architecture = Architecture.from_json(architecture_json)
         known = self.outcome(architecture)
         if known is not None:
             return known
+        path, checkpoint = self.folder / f"{architecture.digest}.json", self._checkpoint(architecture)
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
             found: Mapping[str, float] = self._trained(architecture)
             written: Mapping[str, float | str] = found
-        except DivergedError as error:  # anything else, a full disk above all, may go well the next time
-            found, written = {"accuracy": math.nan, "loss": math.nan}, {"error": str(error)}
+        except DivergedError as error:
+            found, written = _NOTHING, {"error": str(error)}
+        except (MemoryError, RuntimeError) as error:
+            if not lacks_memory(error):  # anything else, a full disk above all, may go well the next time
+                raise
+            told = in_one_line(error)[:160]
+            remedy = f"lower --batch, or delete {path} and go on where there is more"
+            found, written = _NOTHING, {"error": f"memory ran out ({told}): {remedy}"}
         finally:
             torch.set_num_threads(before)
-        path, checkpoint = self.folder / f"{architecture.digest}.json", self._checkpoint(architecture)
         computed = {} if (engine := kept_engine(checkpoint, self.recipe.wish)) is None else {"engine": str(engine)}
         about = {"identity": self.identity, "recipe": self.recipe.decisive(), "data": self.data.fingerprint}
         write_json(path, {**about, "architecture": architecture_json, **computed, **written})

@@ -70,7 +70,7 @@ def sole_writer(path: Path) -> Iterator[None]:
         except OSError:
             held = True  # a file system without locks
         if not held:
-            raise FileError(f"another process is writing {path}; wait for it or name another file")
+            raise FileError(f"another process is writing {path}; wait for it, or write to another place")
         try:
             yield
         finally:

@@ -13,11 +13,12 @@ PHASES = (0.0, 0.25, 0.5, 0.75)
 def shrinking(draw: Draw) -> StepPlan:
     """A largest network, and random ones among those that the phase allows, taught half by it and half by the labels.
 
-    The order is the paper's: kernels and resolution, then depth, then width and expansion, before which channels are put in
-    order of importance. Its teacher is the largest network frozen after its own training; here it goes on learning, as the
-    kinds of operators, which the paper does not search, change from step to step. One learning-rate schedule spans all phases,
-    where the paper begins one anew with each: widths are learned at the low rates of the last quarter, so this strategy needs
-    longer trainings than the others.
+    The order is the paper's: kernels, then depth, then width and expansion, before which channels are put in order of
+    importance. Resolution, which the paper varies from the first step on, opens with the kernels; depth and width each open at
+    once, not in two steps as in the official code. The paper's teacher is the largest network frozen after its own training;
+    here it goes on learning, as the kinds of operators, which the paper does not search, change from step to step. One
+    learning-rate schedule with one warm-up spans all phases, where the paper begins one anew with each: widths are learned at
+    the low rates of the last quarter, so this strategy needs longer trainings than the others.
     """
     rng = draw.rng("shrinking")
     phase = max(index for index, share in enumerate(PHASES) if draw.progress >= share)

@@ -6,10 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 import nas as package
 from nas.__main__ import run as run_command
 from nas.errors import DivergedError, FileError, NasError
+from nas.files import sole_writer
+from nas.results.ranking.standalone import ProbeTrainer
 from nas.search.evaluation import SupernetEvaluator
 
 ROOT = Path(__file__).parents[2]
@@ -145,6 +148,31 @@ def test_a_probe_that_a_full_disk_stopped_is_not_taken_for_one_that_cannot_train
     assert (found.returncode, found.stdout) == (1, "")
     assert "No space left" in found.stderr.splitlines()[-1]
     assert sorted((copied / "uniform" / "ranking" / "probes").rglob("*.json")) == known
+
+
+def test_a_run_that_another_process_ranks_is_left_to_it(nas, fails, copied):
+    run = copied / "uniform"
+    before = sorted(run.rglob("*"))
+    with sole_writer(run / "ranking"):
+        assert f"another process is writing {run / 'ranking'}; wait for it" in fails(nas("rank", run, *PROBES, "--seed", 5), 1)
+    assert sorted(run.rglob("*")) == before
+
+
+def test_a_ranking_goes_on_without_the_probe_for_which_memory_ran_out(nas, copied, monkeypatch):
+    trained, calls = ProbeTrainer._trained, []
+
+    def lacking(trainer, architecture):
+        calls.append(architecture.digest)
+        return torch.empty(2**60, dtype=torch.uint8) if len(calls) == 2 else trained(trainer, architecture)
+
+    monkeypatch.setattr(ProbeTrainer, "_trained", lacking)
+    found = nas("rank", copied / "uniform", *PROBES, "--batch", 32)
+    assert found.returncode == 0, found.stderr
+    assert "training failed of 1 of 8 probes, the first: memory ran out (" in found.stderr
+    assert "1 of 8 probes did not train and are left out" in found.stderr
+    assert calls[1] not in {row["digest"] for row in json.loads(found.stdout)["probes"]}
+    assert len(calls) == 8
+    assert "0 of 8 probes are to be trained" in nas("rank", copied / "uniform", *PROBES, "--batch", 32).stderr
 
 
 @pytest.mark.parametrize(("spoil", "status", "words"), [("weights", 1, "is damaged"), ("data", 2, "has changed since the run")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -21,6 +22,18 @@ Few = Callable[[int], DataSplits]
 
 def sandwich(space: SearchSpace, step: int, networks: int = 4) -> StepPlan:
     return training_strategy("sandwich").plan(Draw(space, 0, step, 10, networks))
+
+
+class Knowing:
+    """A teacher that has a word (classes,) on each of some images; `asked` tells how many it saw at a time."""
+
+    def __init__(self, images: Tensor, words: Tensor) -> None:
+        self.images, self.words, self.asked = images, words, list[int]()
+
+    def __call__(self, images: Tensor) -> Tensor:
+        self.asked.append(len(images))
+        found = [int((self.images == image).flatten(1).all(1).nonzero()[0]) for image in images]
+        return self.words[found]
 
 
 def gradients(supernet: Supernet) -> dict[str, Tensor]:
@@ -103,15 +116,11 @@ def test_half_precision_gives_nearly_the_same_gradients(miniature: SearchSpace, 
 
 def test_a_teacher_from_outside_is_heard_by_a_network_that_another_one_teaches(miniature: SearchSpace, few: Few) -> None:
     supernet, data = Supernet(miniature, 10, 1).eval(), few(16)
-    batch, asked = data.train, []
+    batch = data.train
     large, small = miniature.largest(), miniature.smallest()
     plan = StepPlan((Lesson(architecture=large), Lesson(architecture=small, labels=0.25, teacher=0, distil=0.75)))
     word = F.one_hot((batch.labels + 1) % 10, 10).float()
-
-    def teacher(images: Tensor) -> Tensor:
-        asked.append(len(images))
-        return word
-
+    teacher = Knowing(batch.images, word)
     options = StepOptions(teacher=teacher, teacher_share=0.4, label_smoothing=0.0)
     StepRunner(supernet, data, options).backward(plan, batch.images, batch.labels)
     found = {key: tensor.grad.clone() for key, tensor in supernet.store.items() if tensor.grad is not None}
@@ -121,24 +130,49 @@ def test_a_teacher_from_outside_is_heard_by_a_network_that_another_one_teaches(m
     (told[0] + 0.25 * told[1] + 0.75 * F.cross_entropy(student, logits.detach().softmax(1))).backward()
     for key, gradient in found.items():
         torch.testing.assert_close(gradient, supernet.store[key].grad, rtol=1e-4, atol=1e-6)
-    assert asked == [16]  # both networks see the same images
+    assert sum(teacher.asked) == 16  # both networks see the same images
 
 
 def test_a_teacher_from_outside_is_heard_in_the_place_of_labels(miniature: SearchSpace, few: Few) -> None:
     supernet, data = Supernet(miniature, 10, 1).eval(), few(16)
-    batch, seen = data.train, []
-
-    def teacher(images: Tensor) -> Tensor:
-        seen.append(images.shape)
-        return F.one_hot((batch.labels + 1) % 10, 10).float()
-
+    batch = data.train
+    teacher = Knowing(batch.images, F.one_hot((batch.labels + 1) % 10, 10).float())
     plan = StepPlan(sandwich(miniature, 0).lessons[:1])
     StepRunner(supernet, data, StepOptions(teacher=teacher, teacher_share=1.0)).backward(plan, batch.images, batch.labels)
     found = supernet.store["head/linear/bias"].grad.clone()
     supernet.zero_grad()
     StepRunner(supernet, data, StepOptions(label_smoothing=0.0)).backward(plan, batch.images, (batch.labels + 1) % 10)
     torch.testing.assert_close(found, supernet.store["head/linear/bias"].grad)
-    assert seen == [batch.images.shape]
+    assert sum(teacher.asked) == 16
+
+
+def test_threads_change_no_bit_of_what_a_teacher_from_outside_says(miniature: SearchSpace, few: Few) -> None:
+    """Its word depends on how many images it sees at once, as the last bits of any network's do."""
+
+    def teacher(images: Tensor) -> Tensor:
+        return torch.full((len(images), 10), 1.0 / len(images))
+
+    data, found = few(20), []
+    for threads in (1, 2, 4):
+        supernet = Supernet(miniature, 10, 1).train()
+        with StepRunner(supernet, data, StepOptions(threads=threads, teacher=teacher)) as runner:
+            runner.backward(sandwich(miniature, 0), data.train.images, data.train.labels)
+        found.append(gradients(supernet))
+    assert all(torch.equal(gradient, other[name]) for other in found[1:] for name, gradient in found[0].items())
+
+
+def test_a_teacher_from_outside_is_asked_by_several_threads_at_once(miniature: SearchSpace, few: Few) -> None:
+    """Each waits in the teacher until the other is there."""
+    supernet, data, both = Supernet(miniature, 10, 1).train(), few(16), threading.Barrier(2)
+
+    def teacher(images: Tensor) -> Tensor:
+        both.wait(timeout=20.0)
+        assert not torch.is_grad_enabled()
+        assert torch.get_num_threads() == 1
+        return torch.full((len(images), 10), 0.1)
+
+    with StepRunner(supernet, data, StepOptions(threads=2, teacher=teacher)) as runner:
+        runner.backward(sandwich(miniature, 0), data.train.images, data.train.labels)
 
 
 def test_labels_may_be_probabilities(miniature: SearchSpace, few: Few) -> None:

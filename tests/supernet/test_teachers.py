@@ -44,6 +44,17 @@ def test_a_teacher_gives_its_models_probabilities(few: Few, saved: tuple[torch.n
     torch.testing.assert_close(found(images), wanted, rtol=1e-3, atol=1e-5)
 
 
+def test_a_teacher_that_is_where_the_images_are_is_not_moved(
+    few: Few, saved: tuple[torch.nn.Module, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Moving writes to the weights, from which other threads read."""
+    data = few(16)
+    found = teacher(f"catalog:mobilevit_xxs={saved[1]}", data)
+    assert found is not None
+    monkeypatch.delattr(torch.nn.Module, "to")
+    assert found(data.train.images[:2]).shape == (2, 10)
+
+
 def test_a_teacher_sees_images_as_its_weights_expect(few: Few, tmp_path: Path) -> None:
     """ImageNet's mean and deviation here, unlike above."""
     torch.manual_seed(0)
