@@ -40,7 +40,7 @@ def usual_workers() -> int:
 class ExportPool:
     """Processes that export architectures, with fresh weights, as the target reads them; a context that ends them.
 
-    None is started on a single core or before it is needed, nor for a single network.
+    None is started on a single core or before it is needed, nor for a single network, which one that is there exports.
     """
 
     def __init__(self, target: Target, num_classes: int, in_channels: int, workers: int | None = None) -> None:
@@ -69,7 +69,7 @@ class ExportPool:
         may delete the files.
         """
         number = min(self.workers, len(architectures))
-        if number < 2 or not reads_onnx(self._target):
+        if number < (1 if self._started else 2) or not reads_onnx(self._target):
             return {}
         with ThreadPoolExecutor(number) as threads:
             found = list(threads.map(self._file, architectures))

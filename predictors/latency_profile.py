@@ -24,6 +24,7 @@ from nas.predictors.latency_table import HELD_OUT, NETWORK, TRAIN, LatencyTable
 from nas.predictors.measure import anchor_seconds
 from nas.predictors.meter import Meter, meter_of
 from nas.predictors.network_profile import DeviceLostError, NetworkProfile
+from nas.predictors.node_cover import covering
 from nas.predictors.node_refusal import NodeRefusals
 from nas.predictors.node_shares import usual_factor
 from nas.predictors.profile_cost import NETWORK_SECONDS, default_seconds, node_seconds, profile_estimate
@@ -71,7 +72,8 @@ def profile(
 
     Half of `seconds` goes to node times of the space's random members, the rest to `train` and `held_out` random networks, all
     of which are measured even where that takes longer; without `seconds`, NODE_SECONDS and NETWORK_SECONDS a network. Where
-    the target times the nodes of exported networks, the training networks bring node times along. What the file holds already
+    the target times the nodes of exported networks, the training networks bring node times along, and are chosen for them
+    (`nas.predictors.node_cover`). What the file holds already
     is not measured again: a killed profile goes on, larger numbers extend it, and `seconds` is for what is missing. In the end
     all times are told at the median speed of the machine meanwhile. The file is rewritten every few seconds, and every raw
     sample is appended to `samples_path(table_path)`. Operators that the target refuses are named in `LatencyTable.refused`,
@@ -282,14 +284,24 @@ class _Session:
     def _chosen(self, drawn: list[tuple[Architecture, str]]) -> list[tuple[Architecture, str]]:
         """The networks that were drawn, or in place of the training ones those that tell more beside what is measured."""
         table = self.table
-        if self.ancestors is None and not table.ancestry and not (self.active and table.nodes):
+        inherits, active = self.ancestors is not None or bool(table.ancestry), self.active and bool(table.nodes)
+        if not inherits and not active and node_clock(table.target) == IN_PLACE:
             return drawn
         held_out = [pair for pair in drawn if pair[1] == HELD_OUT]
         unwanted = {label.removeprefix(NETWORK) for label in table.refused} | {item.digest for item, _ in held_out}
         measured = [item.architecture for item in table.of_role(TRAIN)]
+        if not inherits and not active:
+            return [(architecture, TRAIN) for architecture in measured + self._bringing(measured, unwanted)] + held_out
         view = view_of(table) if self.ancestors is None else self.ancestors.view()
         more = informative(self.space, view, measured, max(self.train - len(measured), 0), table.seed, unwanted)
         return [(architecture, TRAIN) for architecture in measured + more] + held_out
+
+    def _bringing(self, measured: Sequence[Architecture], unwanted: Collection[str]) -> list[Architecture]:
+        """The training networks that are missing where networks bring node times along."""
+        table, have = self.table, {item.digest for item in measured} | set(unwanted)
+        outputs = table.in_channels, table.num_classes
+        found = covering(self.space, self.train + self.held_out, table.seed, *outputs, table.refused)
+        return [item for item in found if item.digest not in have][: max(self.train - len(measured), 0)]
 
 
 def networks_of(

@@ -13,15 +13,12 @@ from nas.predictors.roofline import Roofline
 from nas.predictors.surrogates.layout import Layout
 from nas.predictors.timings import Array
 from nas.predictors.work import RESOURCES
-from nas.predictors.work_laws import work
+from nas.predictors.work_laws import VECTOR, work
 from nas.search_spaces.graph import Node
 
 SIZES, SETTINGS, LABELS, SHARES = "sizes", "settings", "labels", "shares"
 LENGTHS = 3
 """So many of the first columns are logarithms of sides and widths."""
-VECTOR = 16
-"""Channels that the widest kernels of CPUs take at once: on other numbers of them an operator may be many times slower, as a
-pooling of 24 channels is than one of 32 under ONNX Runtime."""
 TIMES = 0.3
 """What the logarithm of the whole time counts for beside the square roots of the shares."""
 

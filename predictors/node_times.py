@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from nas.errors import MeasurementError
 from nas.predictors.latency_table import LatencyTable, NodeTime
 from nas.predictors.node_features import LABELS, LENGTHS, SETTINGS, SHARES, SIZES, NodeFeatures, operator_label
+from nas.predictors.node_process import node_process
 from nas.predictors.regression import one_thread
 from nas.predictors.surrogates.kernels import Kernel
 from nas.predictors.surrogates.process import Process
@@ -101,7 +102,7 @@ class NodeTimes:
             features = NodeFeatures.of([item.node for item in items], seconds)
             x, expected = features([item.node for item in learned])
             y = np.array([_log_mean(item, offset) for item in learned]) - np.log(np.exp(expected) + offset)
-            process = Process.fit(KERNELS, features.layout, x, y, np.ones(len(y)))
+            process = node_process(KERNELS, features.layout, x, y)
             usual = float(np.median(process.predict(features.layout, x, np.ones(len(y)))[1]))
         seen = frozenset(operator_label(item.node) for item in items)
         lengths = x[:, :LENGTHS].min(0), x[:, :LENGTHS].max(0)

@@ -37,6 +37,7 @@ RESOURCES = (
     "grouped MACs",
     "attention MACs",
     "unfused attention MACs",
+    "attention matrices",
     "transformed",
     "normed",
     "transcendental",
@@ -45,6 +46,7 @@ RESOURCES = (
     "copied",
     "reordered",
     "pooled",
+    "pooled, ragged",
     "gathered",
     "unfolded",
     "unusual",
@@ -53,7 +55,9 @@ RESOURCES = (
     "written, 16 MiB",
     "written, 32 MiB",
 )
-"""All in counts: of started operations, matrices, multiply-adds, or numbers that are read and written."""
+"""All in counts: of started operations, matrices, multiply-adds, or numbers that are read and written. What is pooled of maps
+whose channels fill no whole vectors counts again as ragged (`nas.predictors.work_laws`): ONNX Runtime pools them number by
+number, at some thirty times the price."""
 SIZED = {f"written, {mebibytes} MiB": mebibytes << 18 for mebibytes in (1, 4, 16, 32)}
 """Resources that count what an operation writes only where it is more than so many numbers: caches hold no more, or what is
 larger is given back at once, so that every page of it is asked of the system anew. Prices tell which of them matter."""
@@ -235,14 +239,17 @@ def _convolution(operation: Operation) -> Amounts:
 
 
 def _attention(operation: Operation) -> Amounts:
-    """softmax(q k') v. There is no fused kernel where values have another width than queries: scores are written out."""
+    """softmax(q k') v, one for each image, head and window: where these are small, their number counts more than their MACs.
+
+    There is no fused kernel where values have another width than queries: scores are written out.
+    """
     query, key, value = operation.read[:3]
     scores = float(math.prod(query[:-1]) * key[-2])
-    macs = scores * (query[-1] + value[-1])
+    macs, found = scores * (query[-1] + value[-1]), {"attention matrices": float(math.prod(query[:-2]))}
     if query[-1] == value[-1]:
-        return {"attentions": 1.0, "attention MACs": macs, "softmax": scores, "moved": float(operation.moved)}
+        return found | {"attentions": 1.0, "attention MACs": macs, "softmax": scores, "moved": float(operation.moved)}
     moved = operation.moved + 4 * scores
-    return {"operations": 5.0, "products": 2.0, "unfused attention MACs": macs, "softmax": 2 * scores, "moved": moved}
+    return found | {"operations": 5.0, "products": 2.0, "unfused attention MACs": macs, "softmax": 2 * scores, "moved": moved}
 
 
 def _elementwise(operation: Operation) -> Amounts:

@@ -31,6 +31,9 @@ from nas.search_spaces.registry import Kind, Settings, operator
 SIDES = (16, 14, 28, 8, 7, 12, 20, 10, 5, 4, 3, 2, 1, 32, 56, 64)
 """Sides at which parts are traced, the first that is legal, and its double."""
 WIDTHS = (32, 48, 64, 24, 40, 16, 96, 8, 80, 128, 12, 4)
+VECTOR = 16
+"""Channels that the widest kernels of CPUs take at once: on other numbers of them an operator may be many times slower, as a
+pooling of 24 channels is than one of 32 under ONNX Runtime."""
 _INDEX = {name: number for number, name in enumerate(RESOURCES)}
 _LEAST = np.array([SIZED.get(name, 0.0) for name in RESOURCES])
 MIXER, JOIN, BRANCH, NODE = "mixer", "join", "branch", "node"
@@ -101,7 +104,10 @@ class Law:
 
 def work(items: Sequence[Node]) -> Array:
     """The amounts of the resources that nodes take for one example, (n, resources)."""
-    return np.stack([_work(node) for node in items]) if items else np.zeros((0, len(RESOURCES)))
+    found = np.stack([_work(node) for node in items]) if items else np.zeros((0, len(RESOURCES)))
+    ragged = np.array([node.in_shape[2] % VECTOR > 0 for node in items], bool)
+    found[ragged, _INDEX["pooled, ragged"]] = found[ragged, _INDEX["pooled"]]
+    return found
 
 
 def _work(node: Node) -> Array:

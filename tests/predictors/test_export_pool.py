@@ -42,6 +42,9 @@ def test_every_network_has_a_file_that_runs_until_the_pool_ends_also_after_a_pro
         again = pool.files(MEMBERS)
         assert len(again) == len(MEMBERS) - 1
         assert len(pool.files(MEMBERS)) == len(MEMBERS)
+        started = len(pool._started)
+        assert pool.files(MEMBERS[:1]).keys() == {MEMBERS[0].digest}  # by a process that is there
+        assert len(pool._started) == started
     assert not any(path.exists() for path in files.values())
     assert all(process.poll() is not None for process in pool._started)
 

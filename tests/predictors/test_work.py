@@ -1,5 +1,6 @@
 """Work of nodes, its laws, and the times that it is priced at."""
 
+import math
 import random
 
 import numpy as np
@@ -74,6 +75,20 @@ def test_a_law_tells_the_macs_of_sizes_that_were_never_traced(side, width):
 def test_windows_that_do_not_divide_the_map_cost_what_they_are_padded_to():
     odd, even = (work([mixer("window_attention", side, 32, heads=2, window=8, shift=False)])[0] for side in (17, 24))
     assert odd[MACS].sum() == pytest.approx(even[MACS].sum())
+
+
+@pytest.mark.parametrize(("window", "side", "width"), [(2, 16, 32), (4, 8, 24), (4, 17, 48)])
+def test_attention_counts_one_product_for_each_head_of_each_window(window, side, width):
+    found = work([mixer("window_attention", side, width, heads=4, window=window, shift=False)])[0]
+    assert amount(found, "attention matrices") == pytest.approx(4 * math.ceil(side / window) ** 2)
+
+
+def test_what_is_pooled_counts_again_where_channels_fill_no_whole_vectors():
+    whole, ragged, none = work(
+        [mixer("pooling", 16, 32, pool=5), mixer("pooling", 16, 24, pool=5), mixer("global_attention", 16, 24, heads=2)]
+    )
+    assert amount(whole, "pooled, ragged") == amount(none, "pooled, ragged") == 0
+    assert amount(ragged, "pooled, ragged") == amount(ragged, "pooled") == pytest.approx(amount(whole, "pooled") * 24 / 32)
 
 
 def test_laws_of_a_space_agree_with_traces():

