@@ -135,7 +135,7 @@ def test_node_times_of_a_target_elsewhere_are_taken_on_one_machine(tmp_path, mon
 
 def test_a_table_that_another_process_is_filling_is_left_to_it(tmp_path):
     path = tmp_path / "table.json"
-    with sole_writer(path), pytest.raises(FileError, match=r"another process is writing .*table.json; wait for it or name"):
+    with sole_writer(path), pytest.raises(FileError, match=r"another process is writing .*table.json; wait for it, or write"):
         profile(SPACE, Target(), path, num_classes=10, train=1, held_out=1, seconds=0.1)
     assert not list(tmp_path.iterdir())
     with sole_writer(path):
