@@ -69,7 +69,8 @@ class ExportPool:
         may delete the files.
         """
         number = min(self.workers, len(architectures))
-        if number < (1 if self._started else 2) or not reads_onnx(self._target):
+        running = any(process.poll() is None for process in self._started)
+        if number < (1 if running else 2) or not reads_onnx(self._target):
             return {}
         with ThreadPoolExecutor(number) as threads:
             found = list(threads.map(self._file, architectures))

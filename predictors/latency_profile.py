@@ -71,19 +71,19 @@ def profile(
     """Measure the space on the target into the table at `table_path`, and return it.
 
     Half of `seconds` goes to node times of the space's random members, the rest to `train` and `held_out` random networks, all
-    of which are measured even where that takes longer; without `seconds`, NODE_SECONDS and NETWORK_SECONDS a network. Where
-    the target times the nodes of exported networks, the training networks bring node times along, and are chosen for them
-    (`nas.predictors.node_cover`). What the file holds already
-    is not measured again: a killed profile goes on, larger numbers extend it, and `seconds` is for what is missing. In the end
-    all times are told at the median speed of the machine meanwhile. The file is rewritten every few seconds, and every raw
-    sample is appended to `samples_path(table_path)`. Operators that the target refuses are named in `LatencyTable.refused`,
-    and networks without them are drawn instead. Everything but the clock follows from `seed`, and from what is measured
-    already where training networks are chosen (`active`) rather than drawn. Given tables of other targets that are `known`, no
-    node is timed: node times are inherited from them (see `nas.predictors.inheritance`), and 20 chosen networks are enough;
-    without `known` such a table keeps them. With `energy` that of a part of the networks is counted in the end, however
-    long it takes (`nas.predictors.energy_profile`). Raises FileError where the file is of another target, question, machine or
-    library, is being written by another process, or `known` do not fit it, and MeasurementError where the target cannot be
-    measured or is lost on the way, or its energy cannot be counted.
+    of which are measured even where that takes longer; without `seconds`, NODE_SECONDS and NETWORK_SECONDS a network. Where the
+    target times the nodes of exported networks, the training networks bring node times along, and are chosen for them
+    (`nas.predictors.node_cover`). What the file holds already is not measured again: a killed profile goes on, larger numbers
+    extend it, and `seconds` is for what is missing. In the end all times are told at the median speed of the machine meanwhile.
+    The file is rewritten every few seconds, and every raw sample is appended to `samples_path(table_path)`. Operators that the
+    target refuses are named in `LatencyTable.refused`, and networks without them are drawn instead. Everything but the clock
+    follows from `seed`, and from what is measured already where training networks are chosen (`active`) rather than drawn.
+    Given tables of other targets that are `known`, no node is timed: node times are inherited from them (see
+    `nas.predictors.inheritance`), and 20 chosen networks are enough; without `known` such a table keeps them. With `energy`
+    that of a part of the networks is counted in the end, however long it takes (`nas.predictors.energy_profile`). Raises
+    FileError where the file is of another target, question, machine or library, is being written by another process, or `known`
+    do not fit it, and MeasurementError where the target cannot be measured or is lost on the way, or its energy cannot be
+    counted.
     """
     target.require()
     meter = meter_of(target) if energy else None
@@ -277,7 +277,9 @@ class _Session:
                 without(self.space, table.excluded)
             except SpaceError as error:
                 raise MeasurementError(f"{table.target} refuses too much: {error}") from error
-        wanted = self._chosen(list(networks_of(self.space, table.seed, self.train, self.held_out, table.refused)))
+        learned = [item.architecture.digest for item in table.of_role(TRAIN)]
+        drawn = networks_of(self.space, table.seed, self.train, self.held_out, table.refused, learned)
+        wanted = self._chosen(list(drawn))
         missing = [pair for pair in wanted if pair[0].digest not in table.networks]
         return sorted(missing, key=lambda pair: pair[0].digest)
 
@@ -298,22 +300,32 @@ class _Session:
 
     def _bringing(self, measured: Sequence[Architecture], unwanted: Collection[str]) -> list[Architecture]:
         """The training networks that are missing where networks bring node times along."""
-        table, have = self.table, {item.digest for item in measured} | set(unwanted)
-        outputs = table.in_channels, table.num_classes
-        found = covering(self.space, self.train + self.held_out, table.seed, *outputs, table.refused)
-        return [item for item in found if item.digest not in have][: max(self.train - len(measured), 0)]
+        table, have = self.table, {item.digest for item in measured}
+        if len(measured) >= self.train:
+            return []
+        found = covering(
+            self.space, self.train + len(measured), table.seed, table.in_channels, table.num_classes, table.refused, unwanted
+        )
+        return [item for item in found if item.digest not in have][: self.train - len(measured)]
 
 
 def networks_of(
-    space: SearchSpace, seed: int, train: int, held_out: int, refused: Collection[str] = ()
+    space: SearchSpace,
+    seed: int,
+    train: int,
+    held_out: int,
+    refused: Collection[str] = (),
+    learned: Collection[str] = (),
 ) -> Iterator[tuple[Architecture, str]]:
     """Distinct random architectures, each drawn from a stream of its own, with their roles; fewer in a tiny space.
 
     More of a role begin with the fewer. None has an operator that is `refused` (as in `LatencyTable.refused`): others are
-    drawn in their place.
+    drawn in their place. No held-out one has a digest that was `learned` from.
     """
     seen: set[str] = set()
     for role, number in ((TRAIN, train), (HELD_OUT, held_out)):
+        if role == HELD_OUT:
+            seen |= set(learned)
         drawn = (space.sample(random.Random(f"{seed}:{role}:{index}")) for index in range(DRAWS * number))
         fresh = (item for item in drawn if item.digest not in seen and not seen.add(item.digest))  # type: ignore[func-returns-value]
         if refused:

@@ -105,9 +105,14 @@ class Law:
 def work(items: Sequence[Node]) -> Array:
     """The amounts of the resources that nodes take for one example, (n, resources)."""
     found = np.stack([_work(node) for node in items]) if items else np.zeros((0, len(RESOURCES)))
-    ragged = np.array([node.in_shape[2] % VECTOR > 0 for node in items], bool)
+    ragged = np.array([_pooled_channels(node) % VECTOR > 0 for node in items], bool)
     found[ragged, _INDEX["pooled, ragged"]] = found[ragged, _INDEX["pooled"]]
     return found
+
+
+def _pooled_channels(node: Node) -> int:
+    """The channels of the maps that a node pools, if it does: a stem has convolved the image before."""
+    return node.out_shape[2] if node.kind == Kind.STEM else node.in_shape[2]
 
 
 def _work(node: Node) -> Array:

@@ -19,8 +19,8 @@ from nas.supernet.engine import engine_path, kept_engine
 from nas.supernet.finetune import FinetuneRecipe, finetune
 
 _NOTHING: Mapping[str, float] = {"accuracy": math.nan, "loss": math.nan}
-_LACKING = ("out of memory", "not enough memory", "DefaultCPUAllocator", "bad_alloc")
-"""What a RuntimeError says where memory ran out: that of accelerators, and of PyTorch's allocator and C++'s on CPUs."""
+_LACKING = ("out of memory", "not enough memory", "DefaultCPUAllocator", "bad_alloc", "_STATUS_ALLOC_FAILED")
+"""What a RuntimeError says where memory ran out: that of accelerators and their libraries, of PyTorch's allocator and C++'s."""
 
 
 def lacks_memory(error: Exception) -> bool:
@@ -32,7 +32,8 @@ def lacks_memory(error: Exception) -> bool:
 class ProbeTrainer:
     """Architecture JSON -> `accuracy` and `loss` on the validation split after training alone, no numbers where it failed.
 
-    It fails where the loss is lost and where memory runs out: both come again, and neither is to hold up the other probes.
+    It fails where the loss is lost, which comes again, and where memory runs out, which is tried again by the next ranking:
+    another program may have had it. Neither holds up the other probes.
 
     Works in `folder`, where the checkpoint and the outcome of each probe stay: what is done is not done again, what was
     interrupted goes on. Pickles, so that it travels to workers; these must see the same folder.
@@ -52,7 +53,7 @@ class ProbeTrainer:
         found = read_json(path, "outcome of a probe")
         if not isinstance(found, Mapping) or found.get("identity") != self.identity:
             raise FileError(f"{path} belongs to another recipe, seed or data set: choose another --out")
-        return {name: float(found.get(name, "nan")) for name in ("accuracy", "loss")}
+        return None if found.get("again") else {name: float(found.get(name, "nan")) for name in ("accuracy", "loss")}
 
     def __call__(self, architecture_json: str) -> Mapping[str, float]:
         """Accuracy as a fraction, loss in nats. Raises FileError and whatever else may go well the next time."""
@@ -65,15 +66,14 @@ class ProbeTrainer:
         torch.set_num_threads(self.threads)
         try:
             found: Mapping[str, float] = self._trained(architecture)
-            written: Mapping[str, float | str] = found
+            written: Mapping[str, float | str | bool] = found
         except DivergedError as error:
             found, written = _NOTHING, {"error": str(error)}
         except (MemoryError, RuntimeError) as error:
             if not lacks_memory(error):  # anything else, a full disk above all, may go well the next time
                 raise
-            told = in_one_line(error)[:160]
-            remedy = f"lower --batch, or delete {path} and go on where there is more"
-            found, written = _NOTHING, {"error": f"memory ran out ({told}): {remedy}"}
+            told = f"memory ran out ({in_one_line(error)[:160]}): the same command tries again, or lower --batch"
+            found, written = _NOTHING, {"error": told, "again": True}
         finally:
             torch.set_num_threads(before)
         computed = {} if (engine := kept_engine(checkpoint, self.recipe.wish)) is None else {"engine": str(engine)}

@@ -4,15 +4,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from known_machine import measured
 
 from nas.errors import FileError
 from nas.files import sole_writer
-from nas.predictors import latency_profile
+from nas.predictors import latency_profile, node_cover
 from nas.predictors import profile_cost as cost_of_profiles
 from nas.predictors.environment import differences, environment
 from nas.predictors.latency_predictor import LatencyPredictor
 from nas.predictors.latency_profile import default_seconds, networks_of, profile, profile_estimate
 from nas.predictors.latency_table import HELD_OUT, TRAIN, LatencyTable
+from nas.predictors.node_cover import covering
 from nas.predictors.node_timing import Repeated, difference, node_example, time_in_place, time_repeated
 from nas.predictors.profile_cost import profile_cost
 from nas.predictors.remarks import remarks
@@ -94,6 +96,27 @@ def test_larger_numbers_extend_a_table_and_every_measurement_has_its_samples(tmp
         runs = [seconds for line in lines if line["id"] == digest for seconds in line["seconds"]]
         assert len(runs) == item.measurement.n
     assert {line["version"] for line in lines} == {second.environment["runtime"]}
+
+
+def test_networks_that_bring_node_times_along_are_chosen_for_them_beside_those_that_are_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(node_cover, "POOL", 40)
+    runtime = {"runtime": "onnxruntime 1"}
+    table = LatencyTable(Target("cpu", "onnxruntime"), "tiny", num_classes=10, in_channels=3, environment=runtime)
+
+    def left(train, held_out=2):
+        found = latency_profile._Session(SPACE, table, tmp_path / "t.json", train, held_out).left()
+        return [[item for item, role in found if role == wanted] for wanted in (TRAIN, HELD_OUT)]
+
+    train, held_out = left(5)
+    taken = [item.digest for item in held_out]
+    assert {item.digest for item in train} == {item.digest for item in covering(SPACE, 5, 0, 3, 10, taken=taken)}
+    table.add(train[0], measured(1e-3, table.target), TRAIN)
+    table.add(held_out[0], measured(1e-3, table.target), TRAIN)
+    more, others = left(5)
+    assert len(more) == 3
+    assert table.networks.keys().isdisjoint(item.digest for item in more + others)
+    assert len(others) == 2
+    assert left(2)[0] == left(1)[0] == []
 
 
 def test_a_table_of_another_machine_or_library_is_refused_and_a_small_change_recorded(tmp_path):

@@ -1,8 +1,13 @@
 """The networks that bring the node times of others along."""
 
+from collections import Counter
+from math import sqrt
+from random import Random
+
 from known_machine import SPACE, sampled
 
-from nas.predictors.latency_table import NETWORK
+from nas.predictors import node_cover
+from nas.predictors.latency_table import NETWORK, TRAIN
 from nas.predictors.node_cover import covering
 from nas.search_spaces.exclusion import operators_in
 from nas.search_spaces.graph import nodes
@@ -19,13 +24,10 @@ def test_fewer_networks_are_the_first_of_more_and_all_are_distinct():
     assert more != covering(SPACE, 12, 1, 3, 10)
 
 
-def test_each_brings_the_most_of_what_the_earlier_ones_have_not():
+def test_each_brings_the_most_of_what_the_earlier_ones_have_not(monkeypatch):
     """Against the rule spelt out, without the queue."""
-    from collections import Counter
-    from math import sqrt
-    from random import Random
-
-    pool = list({item.digest: item for item in (SPACE.sample(Random(f"0:train:{n}")) for n in range(600))}.values())
+    monkeypatch.setattr(node_cover, "POOL", 200)
+    pool = list({item.digest: item for item in (SPACE.sample(Random(f"0:{TRAIN}:{n}")) for n in range(200))}.values())
     made = [keys_of([item]) for item in pool]
     often, known, wanted = Counter(key for keys in made for key in keys), set(), []
     for _ in range(6):
@@ -45,10 +47,20 @@ def test_chosen_networks_hold_more_of_what_others_are_made_of_than_random_ones()
     assert share(covering(SPACE, 20, 0, 3, 10)) > share(sampled("random", 20)) + 0.04
 
 
-def test_what_the_target_refuses_is_in_none():
-    first = covering(SPACE, 6, 0, 3, 10)
-    stranger = next(label for label in sorted(operators_in(first[0])) if label.startswith("token_mixer:"))
-    rest = covering(SPACE, 6, 0, 3, 10, {stranger, NETWORK + first[1].digest})
-    assert all(stranger not in operators_in(item) for item in rest)
-    assert first[1] not in rest
+def test_what_is_refused_or_taken_is_in_none():
+    first = covering(SPACE, 1, 0, 3, 10)[0]
+    assert covering(SPACE, 1, 0, 3, 10, {NETWORK + first.digest})[0] != first
+    assert covering(SPACE, 1, 0, 3, 10, taken=[first.digest])[0] != first
+    strange = next(label for label in sorted(operators_in(first)) if label.startswith("token_mixer:"))
+    rest = covering(SPACE, 6, 0, 3, 10, {strange})
     assert len(rest) == 6
+    assert all(strange not in operators_in(item) for item in rest)
+
+
+def test_as_many_as_are_asked_for_are_found_where_most_are_refused_or_the_pool_is_small(monkeypatch):
+    monkeypatch.setattr(node_cover, "POOL", 12)
+    assert len(covering(SPACE, 20, 0, 3, 10)) == 20
+    mixers = sorted(
+        {label for item in sampled("other", 10) for label in operators_in(item) if label.startswith("token_mixer:")}
+    )
+    assert len(covering(SPACE, 12, 0, 3, 10, set(mixers[:1]))) == 12
