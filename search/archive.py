@@ -140,6 +140,8 @@ class Archive:
             with reached(self.location):
                 self._write(trial)
         except OSError as error:
+            if isinstance(error.__context__, KeyboardInterrupt):  # stopped while Optuna took its lock off the journal
+                raise error.__context__ from None
             raise FileError(f"cannot write {shown(self.location)}: {error.strerror or error}; free some space") from error
 
     def refresh(self) -> list[Trial]:

@@ -160,6 +160,22 @@ def test_two_searches_do_not_write_to_one_archive(path, problem, trials, monkeyp
     second.add(trials[2])
 
 
+@pytest.mark.parametrize("stopped", [True, False])
+def test_an_interrupt_while_the_lock_is_taken_off_is_no_full_disk(path, problem, trials, monkeypatch, stopped):
+    archive = Archive(path, problem.space, OBJECTIVES)
+
+    def write(trial):
+        try:
+            if stopped:
+                raise KeyboardInterrupt
+        finally:  # as Optuna's lock does, which takes a file away that is gone already
+            os.unlink(path.with_name("gone"))
+
+    monkeypatch.setattr(archive, "_write", write)
+    with pytest.raises(KeyboardInterrupt if stopped else FileError):
+        archive.add(trials[0])
+
+
 def test_a_reader_that_becomes_the_writer_sees_what_was_written_meanwhile(path, problem, trials):
     filled(path, problem.space, trials[:1])
     late = Archive(path, problem.space, OBJECTIVES)
