@@ -4,8 +4,8 @@
 
 Each measurement starts `torchrun` with one or with two processes, which train the same steps of the same supernet; the time
 is that of the steps alone, on the slowest worker, after two that are not counted. Two workers are measured with the batch of
-one each, and with that batch shared between them, where each computes on half as many images
-at once, which costs a processor time of its own. Needs two free cores. Writes benchmarks/results/supernet_workers.json.
+one each, and with that batch shared between them, where each computes on half as many images at once, which takes more than
+half the time. Needs two free cores. Writes benchmarks/results/supernet_workers.json.
 """
 
 from __future__ import annotations

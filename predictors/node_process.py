@@ -17,8 +17,8 @@ from nas.predictors.surrogates.layout import Layout
 from nas.predictors.surrogates.process import Process, _posterior, _weights
 from nas.predictors.timings import Array
 
-WEIGHING_ROWS = 400
-"""Rows that choose the weights; all rows make the posterior."""
+WEIGHING_ROWS = 700
+"""Rows that choose the weights, all of a usual table's; all rows make the posterior."""
 
 
 def node_process(kernels: Sequence[Kernel], layout: Layout, features: Array, values: Array) -> Process:

@@ -91,13 +91,14 @@ def test_times_of_two_clocks_are_never_mixed(tmp_path, before):
         profile(SPACE, ONNX, tmp_path / "t.json", num_classes=10, seconds=0.1)
 
 
-def test_node_times_come_with_the_training_networks(tmp_path, monkeypatch):
-    """In a space of few operators: each one that the networks lack is exported with a network of its own."""
+@pytest.mark.parametrize("space", [FEW, pytest.param(SPACE, marks=pytest.mark.thorough)], ids=lambda space: space.name)
+def test_node_times_come_with_the_training_networks(tmp_path, monkeypatch, space):
+    """Each operator that the networks lack is exported with a network of its own, which takes its time where there are many."""
     monkeypatch.setattr(latency_profile, "COOLING_SECONDS", 0.0)
-    table = profile(FEW, ONNX, tmp_path / "t.json", num_classes=10, train=2, held_out=1, seconds=0.5)
+    table = profile(space, ONNX, tmp_path / "t.json", num_classes=10, train=2, held_out=1, seconds=0.5)
     known = {node.key for item in table.of_role(TRAIN) for node in nodes(item.architecture, None, 3, 10)}
     samples = [line for line in read_samples(samples_path(tmp_path / "t.json")) if line["what"] == "node"]
     assert known <= table.nodes.keys()
     assert table.census == 0
     assert {line["id"].rpartition(" x")[0] for line in samples} <= {*table.nodes, ""}
-    assert operators_of_space(FEW) <= operators_of(table.nodes.values())
+    assert operators_of_space(space) <= operators_of(table.nodes.values())

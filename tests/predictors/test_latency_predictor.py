@@ -223,7 +223,7 @@ def test_networks_that_brought_their_node_times_do_not_make_intervals_too_narrow
     honest = LatencyPredictor.fit(table)
     blind = LatencyPredictor.fit(replace(table, environment={}))
     found = honest.assess(HELD_OUT, truth)
-    assert found.coverage_90 >= 0.8  # 90 %, give or take twice what forty networks leave open
+    assert found.coverage_90 >= 0.85
     assert honest.scores[honest.model] > 0.5 * found.mape
     assert min(blind.scores.values()) < 0.2 * found.mape
 
