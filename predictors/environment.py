@@ -9,15 +9,17 @@ from typing import Any
 
 import torch
 
+from nas.predictors.allocator import memory_policy
 from nas.predictors.machine import CPUINFO, clock_hz, lines
 from nas.predictors.runtime import runtime
 
-DECISIVE = ("board", "cpu", "cores", "gpu", "system", "torch", "runtime")
+DECISIVE = ("board", "cpu", "cores", "gpu", "system", "memory", "torch", "runtime")
 """What times depend on so much that those of two such environments do not belong into one table."""
 
 
 def environment(runtime_name: str = "eager") -> dict[str, Any]:
-    """CPU and GPU model, cores, frequency (Hz) and load where they can be read, versions of what runs the network."""
+    """CPU and GPU model, cores, frequency (Hz) and load where they can be read, what becomes of freed memory
+    (`nas.predictors.allocator`), versions of what runs the network."""
     return {
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
@@ -25,6 +27,7 @@ def environment(runtime_name: str = "eager") -> dict[str, Any]:
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": f"{platform.system()} {platform.machine()}",
+        "memory": memory_policy(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "runtime": runtime(runtime_name).version(),

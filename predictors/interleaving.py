@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from nas.errors import UsageError
+from nas.predictors.allocator import memory_kept
 from nas.predictors.machine import MachineState, machine_state, pinned
 from nas.predictors.timings import SLOWED, summarise_visits
 from nas.predictors.visits import Series, visit, warm
@@ -69,12 +70,14 @@ def _cool_down(anchor: Series, reference: float, limit: float) -> None:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Without garbage collection, which would fall into some runs and not into others."""
+    """Without garbage collection, which would fall into some runs and not into others, and with what runs free kept for the
+    next ones."""
     enabled = gc.isenabled()
     gc.collect()
     gc.disable()
     try:
-        yield
+        with memory_kept():
+            yield
     finally:
         if enabled:
             gc.enable()

@@ -114,7 +114,7 @@ def time_kernels(
     ):
         path, optimised = file or Path(folder) / "model.onnx", Path(folder) / "optimised.onnx"
         if file is None:
-            exported(told_apart(build(architecture, table.num_classes, table.in_channels)), example, path)
+            exported(told_apart(build(architecture, table.num_classes, table.in_channels)), example, path, light=True)
         options = session_options(target)
         options.optimized_model_filepath = str(optimised)
         open_session(path, options)  # which writes what it runs

@@ -27,7 +27,8 @@ from nas.predictors.network_profile import DeviceLostError, NetworkProfile
 from nas.predictors.node_cover import covering
 from nas.predictors.node_refusal import NodeRefusals
 from nas.predictors.node_shares import usual_factor
-from nas.predictors.profile_cost import NETWORK_SECONDS, default_seconds, node_seconds, profile_estimate
+from nas.predictors.outsized import outsized_batches
+from nas.predictors.profile_cost import NETWORK_SECONDS, node_seconds, numbers
 from nas.predictors.remote.place import environment_of
 from nas.predictors.samples import SampleFile, samples_path
 from nas.predictors.target import Target
@@ -38,8 +39,6 @@ from nas.search_spaces.backbone import build
 from nas.search_spaces.exclusion import operators_in, without
 from nas.search_spaces.graph import Node
 from nas.search_spaces.space import SearchSpace
-
-__all__ = ["default_seconds", "networks_of", "profile", "profile_estimate"]
 
 Progress = Callable[[int, int, str], None]
 SAVE_SECONDS = 3.0
@@ -60,8 +59,8 @@ def profile(
     in_channels: int = 3,
     num_classes: int = 1000,
     seed: int = 0,
-    train: int = 40,
-    held_out: int = 20,
+    train: int | None = None,
+    held_out: int | None = None,
     seconds: float | None = None,
     active: bool = False,
     known: Sequence[LatencyTable] = (),
@@ -71,7 +70,8 @@ def profile(
     """Measure the space on the target into the table at `table_path`, and return it.
 
     Half of `seconds` goes to node times of the space's random members, the rest to `train` and `held_out` random networks, all
-    of which are measured even where that takes longer; without `seconds`, NODE_SECONDS and NETWORK_SECONDS a network. Where the
+    of which are measured even where that takes longer; without `seconds`, NODE_SECONDS and NETWORK_SECONDS a network. As many
+    as usual where no number is given (`nas.predictors.profile_cost`): 40 and 20, or 22 and 10 where they are chosen. Where the
     target times the nodes of exported networks, the training networks bring node times along, and are chosen for them
     (`nas.predictors.node_cover`). What the file holds already is not measured again: a killed profile goes on, larger numbers
     extend it, and `seconds` is for what is missing. In the end all times are told at the median speed of the machine meanwhile.
@@ -94,7 +94,7 @@ def profile(
             ancestors.require(table)
         if meter is not None:
             require_same_meter(table, meter, table_path)
-        session = _Session(space, table, table_path, train, held_out, active, ancestors, meter)
+        session = _Session(space, table, table_path, *numbers(target, train, held_out), active, ancestors, meter)
         session.run(seconds, progress)
     return table
 
@@ -179,11 +179,13 @@ class _Session:
             raise self._lost(error) from error
 
     def cover_operators(self, progress: Progress) -> None:
-        """Take node times of the operators that have none yet; raises what `time_nodes` does."""
+        """Take node times of the operators that have none yet, and of their large nodes; raises what `time_nodes` does."""
         refusals = NodeRefusals(self.space, self.table)
         try:
-            for batch in covering_batches(self.space, self.table, self.samples.add, refusals.look):
-                self._time(batch, progress)
+            for batches in (covering_batches, outsized_batches):
+                for batch in batches(self.space, self.table, self.samples.add, refusals.look):
+                    self.save(SAVE_SECONDS)
+                    self._time(batch, progress)
             refusals.record()
         except (DeviceLostError, RunFailedError) as error:
             raise self._lost(error) from error

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from nas.errors import FileError
+from nas.predictors.light_export import lighten
 
 BATCH, SCOPED = "batch", "/"
 SCOPES = "pkg.torch.onnx.name_scopes"
@@ -50,11 +51,11 @@ def trace_static(model: nn.Module, image: Tensor) -> ExportedProgram:
         raise FileError(f"torch.export cannot trace the network: {first_cause(error)}; leave out 'onnx' and 'torch'") from error
 
 
-def onnx_model(program: ExportedProgram, *, scoped: bool = False) -> Any:
+def onnx_model(program: ExportedProgram, *, scoped: bool = False, light: bool = False) -> Any:
     """The `torch.onnx.ONNXProgram` of a traced network: input `image`, output `logits`, a free batch size named `batch`.
 
     With `scoped` the names of its kernels and values begin with that of the backbone's node that they belong to (`scope_of`).
-    Raises FileError where an operation has no ONNX counterpart.
+    With `light` it is simplified only as far as ONNX Runtime needs it (`nas.predictors.light_export`), in less time. Raises FileError where an operation has no ONNX counterpart.
     """
     table: Any = {torch.ops.aten.scaled_dot_product_attention.default: attention}
     try:
@@ -62,11 +63,14 @@ def onnx_model(program: ExportedProgram, *, scoped: bool = False) -> Any:
             found: Any = torch.onnx.export(
                 program,
                 dynamo=True,
+                optimize=not light,
                 verbose=False,
                 input_names=["image"],
                 output_names=["logits"],
                 custom_translation_table=table,
             )
+            if light:
+                lighten(found.model)
     except Exception as error:
         raise FileError(f"the network has no ONNX form: {first_cause(error)}; leave out 'onnx'") from error
     if scoped:

@@ -62,8 +62,8 @@ class SearchConfig:
     seed: int = 0
     training: TrainingRecipe = field(default_factory=TrainingRecipe)
     finetuning: FinetuneRecipe = field(default_factory=FinetuneRecipe)
-    profile_networks: int = 40
-    profile_held_out: int = 20
+    profile_networks: int | None = None
+    profile_held_out: int | None = None
     profile_seconds: float | None = None
     latency_tables: Mapping[str, str] = field(default_factory=dict)
     screen: int | None = None
@@ -89,7 +89,7 @@ class SearchConfig:
         for record in (self, self.training, self.finetuning):
             _require_types(record)
         for name, least in _LEAST.items():
-            if getattr(self, name) < least:
+            if getattr(self, name) is not None and getattr(self, name) < least:
                 raise UsageError(f"{name} must be at least {least}, got {getattr(self, name)}")
         for what, recipe, epochs in (("training", self.training, 1), ("fine-tuning", self.finetuning, 0)):
             if recipe.epochs < epochs or recipe.batch < 1:

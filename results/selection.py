@@ -15,6 +15,7 @@ from nas.predictors.timings import SLOWED, Measurement
 from nas.progress import Step
 from nas.quantities import format_time
 from nas.results.export import DEFAULT_FORMATS, Exported, export
+from nas.results.plain_process import plain_process_note
 from nas.results.quantised import Int8Accuracy, calibration_images, int8_accuracy
 from nas.results.targets import RunTarget
 from nas.results.training_device import moved
@@ -173,6 +174,9 @@ class Selection:
             found[metric], energy = self._measured(one, self.run.folder.winner_path, architecture.resolution)
             if not self._record(one, architecture, found[metric], energy, final=True):
                 return None
+            slower = plain_process_note(self.run.folder.winner_path, one.target, architecture, self.run.outputs[1])
+            if slower is not None:
+                self.run.reporter.note(f"{one.target}: {slower}")
         return found
 
     def _trained(self, architecture: Architecture) -> tuple[Backbone, float]:

@@ -58,7 +58,7 @@ def onnx_file(model: nn.Module | Path, example: Tensor, target: Target, folder: 
         _require_precision(model, target)
         return model
     path, quantised = folder / "model.onnx", folder / "model.int8.onnx"
-    exported(model, example, path)
+    exported(model, example, path, light=(target.runtime, target.precision) == (OnnxRuntime.name, "fp32"))
     if target.precision != "int8":
         return path
     try:
@@ -68,10 +68,11 @@ def onnx_file(model: nn.Module | Path, example: Tensor, target: Target, folder: 
     return quantised
 
 
-def exported(model: nn.Module, example: Tensor, path: Path) -> None:
-    """Write a module as it is delivered, but with scoped names. Raises MeasurementError where it cannot be exported."""
+def exported(model: nn.Module, example: Tensor, path: Path, *, light: bool = False) -> None:
+    """Write a module as it is delivered, but with scoped names, and with `light` only so far simplified that ONNX Runtime makes
+    the same kernels of it. Raises MeasurementError where it cannot be exported."""
     try:
-        program = onnx_model(trace_static(copy.deepcopy(model).eval().cpu(), example), scoped=True)
+        program = onnx_model(trace_static(copy.deepcopy(model).eval().cpu(), example), scoped=True, light=light)
         with quiet():
             program.save(path, external_data=False)
     except FileError as error:

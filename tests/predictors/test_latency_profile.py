@@ -12,11 +12,11 @@ from nas.predictors import latency_profile, node_cover
 from nas.predictors import profile_cost as cost_of_profiles
 from nas.predictors.environment import differences, environment
 from nas.predictors.latency_predictor import LatencyPredictor
-from nas.predictors.latency_profile import default_seconds, networks_of, profile, profile_estimate
+from nas.predictors.latency_profile import networks_of, profile
 from nas.predictors.latency_table import HELD_OUT, TRAIN, LatencyTable
 from nas.predictors.node_cover import covering
 from nas.predictors.node_timing import Repeated, difference, node_example, time_in_place, time_repeated
-from nas.predictors.profile_cost import profile_cost
+from nas.predictors.profile_cost import default_seconds, numbers, profile_cost
 from nas.predictors.remarks import remarks
 from nas.predictors.samples import read_samples, samples_path
 from nas.predictors.target import Target
@@ -207,9 +207,9 @@ def test_a_difference_is_of_the_copies_and_never_below_zero():
 
 def test_the_estimate_is_at_least_the_default_and_grows_with_the_networks():
     before = torch.get_num_threads()
-    few = profile_estimate(SPACE, Target(), train=4, held_out=2)
-    many = profile_estimate(SPACE, Target(), train=4000, held_out=2)
-    assert default_seconds(Target(), 6) <= few < many
+    few = profile_cost(SPACE, Target(), train=4, held_out=2)
+    many = profile_cost(SPACE, Target(), train=4000, held_out=2)
+    assert default_seconds(Target(), 6) <= few.total < many.total
     assert torch.get_num_threads() == before
 
 
@@ -224,6 +224,14 @@ def test_the_cost_is_not_that_of_the_first_preparation(monkeypatch):
     monkeypatch.setattr(cost_of_profiles, "prepare", prepare)
     monkeypatch.setattr(cost_of_profiles, "measure_runs", lambda *given, **options: [SimpleNamespace(median=1e-3)])
     assert profile_cost(SPACE, Target(), train=4, held_out=2).preparing == 6.0
+
+
+def test_fewer_networks_are_usual_where_they_are_exported_and_chosen(monkeypatch):
+    monkeypatch.setattr(cost_of_profiles, "_one_network", lambda space, target: (1.0, 1e-3))
+    exported = Target.parse("cpu:onnxruntime")
+    assert numbers(exported, None, None) < numbers(Target(), None, None)
+    assert numbers(exported, 50, None) == (50, numbers(exported, None, None)[1])
+    assert profile_cost(SPACE, exported).networks == sum(numbers(exported, None, None))
 
 
 def test_the_cost_is_told_in_parts_and_only_for_what_is_missing(tmp_path):

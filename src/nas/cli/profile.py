@@ -25,8 +25,12 @@ def profile(
     out: Annotated[Path | None, typer.Option(help="The table's file (default: latency/SPACE-TARGET.json).")] = None,
     in_channels: Annotated[int, typer.Option(min=1, help="Channels of the images.")] = 1,
     num_classes: Annotated[int, typer.Option(min=1, help="Classes of the head.")] = 10,
-    networks: Annotated[int, typer.Option(min=8, help="Networks to learn from, random ones or chosen for their nodes.")] = 40,
-    held_out: Annotated[int, typer.Option(min=2, help="Random networks to assess the predictor on.")] = 20,
+    networks: Annotated[
+        int | None, typer.Option(min=8, help="Networks to learn from (default: 40 random ones, or 22 chosen for their nodes).")
+    ] = None,
+    held_out: Annotated[
+        int | None, typer.Option(min=2, help="Random networks to assess the predictor on (default: 20, or 10).")
+    ] = None,
     seconds: Annotated[float | None, typer.Option(min=0.1, help="Time for what is missing (default: by target).")] = None,
     active: Annotated[
         bool, typer.Option("--active", help="Choose networks to learn from by what they tell of operators and sizes.")

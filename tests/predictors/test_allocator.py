@@ -1,0 +1,69 @@
+"""Memory that is kept while something is measured."""
+
+import ctypes
+import sys
+
+import pytest
+
+from nas.predictors import allocator
+from nas.predictors.allocator import KEPT, USUAL, memory_kept, memory_policy
+
+BLOCKS, BYTES = 6, 8 << 20
+glibc = pytest.mark.skipif(memory_policy() == USUAL, reason="the C library is not glibc")
+
+
+def faults(rounds=5):
+    """How many pages the system had to bring while blocks were asked for, written and freed some rounds long."""
+    import resource
+
+    library = ctypes.CDLL(None)
+    library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    library.free.argtypes = [ctypes.c_void_p]
+    library.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+
+    def once():
+        blocks = [library.malloc(BYTES) for _ in range(BLOCKS)]
+        for block in blocks:
+            library.memset(block, 1, BYTES)
+        for block in blocks:
+            library.free(block)
+
+    once()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(rounds):
+        once()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@glibc
+def test_freed_memory_is_not_fetched_again_while_it_is_kept():
+    library = ctypes.CDLL(None)
+    library.mallopt(-3, 1 << 17)  # as in a fresh process: blocks above 128 KiB go back
+    usual = faults()
+    with memory_kept():
+        assert memory_policy() == KEPT
+        assert faults() < usual / 20
+        with memory_kept():
+            assert faults() < usual / 20
+
+
+@glibc
+def test_it_goes_back_afterwards():
+    def resident():
+        pages = int(open("/proc/self/statm").read().split()[1])
+        return pages * 4096
+
+    with memory_kept():
+        faults(1)
+        held = resident()
+    assert resident() < held - BLOCKS * BYTES / 2
+
+
+def test_nothing_changes_where_the_library_is_another(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert memory_policy() == USUAL
+    with memory_kept():
+        pass
+    monkeypatch.setattr(allocator.sys, "platform", "linux")
+    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: object())
+    assert memory_policy() == USUAL

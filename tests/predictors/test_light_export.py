@@ -1,0 +1,43 @@
+"""Exports that leave to ONNX Runtime what it simplifies itself."""
+
+import random
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from nas.predictors.fresh_weights import told_apart
+from nas.predictors.runtimes.onnxruntime import exported, open_session, session_options
+from nas.predictors.target import Target
+from nas.search_spaces.backbone import build
+from nas.search_spaces.presets import load_space
+
+VIEWS = ("Reshape", "Squeeze", "Unsqueeze")
+"""Kernels that only count the axes of a tensor otherwise."""
+TARGET = Target.parse("cpu:onnxruntime")
+
+
+def loaded(model, image, folder, light):
+    """What ONNX Runtime makes of a model: how many kernels of each kind, and the logits."""
+    path, made = folder / f"{light}.onnx", folder / f"{light}.made.onnx"
+    exported(model, image, path, light=light)
+    options = session_options(TARGET)
+    options.optimized_model_filepath = str(made)
+    logits = open_session(path, options).run(None, {"image": image.numpy()})[0]
+    return Counter(node.op_type for node in onnx.load(made).graph.node), logits
+
+
+@pytest.mark.parametrize(
+    ("space", "seed"), [("tiny", 101), ("tiny", 106), *(pytest.param("mobile", n, marks=pytest.mark.thorough) for n in range(3))]
+)
+def test_onnx_runtime_makes_the_same_kernels_of_a_light_export(tmp_path, space, seed):
+    member = load_space(space).sample(random.Random(seed))
+    model, image = told_apart(build(member, 10, 3)).eval(), torch.randn(1, 3, member.resolution, member.resolution)
+    whole, logits = loaded(model, image, tmp_path, light=False)
+    light, same = loaded(model, image, tmp_path, light=True)
+    np.testing.assert_allclose(same, logits, rtol=1e-4, atol=1e-5)
+    more = sum(light.pop(kind, 0) - whole.pop(kind, 0) for kind in VIEWS)
+    assert light == whole
+    assert 0 <= more <= 0.02 * whole.total()
