@@ -64,15 +64,16 @@ def outsized(space: SearchSpace, table: LatencyTable) -> list[tuple[Node, Archit
 def _pool(space: SearchSpace, table: LatencyTable) -> tuple[dict[str, Architecture], list[Node]]:
     """A member for each node, by its key, and the distinct nodes of random members that the target runs."""
     owners: dict[str, Architecture] = {}
-    found: list[Node] = []
+    found: dict[str, Node] = {}
     for index in range(POOL):
         member = space.sample(random.Random(f"{table.seed}:outsized:{index}"))
         if not operators_in(member).isdisjoint(table.refused):
             continue
         for node in nodes(member, None, table.in_channels, table.num_classes):
-            if registered(node) and owners.setdefault(node.key, member) is member:
-                found.append(node)
-    return owners, list({node.key: node for node in found}.values())
+            if registered(node) and node.key not in owners:
+                owners[node.key] = member
+                found[node.key] = node
+    return owners, list(found.values())
 
 
 def _steps(items: list[tuple[float, Node]], known: float, step: float) -> list[Node]:

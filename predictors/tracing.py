@@ -55,7 +55,8 @@ def onnx_model(program: ExportedProgram, *, scoped: bool = False, light: bool = 
     """The `torch.onnx.ONNXProgram` of a traced network: input `image`, output `logits`, a free batch size named `batch`.
 
     With `scoped` the names of its kernels and values begin with that of the backbone's node that they belong to (`scope_of`).
-    With `light` it is simplified only as far as ONNX Runtime needs it (`nas.predictors.light_export`), in less time. Raises FileError where an operation has no ONNX counterpart.
+    With `light` it is simplified only as far as ONNX Runtime needs it (`nas.predictors.light_export`), in less time.
+    Raises FileError where an operation has no ONNX counterpart.
     """
     table: Any = {torch.ops.aten.scaled_dot_product_attention.default: attention}
     try:

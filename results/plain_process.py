@@ -41,8 +41,8 @@ def plain_process_note(folder: Path, target: Target, architecture: Architecture,
         return None
     settings = " ".join(f"{name}={value}" for name, value in SETTINGS.items())
     return (
-        f"measured with memory kept between runs; a program that gives it back, as most do, takes {ratio:.2f} times as long for "
-        f"this network: start it with {settings}, or with jemalloc or tcmalloc"
+        f"measured with memory kept between runs; a program that gives it back, as most do, takes {ratio:.2f} times as long "
+        f"for this network: start it with {settings}, or with jemalloc or tcmalloc"
     )
 
 

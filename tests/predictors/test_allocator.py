@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -50,8 +51,7 @@ def test_freed_memory_is_not_fetched_again_while_it_is_kept():
 @glibc
 def test_it_goes_back_afterwards():
     def resident():
-        pages = int(open("/proc/self/statm").read().split()[1])
-        return pages * 4096
+        return 4096 * int(Path("/proc/self/statm").read_text().split()[1])
 
     with memory_kept():
         faults(1)

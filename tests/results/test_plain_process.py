@@ -35,7 +35,9 @@ def answers(monkeypatch, output):
 @glibc
 def test_a_fresh_process_tells_how_much_slower_the_exported_network_is(tmp_path, large, monkeypatch):
     monkeypatch.setattr(plain_process, "NOTEWORTHY", 0.0)
-    export(build(MEMBER, 10, 3).eval(), tmp_path / "net", num_classes=10, in_channels=3, formats=("json", "safetensors", "python"))
+    export(
+        build(MEMBER, 10, 3).eval(), tmp_path / "net", num_classes=10, in_channels=3, formats=("json", "safetensors", "python")
+    )
     told = plain_process_note(tmp_path / "net", EAGER, MEMBER, 3)
     assert told is not None
     ratio = float(told.partition("takes ")[2].partition(" times")[0])
@@ -52,7 +54,9 @@ def test_only_what_is_slower_is_told(tmp_path, large, monkeypatch):
 
 
 @glibc
-@pytest.mark.parametrize("lost", [OSError("no process"), subprocess.TimeoutExpired("python", 1), subprocess.CalledProcessError(1, "x")])
+@pytest.mark.parametrize(
+    "lost", [OSError("no process"), subprocess.TimeoutExpired("python", 1), subprocess.CalledProcessError(1, "x")]
+)
 def test_a_process_that_fails_says_nothing(tmp_path, large, monkeypatch, lost):
     answers(monkeypatch, lost)
     assert plain_process_note(tmp_path, EAGER, MEMBER, 3) is None

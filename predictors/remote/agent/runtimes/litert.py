@@ -29,8 +29,9 @@ class LiteRt:
             raise MeasurementError(f"litert here runs on cpu, not {wanted.device}")
         interpreter = Interpreter(model_content=content, num_threads=wanted.threads)
         place = interpreter.get_input_details()[0]
-        if tuple(place["shape"]) != example.shape:
-            raise MeasurementError(f"the file takes an input of shape {tuple(place['shape'])}, not {example.shape}")
+        shape = tuple(int(size) for size in place["shape"])
+        if shape != example.shape:
+            raise MeasurementError(f"the file takes an input of shape {shape}, not {example.shape}")
         interpreter.allocate_tensors()
         interpreter.set_tensor(place["index"], example.astype(place["dtype"]))
         return interpreter.invoke
