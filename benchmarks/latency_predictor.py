@@ -78,7 +78,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--space", default="tiny")
     parser.add_argument("--target", default="cpu:eager")
-    parser.add_argument("--train", type=int, default=40)
+    parser.add_argument("--train", type=int, help="networks to learn from (default: as many as a profile of the target takes)")
     parser.add_argument("--held-out", type=int, default=100)
     parser.add_argument("--seconds", type=float, help="time budget of the profile")
     parser.add_argument("--classes", type=int, default=10)

@@ -1,7 +1,7 @@
 """How supernets rank, by the way they were trained and the steps of adaptation: the tables of docs/ranking.md.
 
     python benchmarks/ranking.py --supernets DIR [--probes DIR ...] [--adapt 0 40] [--alone 40]
-        [--adapt-rate 2e-3] [--strategies uniform fair sandwich split_batch] [--seeds 0 1]
+        [--adapt-rate 2e-3] [--adapt-keep 1 0.5] [--strategies uniform fair sandwich split_batch] [--seeds 0 1]
 
 `--probes` holds the outcomes of probes that `nas rank` trained alone (`RUN/ranking/probes`, of several seeds where there are
 several: their mean is the truth, and their agreement with each other the most that can be asked of a score); those of
@@ -118,11 +118,12 @@ def compared(networks: Mapping[str, Mapping[str, float]], probes: Sequence[Train
     }
 
 
-def row(run: Run, probes: Sequence[TrainedProbe], others: Columns, steps: int, rate: float) -> Row:
-    """How one supernet ranks after so many steps, and what it and the scores cost."""
+def row(run: Run, probes: Sequence[TrainedProbe], others: Columns, steps: int, rate: float, keep: float) -> Row:
+    """How one supernet ranks after so many steps from a share of its weights, and what it and the scores cost."""
     config = run.config()
-    scores = inherited_scores(SearchRun(run.path, config), Adaptation.of(config.training, steps, rate), run.path / "ranking")
-    found = scored_by(scores, probes, f"{run.path.name}, {steps} steps")
+    adaptation = Adaptation.of(config.training, steps, rate, keep)
+    scores = inherited_scores(SearchRun(run.path, config), adaptation, run.path / "ranking")
+    found = scored_by(scores, probes, f"{run.path.name}, {steps} steps from {keep:g} of the weights")
     history = read_progress(run.checkpoint)["history"]
     clock = "cpu" if all("cpu_seconds" in epoch for epoch in history) else "wall"
     return {
@@ -136,6 +137,7 @@ def row(run: Run, probes: Sequence[TrainedProbe], others: Columns, steps: int, r
         "training_seconds": sum(epoch["cpu_seconds" if clock == "cpu" else "seconds"] for epoch in history),
         "steps": steps,
         "adapt_rate": rate if steps else None,
+        "adapt_keep": keep,
         **compared(found, probes, others),
     }
 
@@ -186,10 +188,11 @@ def study(options: argparse.Namespace) -> dict[str, Any]:
     each = [known(probe.architecture) for probe in probes]
     others = {name: [one[name] for one in each] for name in each[0]}
     alike, truth = most_similar(others["macs"]), [probe.truth for probe in probes]
-    rows = [row(run, probes, others, steps, rate) for run, steps in product(runs, options.adapt)]
+    ways = [(steps, keep) for steps in options.adapt for keep in (options.adapt_keep if steps else [1.0])]
+    rows = [row(run, probes, others, steps, rate, keep) for run, (steps, keep) in product(runs, ways)]
     alone_for = options.adapt if options.alone is None else options.alone
     fresh = [alone(runs[0], probes, others, steps, rate) for steps in alone_for if steps]
-    rows = merged("rows", ("command", "steps", "adapt_rate"), rows, first.data_fingerprint, probes, others)
+    rows = merged("rows", ("command", "steps", "adapt_rate", "adapt_keep"), rows, first.data_fingerprint, probes, others)
     fresh = merged("alone", ("steps", "adapt_rate"), fresh, first.data_fingerprint, probes, others)
     for text in [*left, *missing(runs, rows, options.strategies, options.seeds)]:
         print(f"missing: {text}", file=sys.stderr)
@@ -235,6 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--adapt", nargs="+", type=int, default=[0, 40])
     parser.add_argument("--alone", nargs="*", type=int, help="steps for which fresh weights are trained (default: as --adapt)")
     parser.add_argument("--adapt-rate", type=float, default=RATE)
+    parser.add_argument("--adapt-keep", nargs="+", type=float, default=[1.0], help="shares of the weights that steps begin with")
     parser.add_argument("--strategies", nargs="+", default=["uniform", "fair", "sandwich", "split_batch"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     found = study(parser.parse_args(arguments))

@@ -62,7 +62,8 @@ def supernet_lines(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         minutes = f"{row['training_seconds'] / 60:.0f}{'' if row['training_clock'] == 'cpu' else ' (wall)'}"
         for score, found in row["scores"].items():
-            cells = [row["label"], row["seed"], minutes, row["steps"], f"{row['scoring_seconds']:.1f}", score]
+            steps = row["steps"] if row["adapt_keep"] == 1 else f"{row['steps']} from {row['adapt_keep']:g}"
+            cells = [row["label"], row["seed"], minutes, steps, f"{row['scoring_seconds']:.1f}", score]
             cells += [interval(found["all"], "tau"), interval(found["all"], "rho"), f"{found['similar']['tau']:.2f}"]
             lines.append(f"| {' | '.join(map(str, [*cells, ahead(found['lead'])]))} |")
     return lines
@@ -70,17 +71,17 @@ def supernet_lines(rows: Sequence[Row]) -> list[str]:
 
 def mean_lines(rows: Sequence[Row]) -> list[str]:
     """What several seeds of one recipe give on average; nothing where each has one."""
-    groups: dict[tuple[str, int, str], list[tuple[float, float]]] = defaultdict(list)
+    groups: dict[tuple[str, int, float, str], list[tuple[float, float]]] = defaultdict(list)
     for row in rows:
         for score, found in row["scores"].items():
-            groups[row["label"], row["steps"], score].append((found["all"]["tau"], found["similar"]["tau"]))
+            groups[row["label"], row["steps"], row["adapt_keep"], score].append((found["all"]["tau"], found["similar"]["tau"]))
     if max(map(len, groups.values()), default=0) < 2:
         return []
     lines = ["| supernet | steps | score | seeds | mean tau | from, to | mean tau, similar MACs |", "|" + "---|" * 7]
-    for (name, steps, score), pairs in groups.items():
+    for (name, steps, keep, score), pairs in groups.items():
         taus, alike = zip(*pairs, strict=True)
         span = f"{min(taus):.2f}, {max(taus):.2f}"
-        lines.append(f"| {name} | {steps} | {score} | {len(taus)} | {fmean(taus):.2f} | {span} | {fmean(alike):.2f} |")
+        lines.append(f"| {name} | {steps if keep == 1 else f'{steps} from {keep:g}'} | {score} | {len(taus)} | {fmean(taus):.2f} | {span} | {fmean(alike):.2f} |")
     return lines
 
 

@@ -44,7 +44,7 @@ class SearchConfig:
     and verified (`latencies`), and so are `energy` and `energy@TARGET`. `latency_tables` are files of `nas profile` by the
     names of these latencies. With `screen`, candidates are first judged by their loss or accuracy on so many validation images,
     or by a zero-cost proxy (`screen_by`), and the best `promote` of them are scored on all. Before that, a candidate
-    is trained for `adapt` steps at a peak rate of `adapt_rate`. `origins` are runs whose candidates
+    is trained for `adapt` steps at a peak rate of `adapt_rate`, from the share `adapt_keep` of its weights. `origins` are runs whose candidates
     this one starts from, `supernet` is the run whose weights it takes, `supernet_digest` these weights, filled in when the run
     starts. `storage` loses its password: `nas.search.storage.withheld`. `device` is where networks are trained
     (`nas.results.training_device`); they are scored and exported on the CPU.
@@ -71,6 +71,7 @@ class SearchConfig:
     promote: float = 0.25
     adapt: int = 0
     adapt_rate: float = RATE
+    adapt_keep: float = 1.0
     origins: tuple[str, ...] = ()
     supernet: str | None = None
     supernet_digest: str = ""
@@ -169,7 +170,7 @@ class SearchConfig:
 
     def adaptation(self) -> Adaptation:
         """How a candidate is trained before it is scored: as the supernet was, but for few steps. Raises UsageError."""
-        return Adaptation.of(self.training, self.adapt, self.adapt_rate)
+        return Adaptation.of(self.training, self.adapt, self.adapt_rate, self.adapt_keep)
 
     def adapted_as(self) -> tuple[dict[str, Any], ...]:
         """What scores mean beside the supernet's weights; nothing where candidates are not adapted."""
@@ -229,9 +230,14 @@ def require_screened(options: Iterable[str], screen: int | None) -> None:
 
 
 def require_adapted(options: Iterable[str], steps: int) -> None:
-    """Raise UsageError where `adapt_rate` is among the options that were given, but candidates are not adapted."""
-    if "adapt_rate" in options and not steps:
-        raise UsageError("adapt-rate is the learning rate of an adaptation, and there is none: give adapt too, e.g. --adapt 40")
+    """Raise UsageError where options of an adaptation are among those that were given, but candidates are not adapted."""
+    told = {
+        "adapt_rate": "adapt-rate is the learning rate of an adaptation",
+        "adapt_keep": "adapt-keep is the share of the weights that an adaptation begins with",
+    }
+    for name, what in told.items():
+        if name in options and not steps:
+            raise UsageError(f"{what}, and there is none: give adapt too, e.g. --adapt 40")
 
 
 def versions() -> dict[str, str]:

@@ -14,7 +14,7 @@ from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import Backbone
 from nas.search_spaces.graph import nodes
 from nas.search_spaces.space import SearchSpace
-from nas.supernet.adaptation import Adaptation, adapt
+from nas.supernet.adaptation import Adaptation, adapt, mix
 from nas.supernet.calibration import Score, calibrate, score
 from nas.supernet.data import DataSplits, ImageSet
 from nas.supernet.supernet import Supernet
@@ -92,6 +92,7 @@ class SupernetEvaluator:
         if not self.adaptation.steps:
             return {}
         began = time.perf_counter()
+        mix(network, self.data, self.adaptation)
         adapt(network, self.data, self.adaptation, side)
         return {"adapted": float(self.adaptation.steps), "adapting_seconds": time.perf_counter() - began}
 

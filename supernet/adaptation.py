@@ -4,6 +4,9 @@ Weights that fit many networks at once rank them by how well the compromise happ
 same images the order is nearer to that after training alone (few-shot NAS, Zhao et al. 2020, arXiv:2006.06863, section 2, goes
 the same way by splitting the supernet). All candidates see the same batches with the same augmentation in the same order
 (common random numbers): what differs between two scores is not the luck of the draw.
+
+Weights may be shrunk and mixed with fresh ones first (Ash and Adams 2020, On warm-starting neural network training,
+arXiv:1910.08475): what is left of the compromise then sways the order less, and the network still begins ahead of a fresh one.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.errors import DivergedError, UsageError
+from nas.search_spaces.backbone import Backbone, build
 from nas.supernet.augmentation import Augmentation
 from nas.supernet.calibration import device_of
 from nas.supernet.data import DataSplits
@@ -29,7 +33,10 @@ RATE = 2e-3
 
 @dataclass(frozen=True, kw_only=True)
 class Adaptation:
-    """How a copy is trained before it is scored: `steps` of AdamW, linear warm-up, cosine decay to zero. None with 0 steps."""
+    """How a copy is trained before it is scored: `steps` of AdamW, linear warm-up, cosine decay to zero. None with 0 steps.
+
+    It begins with the share `keep` of its inherited weights, filled up with fresh ones that `seed` draws (`mix`).
+    """
 
     steps: int = 0
     learning_rate: float = RATE
@@ -40,22 +47,45 @@ class Adaptation:
     gradient_clip: float = 5.0
     augment: str = "move"
     seed: int = 0
+    keep: float = 1.0
 
     def __post_init__(self) -> None:
         """Raises UsageError for a number outside its range."""
         if self.steps < 0:
             raise UsageError(f"a copy is adapted for 0 steps or more, got {self.steps}")
+        if not 0 <= self.keep <= 1:
+            raise UsageError(f"the share of the inherited weights that an adaptation keeps is from 0 to 1, got {self.keep}")
         require_rates(self.learning_rate, self.weight_decay, self.gradient_clip, "adaptation")
 
     @classmethod
-    def of(cls, recipe: TrainingRecipe, steps: int, learning_rate: float = RATE) -> Self:
+    def of(cls, recipe: TrainingRecipe, steps: int, learning_rate: float = RATE, keep: float = 1.0) -> Self:
         """`steps` on the batches that a supernet's recipe names, its augmentation, smoothing, warm-up, decay and seed."""
         names = ("batch", "weight_decay", "warmup", "label_smoothing", "augment", "seed")
-        return cls(steps=steps, learning_rate=learning_rate, **{name: getattr(recipe, name) for name in names})
+        return cls(steps=steps, learning_rate=learning_rate, keep=keep, **{name: getattr(recipe, name) for name in names})
 
     def identity(self) -> dict[str, Any]:
-        """What scores depend on: all fields, nothing without steps."""
-        return asdict(self) if self.steps else {}
+        """What scores depend on: all fields, but `keep` where all is kept; nothing without steps."""
+        told = asdict(self) if self.steps else {}
+        if self.keep == 1:
+            told.pop("keep", None)
+        return told
+
+
+def mix(network: Backbone, data: DataSplits, adaptation: Adaptation) -> None:
+    """Shrink the weights of a network to the share that the adaptation keeps, and fill them up with fresh ones, in place.
+
+    With the share a, matrices and filters become a w + sqrt(1 - a^2) f, whose variance is that of fresh weights f where w has
+    it; vectors (biases, factors of norms), whose fresh values are no noise, a w + (1 - a) f. Nothing changes without steps.
+    """
+    keep = adaptation.keep
+    if keep == 1 or not adaptation.steps:
+        return
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(adaptation.seed)
+        fresh = dict(build(network.architecture, len(data.classes), data.in_channels).named_parameters())
+        for name, weight in network.named_parameters():
+            share = (1 - keep**2) ** 0.5 if weight.dim() > 1 else 1 - keep
+            weight.mul_(keep).add_(fresh[name].to(weight), alpha=share)
 
 
 def adapt(network: nn.Module, data: DataSplits, adaptation: Adaptation, resolution: int) -> None:

@@ -47,7 +47,7 @@ class RankOptions:
     `device` of this machine.
 
     The supernet ranks them by `score`, their accuracy or loss on validation images, with weights that were trained alone for
-    `adapt` steps at a peak rate of `adapt_rate` first. `probes_of` is another run on the same data, in whose folder the trained
+    `adapt` steps at a peak rate of `adapt_rate` first, from the share `adapt_keep` of them (the rest are fresh). `probes_of` is another run on the same data, in whose folder the trained
     probes are kept instead of in this one's.
     """
 
@@ -62,12 +62,13 @@ class RankOptions:
     probes_of: Path | None = None
     adapt: int = 0
     adapt_rate: float = RATE
+    adapt_keep: float = 1.0
     score: str = ACCURACY
 
     def __post_init__(self) -> None:
         """Raises UnknownNameError for an unknown score, UsageError for an adaptation that cannot be."""
         lookup("score", self.score, dict.fromkeys(SCORES))
-        Adaptation(steps=self.adapt, learning_rate=self.adapt_rate)
+        Adaptation(steps=self.adapt, learning_rate=self.adapt_rate, keep=self.adapt_keep)
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ class Ranking:
         require_epochs(run.folder, run.config.training.epochs)
         run.require_same_data()
         self._require_same_images()
-        adaptation = Adaptation.of(run.config.training, options.adapt, options.adapt_rate)
+        adaptation = Adaptation.of(run.config.training, options.adapt, options.adapt_rate, options.adapt_keep)
         inherited = inherited_scores(run, adaptation, self.folder)
         Augmentation(options.recipe.augment, run.data)
         drawn = probes(run.space, options.probes, options.seed)

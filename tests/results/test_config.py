@@ -116,7 +116,7 @@ def test_a_request_keeps_no_password_of_its_storage(tmp_path, monkeypatch):
 
 
 def test_scores_after_other_steps_are_those_of_another_run():
-    ways = [{}, {"adapt": 40}, {"adapt": 41}, {"adapt": 40, "adapt_rate": 1e-3}]
+    ways = [{}, {"adapt": 40}, {"adapt": 41}, {"adapt": 40, "adapt_rate": 1e-3}, {"adapt": 40, "adapt_keep": 0.5}]
     assert len({replace(CONFIG, **way).identity() for way in ways}) == len(ways)
     assert replace(CONFIG, adapt_rate=1e-3).identity() == CONFIG.identity(), "a rate of no steps means nothing"
     taught = replace(CONFIG, adapt=40, training=replace(CONFIG.training, batch=8, augment="", seed=5))
@@ -130,6 +130,8 @@ def test_scores_after_other_steps_are_those_of_another_run():
         ({"adapt": 1, "adapt_rate": 0.0}, "of the adaptation must be above 0, got 0.0"),
         ({"adapt": 1, "adapt_rate": float("nan")}, "of the adaptation must be above 0, got nan"),
         ({"adapt": 0.5}, "type int"),
+        ({"adapt": 1, "adapt_keep": 1.5}, "keeps is from 0 to 1, got 1.5"),
+        ({"adapt": 1, "adapt_keep": float("nan")}, "keeps is from 0 to 1, got nan"),
     ],
 )
 def test_an_adaptation_that_cannot_be_is_refused(changes, words):

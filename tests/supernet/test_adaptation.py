@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from nas.errors import NasError, UsageError
 from nas.search_spaces.architecture import Architecture
+from nas.search_spaces.backbone import build
 from nas.search_spaces.space import SearchSpace
 from nas.supernet import adaptation as module
-from nas.supernet.adaptation import Adaptation, adapt
+from nas.supernet.adaptation import Adaptation, adapt, mix
 from nas.supernet.augmentation import Augmentation
 from nas.supernet.calibration import score
 from nas.supernet.data import DataSplits
@@ -135,6 +136,36 @@ def test_a_pass_shows_whole_batches_of_images_no_one_twice(images: int, batch: i
         seen = torch.cat(found[start : start + a_pass])
         assert len(seen.unique()) == len(seen)
         assert seen.max() < images
+
+
+def test_weights_are_shrunk_and_filled_up_with_fresh_ones(supernet: Supernet, miniature: SearchSpace, few: Few) -> None:
+    architecture, half = member(miniature, 2), dataclasses.replace(SHORT, keep=0.6, seed=3)
+    network, before = supernet.extract(architecture), supernet.extract(architecture)
+    state = torch.get_rng_state()
+    mix(network, few(10), half)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(3)
+    fresh = build(architecture, 10, 1)
+    for (name, mine), old, new in zip(network.named_parameters(), before.parameters(), fresh.parameters(), strict=True):
+        share = 0.8 if mine.dim() > 1 else 0.4
+        torch.testing.assert_close(mine, 0.6 * old + share * new, msg=name)
+
+
+def test_all_is_kept_unless_a_share_is_named_and_there_are_steps(supernet: Supernet, miniature: SearchSpace, few: Few) -> None:
+    for adaptation in (SHORT, Adaptation(steps=0, keep=0.5)):
+        network, before = (supernet.extract(member(miniature, 2)) for _ in range(2))
+        mix(network, few(10), adaptation)
+        assert all(torch.equal(mine, old) for mine, old in zip(network.parameters(), before.parameters(), strict=True))
+    assert "keep" not in SHORT.identity()
+    assert dataclasses.replace(SHORT, keep=0.5).identity()["keep"] == 0.5
+
+
+def test_nothing_kept_is_a_fresh_network(supernet: Supernet, miniature: SearchSpace, few: Few) -> None:
+    network = supernet.extract(member(miniature, 2))
+    mix(network, few(10), dataclasses.replace(SHORT, keep=0.0))
+    torch.manual_seed(SHORT.seed)
+    fresh = build(member(miniature, 2), 10, 1)
+    assert all(torch.equal(mine, new) for mine, new in zip(network.parameters(), fresh.parameters(), strict=True))
 
 
 def test_the_steps_are_those_of_the_schedule_and_the_recipe(supernet: Supernet, miniature: SearchSpace, few: Few) -> None:

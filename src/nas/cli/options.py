@@ -55,6 +55,9 @@ AgentSecretFile = Annotated[
 Adapt = Annotated[
     int, typer.Option(min=0, help="Train a copy of each network for so many steps before it is scored.", metavar="STEPS")
 ]
+AdaptKeep = Annotated[
+    float, typer.Option(help="Share of the supernet's weights that these steps begin with; fresh ones make up the rest.")
+]
 AdaptRate = Annotated[float, typer.Option(help="Peak learning rate of these steps.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 MemoryFormat = Annotated[

@@ -15,6 +15,7 @@ from nas.cli.budgets import Energies, Latencies, Macs, Memory, Params, budgets_o
 from nas.cli.display import reporter
 from nas.cli.options import (
     Adapt,
+    AdaptKeep,
     AdaptRate,
     AgentSecretFile,
     Compile,
@@ -51,6 +52,7 @@ _PLAIN = (
     "promote",
     "adapt",
     "adapt_rate",
+    "adapt_keep",
     "accept_noise",
 )
 _RESUMED = "--resume takes everything from the run's config.yaml (nas search --from RUN starts from a run with other options)"
@@ -91,6 +93,7 @@ def search(
     promote: Annotated[float, typer.Option(help="Share of the screened candidates to score on all images.")] = 0.25,
     adapt: Adapt = 0,
     adapt_rate: AdaptRate = 2e-3,
+    adapt_keep: AdaptKeep = 1.0,
     epochs: Annotated[int | None, typer.Option(help="Epochs of supernet training.")] = None,
     finetune_epochs: Annotated[int | None, typer.Option(help="Epochs of training the winner alone.")] = None,
     memory_format: MemoryFormat = "auto",
@@ -211,7 +214,7 @@ def _config(context: typer.Context, budgets: dict[str, float], origins: list[Pat
     else:
         config = SearchConfig(**{"threads": threads_of_each(context.params["workers"]), "versions": versions(), **fields})
     require_screened(given_of(context, ["promote", "screen_by"]), config.screen)
-    require_adapted(given_of(context, ["adapt_rate"]), config.adapt)
+    require_adapted(given_of(context, ["adapt_rate", "adapt_keep"]), config.adapt)
     tables = tables_by_metric(context.params["latency_table"] or [], config.latencies())
     return replace(config, latency_tables={**config.latency_tables, **tables}) if tables else config
 

@@ -15,6 +15,7 @@ from nas.cli.app import app
 from nas.cli.display import reporter
 from nas.cli.options import (
     Adapt,
+    AdaptKeep,
     AdaptRate,
     Compile,
     Data,
@@ -124,6 +125,7 @@ def rank(
     threads: Threads = None,
     adapt: Adapt = 0,
     adapt_rate: AdaptRate = 2e-3,
+    adapt_keep: AdaptKeep = 1.0,
     score: Annotated[str, typer.Option(help="What the supernet ranks by: accuracy or loss on validation images.")] = "accuracy",
     device: Device = "cpu",
     probes_of: Annotated[
@@ -143,7 +145,7 @@ def rank(
 
     if workers > 1 and ray is None:
         raise UsageError(f"{workers} workers need Ray: add --ray local or an address, or leave --workers away")
-    require_adapted(given_of(context, ["adapt_rate"]), adapt)
+    require_adapted(given_of(context, ["adapt_rate", "adapt_keep"]), adapt)
     recipe = FinetuneRecipe(
         epochs=epochs, batch=batch, learning_rate=learning_rate, augment=augment, seed=seed,
         memory_format=memory_format, compile=compile,
@@ -152,7 +154,7 @@ def rank(
         Run.open(probes_of)
     options = RankOptions(
         probes=probes, recipe=recipe, seed=seed, ray=ray, workers=workers, threads=_threads(threads, workers),
-        device=device, probes_of=probes_of, adapt=adapt, adapt_rate=adapt_rate, score=score, seeds=seeds,
+        device=device, probes_of=probes_of, adapt=adapt, adapt_rate=adapt_rate, adapt_keep=adapt_keep, score=score, seeds=seeds,
     )  # fmt: skip
     opened, talk = Run.open(run), reporter()
     try:
