@@ -238,7 +238,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--adapt", nargs="+", type=int, default=[0, 40])
     parser.add_argument("--alone", nargs="*", type=int, help="steps for which fresh weights are trained (default: as --adapt)")
     parser.add_argument("--adapt-rate", type=float, default=RATE)
-    parser.add_argument("--adapt-keep", nargs="+", type=float, default=[1.0], help="shares of the weights that steps begin with")
+    parser.add_argument(
+        "--adapt-keep", nargs="+", type=float, default=[1.0], help="shares of the weights that steps begin with"
+    )
     parser.add_argument("--strategies", nargs="+", default=["uniform", "fair", "sandwich", "split_batch"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     found = study(parser.parse_args(arguments))

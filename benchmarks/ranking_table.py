@@ -52,6 +52,11 @@ def ahead(found: Mapping[str, Any]) -> str:
     return f"{found['difference']:+.2f} ({found['low']:+.2f} to {found['high']:+.2f}), {found['over']}"
 
 
+def started(steps: int, keep: float) -> str:
+    """So many steps, and from what share of the inherited weights where it is not all of them."""
+    return str(steps) if keep == 1 else f"{steps} from {keep:g}"
+
+
 def supernet_lines(rows: Sequence[Row]) -> list[str]:
     """A row for each supernet, number of steps and score."""
     names = ("supernet", "seed", "training, CPU min", "steps", "a network, CPU s", "score", "tau (95 %)", "rho (95 %)")
@@ -62,8 +67,14 @@ def supernet_lines(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         minutes = f"{row['training_seconds'] / 60:.0f}{'' if row['training_clock'] == 'cpu' else ' (wall)'}"
         for score, found in row["scores"].items():
-            steps = row["steps"] if row["adapt_keep"] == 1 else f"{row['steps']} from {row['adapt_keep']:g}"
-            cells = [row["label"], row["seed"], minutes, steps, f"{row['scoring_seconds']:.1f}", score]
+            cells = [
+                row["label"],
+                row["seed"],
+                minutes,
+                started(row["steps"], row["adapt_keep"]),
+                f"{row['scoring_seconds']:.1f}",
+                score,
+            ]
             cells += [interval(found["all"], "tau"), interval(found["all"], "rho"), f"{found['similar']['tau']:.2f}"]
             lines.append(f"| {' | '.join(map(str, [*cells, ahead(found['lead'])]))} |")
     return lines
@@ -81,7 +92,8 @@ def mean_lines(rows: Sequence[Row]) -> list[str]:
     for (name, steps, keep, score), pairs in groups.items():
         taus, alike = zip(*pairs, strict=True)
         span = f"{min(taus):.2f}, {max(taus):.2f}"
-        lines.append(f"| {name} | {steps if keep == 1 else f'{steps} from {keep:g}'} | {score} | {len(taus)} | {fmean(taus):.2f} | {span} | {fmean(alike):.2f} |")
+        means = f"{len(taus)} | {fmean(taus):.2f} | {span} | {fmean(alike):.2f}"
+        lines.append(f"| {name} | {started(steps, keep)} | {score} | {means} |")
     return lines
 
 

@@ -18,7 +18,7 @@ from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.graph import Node
 
 FORMAT = "nas-latency-table"
-VERSION = 3
+VERSION = 2
 TRAIN, HELD_OUT = "train", "held-out"
 NETWORK = "network:"
 
@@ -68,7 +68,7 @@ class LatencyTable:
     `network:digest`, each with the `reason` and the `share` of the space that has it. `breaks` lists changes of the machine
     between sessions that were too small to refuse (`environment.differences`). `ancestry` names the targets that the node
     times are inherited from; where it is empty they were measured. `energies` holds the energy of some networks, by
-    digest.
+    digest. `outsized` is whether nodes larger than those of random networks were looked for (`nas.predictors.outsized`).
     """
 
     target: Target
@@ -86,6 +86,7 @@ class LatencyTable:
     breaks: list[str] = field(default_factory=list)
     ancestry: list[str] = field(default_factory=list)
     energies: dict[str, Energy] = field(default_factory=dict)
+    outsized: bool = False
 
     def add(self, architecture: Architecture, measurement: Measurement, role: str = TRAIN) -> None:
         """Record a network. Raises UsageError where it was measured on another target."""
@@ -147,7 +148,7 @@ class LatencyTable:
     def save(self, path: Path) -> None:
         """Write the file atomically. Raises FileError."""
         data = {name: getattr(self, name) for name in _PLAIN}
-        data |= {"format": FORMAT, "version": VERSION, "target": str(self.target)}
+        data |= {"format": FORMAT, "version": VERSION, "target": str(self.target), "outsized": self.outsized}
         data["nodes"] = {key: item.to_mapping() for key, item in self.nodes.items()}
         data["networks"] = {
             digest: {
@@ -184,6 +185,7 @@ class LatencyTable:
     @classmethod
     def _read(cls, data: dict[str, Any]) -> Self:
         table = cls(Target.parse(data["target"]), **{name: data[name] for name in _PLAIN})
+        table.outsized = bool(data.get("outsized", False))
         table.nodes = {key: NodeTime.from_mapping(item) for key, item in data["nodes"].items()}
         for digest, item in data["networks"].items():
             measurement = Measurement.from_mapping(item["measurement"])
@@ -193,4 +195,5 @@ class LatencyTable:
         return table
 
 
-_PLAIN = tuple(item.name for item in fields(LatencyTable) if item.name not in ("target", "nodes", "networks", "energies"))
+_READ_APART = ("target", "nodes", "networks", "energies", "outsized")
+_PLAIN = tuple(item.name for item in fields(LatencyTable) if item.name not in _READ_APART)

@@ -22,7 +22,7 @@ from nas.search_spaces.exclusion import operators_in
 from nas.search_spaces.graph import Node, nodes
 from nas.search_spaces.space import SearchSpace
 
-POOL = 400
+POOL, MOST = 400, 24
 STEP, STEP_EXPORTED = 2.0, 4.0
 """By which factor nodes may take longer, by estimate, than the largest of their operator that was timed; the larger where a
 network must be exported for it, which takes as long as many measurements (in `tiny` nodes that far were off by a fifth)."""
@@ -31,8 +31,8 @@ network must be exported for it, which takes as long as many measurements (in `t
 def outsized_batches(
     space: SearchSpace, table: LatencyTable, record: Record = unrecorded, refuse: Refuse = unlooked
 ) -> Iterator[Callable[[], list[tuple[Node, float]]]]:
-    """Calls that time a node each, or the network that it stands in, until none of POOL members takes a step longer, by
-    estimate, than the next smaller one of its operator. None where fewer than two nodes were timed so far."""
+    """Calls that time a node each of `outsized`, or the network that it stands in; none where fewer than two were timed so
+    far."""
     for node, member in outsized(space, table) if len(table.nodes) > 1 else ():
         if node.key in table.nodes:  # a network that was timed for another node brought it
             continue
@@ -43,8 +43,8 @@ def outsized_batches(
 
 
 def outsized(space: SearchSpace, table: LatencyTable) -> list[tuple[Node, Architecture]]:
-    """The nodes to time, each with a member that has it: of every operator from the largest that was timed to the largest of
-    all, at least by STEP apart, the last one in any case."""
+    """The nodes to time, each with a member that has it: of every operator that was timed, from the largest such node to the
+    largest of POOL members by estimate, at least by a step apart, the last one in any case; of all these the MOST largest."""
     owners, found = _pool(space, table)
     if not found:
         return []
@@ -57,8 +57,8 @@ def outsized(space: SearchSpace, table: LatencyTable) -> list[tuple[Node, Archit
     for node, estimate in zip(known, seconds(known), strict=True):
         largest[registered(node)] = max(largest[registered(node)], estimate.seconds)
     step = STEP if node_clock(table.target) == IN_PLACE else STEP_EXPORTED
-    chosen = [node for label, items in sorted(by_operator.items()) for node in _steps(items, largest[label], step)]
-    return [(node, owners[node.key]) for node in chosen]
+    chosen = [pair for label in largest.keys() & by_operator for pair in _steps(by_operator[label], largest[label], step)]
+    return [(node, owners[node.key]) for _, node in sorted(chosen, key=_size, reverse=True)[:MOST]]
 
 
 def _pool(space: SearchSpace, table: LatencyTable) -> tuple[dict[str, Architecture], list[Node]]:
@@ -76,15 +76,20 @@ def _pool(space: SearchSpace, table: LatencyTable) -> tuple[dict[str, Architectu
     return owners, list(found.values())
 
 
-def _steps(items: list[tuple[float, Node]], known: float, step: float) -> list[Node]:
+def _steps(items: list[tuple[float, Node]], known: float, step: float) -> list[tuple[float, Node]]:
     """Of nodes with their seconds the smallest that takes more than `step` times what is `known`, the smallest that takes more
     than `step` times that, and so on; and the largest, where it takes more than `step` times what is known."""
-    ordered = sorted(items, key=lambda item: (item[0], item[1].key))
+    ordered = sorted(items, key=_size)
     reach, chosen = step * known, []
-    for seconds, node in ordered:
-        if seconds > reach:
-            chosen.append(node)
-            reach = step * seconds
-    if chosen and chosen[-1] is not ordered[-1][1]:
-        chosen.append(ordered[-1][1])
+    for item in ordered:
+        if item[0] > reach:
+            chosen.append(item)
+            reach = step * item[0]
+    if chosen and chosen[-1] is not ordered[-1]:
+        chosen.append(ordered[-1])
     return chosen
+
+
+def _size(item: tuple[float, Node]) -> tuple[float, str]:
+    """By what nodes with their seconds are ordered."""
+    return item[0], item[1].key

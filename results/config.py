@@ -44,9 +44,9 @@ class SearchConfig:
     and verified (`latencies`), and so are `energy` and `energy@TARGET`. `latency_tables` are files of `nas profile` by the
     names of these latencies. With `screen`, candidates are first judged by their loss or accuracy on so many validation images,
     or by a zero-cost proxy (`screen_by`), and the best `promote` of them are scored on all. Before that, a candidate
-    is trained for `adapt` steps at a peak rate of `adapt_rate`, from the share `adapt_keep` of its weights. `origins` are runs whose candidates
-    this one starts from, `supernet` is the run whose weights it takes, `supernet_digest` these weights, filled in when the run
-    starts. `storage` loses its password: `nas.search.storage.withheld`. `device` is where networks are trained
+    is trained for `adapt` steps at a peak rate of `adapt_rate`, from the share `adapt_keep` of its weights. `origins` are runs
+    whose candidates this one starts from, `supernet` is the run whose weights it takes, `supernet_digest` these weights, filled
+    in when the run starts. `storage` loses its password: `nas.search.storage.withheld`. `device` is where networks are trained
     (`nas.results.training_device`); they are scored and exported on the CPU.
     """
 

@@ -14,27 +14,27 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from nas.predictors.allocator import KEPT, SETTINGS, memory_kept, memory_policy
-from nas.predictors.measure import threads
-from nas.predictors.memory import peak_memory
+from nas.predictors.machine import pinned
+from nas.predictors.measure import prepare, threads
 from nas.predictors.target import Target
 from nas.results.load import load_exported
+from nas.results.metrics import memory
 from nas.search_spaces.architecture import Architecture
 
 LEAST_BYTES = 8 << 20
 """Networks that need less memory than this keep all of it anyway."""
-NOTEWORTHY = 1.1
+NOTEWORTHY = 1.25
 SECONDS, LEAST_RUNS, ROUNDS, LONGEST = 0.3, 5, 3, 120.0
-RUNTIMES = ("eager", "compile")
 
 
-def plain_process_note(folder: Path, target: Target, architecture: Architecture, in_channels: int) -> str | None:
+def plain_process_note(
+    folder: Path, target: Target, architecture: Architecture, num_classes: int, in_channels: int
+) -> str | None:
     """What to say of an exported network that is slower in a program that gives memory back; None where it is not, or where
     that cannot be told."""
-    asks = target.device == "cpu" and target.runtime in RUNTIMES and not target.place and memory_policy() == KEPT
-    if not asks or peak_memory(architecture, in_channels=in_channels, batch=target.batch) < LEAST_BYTES:
+    asks = (target.device, target.runtime, target.place) == ("cpu", "eager", "") and memory_policy() == KEPT
+    if not asks or memory(architecture, target, num_classes, in_channels) < LEAST_BYTES:
         return None
     ratio = _slower(folder, target, architecture.resolution, in_channels)
     if ratio is None or ratio < NOTEWORTHY:
@@ -48,7 +48,7 @@ def plain_process_note(folder: Path, target: Target, architecture: Architecture,
 
 def _slower(folder: Path, target: Target, side: int, in_channels: int) -> float | None:
     """How many times as long the network takes in a fresh process as with memory kept there; None where none can be had."""
-    question = json.dumps([str(folder), target.threads, [target.batch, in_channels, side, side]])
+    question = json.dumps([str(folder), str(target), side, in_channels])
     command = [sys.executable, "-P", "-m", "nas.results.plain_process", question]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=LONGEST)
@@ -70,12 +70,13 @@ def _seconds(run: Callable[[], object]) -> float:
 
 def main(question: str) -> None:
     """Print how many times as long the network takes as with memory kept."""
-    folder, number, shape = json.loads(question)
-    network, image = load_exported(Path(folder)), torch.randn(shape)
-    with threads(number), torch.inference_mode():
-        plain = min(_seconds(lambda: network(image)) for _ in range(ROUNDS))  # before memory is kept: that changes the process
+    folder, told, side, in_channels = json.loads(question)
+    target = Target.parse(told)
+    run = prepare(load_exported(Path(folder)), target, side, in_channels)
+    with threads(target.threads), pinned(target.threads):
+        plain = min(_seconds(run) for _ in range(ROUNDS))  # before memory is kept: that changes the process
         with memory_kept():
-            kept = min(_seconds(lambda: network(image)) for _ in range(ROUNDS))
+            kept = min(_seconds(run) for _ in range(ROUNDS))
     sys.stdout.write(f"{plain / kept}\n")
 
 

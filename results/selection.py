@@ -174,7 +174,8 @@ class Selection:
             found[metric], energy = self._measured(one, self.run.folder.winner_path, architecture.resolution)
             if not self._record(one, architecture, found[metric], energy, final=True):
                 return None
-            slower = plain_process_note(self.run.folder.winner_path, one.target, architecture, self.run.outputs[1])
+        for one in self.run.targets.values():
+            slower = plain_process_note(self.run.folder.winner_path, one.target, architecture, *self.run.outputs)
             if slower is not None:
                 self.run.reporter.note(f"{one.target}: {slower}")
         return found

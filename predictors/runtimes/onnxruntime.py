@@ -58,7 +58,9 @@ def onnx_file(model: nn.Module | Path, example: Tensor, target: Target, folder: 
         _require_precision(model, target)
         return model
     path, quantised = folder / "model.onnx", folder / "model.int8.onnx"
-    exported(model, example, path, light=(target.runtime, target.precision) == (OnnxRuntime.name, "fp32"))
+    # Other devices and the quantiser rely on what the exporter simplifies.
+    here = (target.device, target.runtime, target.precision, target.place) == ("cpu", OnnxRuntime.name, "fp32", "")
+    exported(model, example, path, light=here)
     if target.precision != "int8":
         return path
     try:

@@ -47,8 +47,8 @@ class RankOptions:
     `device` of this machine.
 
     The supernet ranks them by `score`, their accuracy or loss on validation images, with weights that were trained alone for
-    `adapt` steps at a peak rate of `adapt_rate` first, from the share `adapt_keep` of them (the rest are fresh). `probes_of` is another run on the same data, in whose folder the trained
-    probes are kept instead of in this one's.
+    `adapt` steps at a peak rate of `adapt_rate` first, from the share `adapt_keep` of them (the rest are fresh).
+    `probes_of` is another run on the same data, in whose folder the trained probes are kept instead of in this one's.
     """
 
     recipe: FinetuneRecipe

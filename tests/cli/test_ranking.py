@@ -20,7 +20,10 @@ SMALL = ("--train-images", 120, "--validation-images", 60, "--epochs", 1, "--bat
 PROBES = ("--probes", 8, "--epochs", 1, "--threads", 1, "--json")
 USAGE = {
     "rate alone": (["--adapt-rate", "1e-3"], "adapt-rate is the learning rate of an adaptation, and there is none"),
-    "share alone": (["--adapt-keep", "0.5"], "adapt-keep is the share of the weights that an adaptation begins with, and there is"),
+    "share alone": (
+        ["--adapt-keep", "0.5"],
+        "adapt-keep is the share of the weights that an adaptation begins with, and there is",
+    ),
     "share": (["--adapt", "2", "--adapt-keep", "2"], "keeps is from 0 to 1, got 2.0"),
     "score": (["--score", "los"], "unknown score 'los'. Did you mean 'loss'?"),
     "rate": (["--adapt", "2", "--adapt-rate", "-1"], "learning_rate of the adaptation must be above 0, got -1.0"),

@@ -4,7 +4,8 @@ import os
 import pytest
 
 from nas.predictors import machine
-from nas.predictors.environment import differences
+from nas.predictors.allocator import KEPT, USUAL
+from nas.predictors.environment import differences, environment
 from nas.predictors.machine import MachineState, clock_hz, interruptions, machine_state, pinned
 
 linux = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system cannot hold a process to cores")
@@ -93,3 +94,11 @@ def test_other_versions_and_machines_are_told_and_load_is_not():
     assert differences(now | {"load_average": 9.0}, now) == []
     assert differences(now | {"runtime": "onnxruntime 1"}, now) == ["runtime was onnxruntime 1, is onnxruntime 2"]
     assert differences({}, now) == []
+
+
+def test_a_table_of_before_memory_was_kept_is_told():
+    before, now = {"cpu": "A"}, {"cpu": "A", "memory": KEPT}
+    assert differences(before, now) == [f"memory was {USUAL}, is {KEPT}"]
+    assert differences(before, before) == differences(now, now) == []
+    assert "memory" not in environment("onnxruntime")
+    assert environment("eager")["memory"] in (KEPT, USUAL)

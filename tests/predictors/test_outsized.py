@@ -60,7 +60,7 @@ def test_what_the_target_refuses_is_not_looked_for(small):
 def test_steps_double_up_to_the_largest():
     def steps(known):
         items = [(float(size), SimpleNamespace(key=size)) for size in (21, 1, 3, 30, 5, 6, 7, 9, 20)]
-        return [node.key for node in outsized_nodes._steps(items, known, 2.0)]
+        return [node.key for _, node in outsized_nodes._steps(items, known, 2.0)]
 
     assert steps(2.0) == [5, 20, 30]
     assert steps(3.4) == [7, 20, 30]

@@ -38,7 +38,7 @@ def test_a_fresh_process_tells_how_much_slower_the_exported_network_is(tmp_path,
     export(
         build(MEMBER, 10, 3).eval(), tmp_path / "net", num_classes=10, in_channels=3, formats=("json", "safetensors", "python")
     )
-    told = plain_process_note(tmp_path / "net", EAGER, MEMBER, 3)
+    told = plain_process_note(tmp_path / "net", EAGER, MEMBER, 10, 3)
     assert told is not None
     ratio = float(told.partition("takes ")[2].partition(" times")[0])
     assert 0.3 < ratio < 3
@@ -48,9 +48,9 @@ def test_a_fresh_process_tells_how_much_slower_the_exported_network_is(tmp_path,
 @glibc
 def test_only_what_is_slower_is_told(tmp_path, large, monkeypatch):
     answers(monkeypatch, "2.13\n")
-    assert "2.13 times as long" in plain_process_note(tmp_path, EAGER, MEMBER, 3)
+    assert "2.13 times as long" in plain_process_note(tmp_path, EAGER, MEMBER, 10, 3)
     answers(monkeypatch, "1.02\n")
-    assert plain_process_note(tmp_path, EAGER, MEMBER, 3) is None
+    assert plain_process_note(tmp_path, EAGER, MEMBER, 10, 3) is None
 
 
 @glibc
@@ -59,15 +59,15 @@ def test_only_what_is_slower_is_told(tmp_path, large, monkeypatch):
 )
 def test_a_process_that_fails_says_nothing(tmp_path, large, monkeypatch, lost):
     answers(monkeypatch, lost)
-    assert plain_process_note(tmp_path, EAGER, MEMBER, 3) is None
+    assert plain_process_note(tmp_path, EAGER, MEMBER, 10, 3) is None
 
 
-@pytest.mark.parametrize("target", ["cpu:onnxruntime", "cuda:eager", "cpu:eager@ray:pi"])
+@pytest.mark.parametrize("target", ["cpu:onnxruntime", "cuda:eager", "cpu:compile", "cpu:eager@ray:pi"])
 def test_targets_that_keep_their_memory_are_not_asked(tmp_path, large, monkeypatch, target):
     answers(monkeypatch, AssertionError("asked"))
-    assert plain_process_note(tmp_path, Target.parse(target), MEMBER, 3) is None
+    assert plain_process_note(tmp_path, Target.parse(target), MEMBER, 10, 3) is None
 
 
 def test_small_networks_are_not_asked(tmp_path, monkeypatch):
     answers(monkeypatch, AssertionError("asked"))
-    assert plain_process_note(tmp_path, EAGER, MEMBER, 3) is None
+    assert plain_process_note(tmp_path, EAGER, MEMBER, 10, 3) is None
