@@ -178,7 +178,7 @@ def _checks(budgets: Iterable[str], winner: Winner) -> dict[str, str]:
 
 
 def adapted_told(steps: int) -> str:
-    """What an adaptation means for the scores, for people."""
+    """What an adaptation means for the scores, for people; from what share of the weights is in the run's request."""
     return f"each scored after {steps} steps of training alone"
 
 

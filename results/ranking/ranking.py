@@ -75,8 +75,8 @@ class RankOptions:
 class RankingOutcome:
     """What a ranking found. `agreements` are by score, the supernet's first; `similar` the same on the quarter of the probes
     with the most similar MACs, and `lead` how far the supernet is ahead of the best other score there. `rows` has one row a
-    probe. The supernet ranked by `score`, after an adaptation of `adapt` steps; the agreement of its other score is told too.
-    `ceiling` is how far training alone agrees with itself where probes were trained with several seeds.
+    probe. The supernet ranked by `score`, after an adaptation of `adapt` steps from `adapt_keep` of its weights; the
+    agreement of its other score is told too. `ceiling` is how far training alone agrees with itself where probes were trained with several seeds.
     """
 
     agreements: Mapping[str, Agreement]
@@ -89,6 +89,13 @@ class RankingOutcome:
     score: str = ACCURACY
     adapt: int = 0
     ceiling: Agreement | None = None
+    adapt_keep: float = 1.0
+
+    @property
+    def how(self) -> str:
+        """What the supernet ranked by, for people."""
+        share = "" if self.adapt_keep == 1 else f" from {self.adapt_keep:.0%} of the weights"
+        return f"{self.score} after {self.adapt} steps of training alone{share}" if self.adapt else self.score
 
     def to_mapping(self) -> dict[str, Any]:
         """Fit for JSON."""
@@ -99,6 +106,7 @@ class RankingOutcome:
             "rho_interval": [self.agreements[SUPERNET].rho_low, self.agreements[SUPERNET].rho_high],
             "score": self.score,
             "adapt": self.adapt,
+            "adapt_keep": self.adapt_keep,
             "ceiling": None if self.ceiling is None else self.ceiling.to_mapping(),
             "macs_span": self.span,
             "agreements": {name: found.to_mapping() for name, found in self.agreements.items()},
@@ -116,8 +124,7 @@ class RankingOutcome:
             alike = self.similar[name]
             interval = f"[{one.tau_low:.2f}, {one.tau_high:.2f}]"
             found.append(f"{name:<17} {one.tau:>6.2f} {interval:>17} {one.rho:>7.2f}   {alike.tau:.2f} of {alike.n}")
-        how = f"{self.score} after {self.adapt} steps" if self.adapt else self.score
-        found.append(f"supernet, by {how}: tau among similar MACs {self.lead}")
+        found.append(f"supernet, by {self.how}: tau among similar MACs {self.lead}")
         if self.ceiling is not None:
             most, low, high = self.ceiling.tau, self.ceiling.tau_low, self.ceiling.tau_high
             found.append(f"training alone agrees with itself, with other seeds, by tau {most:.2f} [{low:.2f}, {high:.2f}]")
@@ -249,6 +256,7 @@ def _compared(
         options.score,
         options.adapt,
         ceiling(found),
+        options.adapt_keep,
     )
 
 

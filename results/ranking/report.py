@@ -28,7 +28,7 @@ def write_ranking_report(path: Path, outcome: RankingOutcome, space: str, data: 
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>Ranking of {escape(space)}</title><style>{CSS}</style>"
         f"<h1>How far the supernet's ranking can be trusted</h1><p class='soft'>{first.n} networks of {escape(space)} on "
         f"{escape(data)}, supernet trained by {escape(strategy)}; the dearest has {outcome.span:.0f} times the MACs of the "
-        f"cheapest; ranked by {escape(_how(outcome))}</p>"
+        f"cheapest; ranked by {escape(outcome.how)}</p>"
         f"<div class='cards'>{_card('Kendall', first.tau, first.tau_low, first.tau_high)}"
         f"{_card('Spearman', first.rho, first.rho_low, first.rho_high)}</div>"
         f"<figure>{scores_plot(outcome.rows, _accuracy(outcome))}</figure><h2>Against other scores</h2>{_agreements(outcome)}"
@@ -56,11 +56,6 @@ def scores_plot(rows: Sequence[Mapping[str, Any]], inherited: str) -> str:
         axes.legend(loc="lower right")
 
     return plot(paint, 6.4, 4.6)
-
-
-def _how(outcome: RankingOutcome) -> str:
-    """What the supernet ranked by."""
-    return f"{outcome.score} after {outcome.adapt} steps of training alone" if outcome.adapt else outcome.score
 
 
 def _ceiling(outcome: RankingOutcome) -> str:

@@ -54,11 +54,11 @@ def test_scores_after_some_steps_are_told_kept_and_never_mixed(nas, copied):
     run = copied / "uniform"
     plain = json.loads(nas("rank", run, *PROBES).stdout)
     assert (plain["score"], plain["adapt"]) == ("accuracy", 0)
-    found = nas("rank", run, *PROBES, "--adapt", 3, "--adapt-rate", "5e-3", "--score", "loss")
+    found = nas("rank", run, *PROBES, "--adapt", 3, "--adapt-rate", "5e-3", "--adapt-keep", 0.5, "--score", "loss")
     assert found.returncode == 0, found.stderr
     told = json.loads(found.stdout)
     assert "0 of 8 probes are to be trained" in found.stderr
-    assert (told["score"], told["adapt"]) == ("loss", 3)
+    assert (told["score"], told["adapt"], told["adapt_keep"]) == ("loss", 3, 0.5)
     assert list(told["agreements"])[:2] == ["supernet", "supernet:accuracy"]
     assert told["agreements"]["macs"] == plain["agreements"]["macs"]
     losses = [[row[name] for row in table["probes"]] for table, name in ((told, "supernet"), (plain, "supernet:loss"))]
@@ -66,7 +66,7 @@ def test_scores_after_some_steps_are_told_kept_and_never_mixed(nas, copied):
     assert told["lead"]["over"] in set(told["similar_macs"]) - {"supernet", "supernet:accuracy"}
     assert told["lead"]["low"] <= told["lead"]["difference"] <= told["lead"]["high"]
     assert len(list((run / "ranking" / "inherited").iterdir())) == 2
-    assert "loss after 3 steps of training alone" in (run / "ranking" / "ranking.html").read_text()
+    assert "loss after 3 steps of training alone from 50% of the weights" in (run / "ranking" / "ranking.html").read_text()
 
 
 def test_with_several_seeds_the_mean_is_the_truth_and_their_agreement_is_told(nas, copied):
