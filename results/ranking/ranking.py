@@ -76,7 +76,8 @@ class RankingOutcome:
     """What a ranking found. `agreements` are by score, the supernet's first; `similar` the same on the quarter of the probes
     with the most similar MACs, and `lead` how far the supernet is ahead of the best other score there. `rows` has one row a
     probe. The supernet ranked by `score`, after an adaptation of `adapt` steps from `adapt_keep` of its weights; the
-    agreement of its other score is told too. `ceiling` is how far training alone agrees with itself where probes were trained with several seeds.
+    agreement of its other score is told too. `ceiling` is how far training alone agrees with itself where probes were trained
+    with several seeds.
     """
 
     agreements: Mapping[str, Agreement]
