@@ -44,6 +44,8 @@ Progress = Callable[[int, int, str], None]
 SAVE_SECONDS = 3.0
 COOLING_SECONDS = 5.0
 MIN_SECONDS = 0.05
+LOOKING_SECONDS = 30.0
+"""A smaller budget has no time to spare for looking for large nodes, which takes some seconds by itself."""
 MEASURED = 0.8
 GROUP, GROUP_AWAY, GROUP_BYTES, GROUP_SECONDS = 20, 4, 1 << 30, 60.0
 """Networks that are measured in turn, here and at another place, about how large they are together, and how long it takes: the
@@ -70,8 +72,8 @@ def profile(
     """Measure the space on the target into the table at `table_path`, and return it.
 
     Half of `seconds` goes to node times of the space's random members, the rest to `train` and `held_out` random networks, all
-    of which are measured even where that takes longer, as are the nodes of operators and sizes that these lack; without
-    `seconds`, NODE_SECONDS and NETWORK_SECONDS a network. As many as usual where no number is given
+    of which are measured even where that takes longer, as are the nodes of operators and (in LOOKING_SECONDS or
+    more) sizes that these lack; without `seconds`, NODE_SECONDS and NETWORK_SECONDS a network. As many as usual where no number is given
     (`nas.predictors.profile_cost`): 40 and 20, or 22 and 10 where they are exported and their kernels timed. Where the
     target times the nodes of exported networks, the training networks bring node times along, and are chosen for them
     (`nas.predictors.node_cover`). What the file holds already is not measured again: a killed profile goes on, larger numbers
@@ -134,16 +136,17 @@ class _Session:
         inherits = self.ancestors is not None or bool(table.ancestry)
         kernels = node_clock(table.target) == KERNELS and not inherits
         alone = node_seconds(table.target, seconds, active=self.active)
+        large = seconds is None or seconds >= LOOKING_SECONDS
         try:
             if not inherits:
                 self.require_clock()
             if not inherits and alone > 0:
                 self.time_nodes(alone, progress)
             if not (inherits or kernels):
-                self.cover_operators(progress)
+                self.cover_operators(progress, large=large)
             self.measure_networks(seconds, progress, kernels=kernels)
             if kernels:
-                self.cover_operators(progress)
+                self.cover_operators(progress, large=large)
             if self.ancestors is not None:
                 self.ancestors.bequeath(table)
             if self.meter is not None:
@@ -180,17 +183,18 @@ class _Session:
         except (DeviceLostError, RunFailedError) as error:
             raise self._lost(error) from error
 
-    def cover_operators(self, progress: Progress) -> None:
-        """Take node times of the operators that have none yet, and once of nodes larger than those of random networks; raises
-        what `time_nodes` does."""
+    def cover_operators(self, progress: Progress, *, large: bool) -> None:
+        """Take node times of the operators that have none yet, and with `large` once of nodes larger than those of random
+        networks; raises what `time_nodes` does."""
+        look = large and not self.table.outsized
         try:
-            for batches in (covering_batches,) if self.table.outsized else (covering_batches, outsized_batches):
+            for batches in (covering_batches, outsized_batches) if look else (covering_batches,):
                 refusals = NodeRefusals(self.space, self.table)
                 for batch in batches(self.space, self.table, self.samples.add, refusals.look):
                     self.save(SAVE_SECONDS)
                     self._time(batch, progress)
                 refusals.record()
-            self.table.outsized = True
+            self.table.outsized |= look
         except (DeviceLostError, RunFailedError) as error:
             raise self._lost(error) from error
 

@@ -62,7 +62,7 @@ def test_copies_take_long_enough_together_and_no_longer_than_they_must(seconds):
 
 
 def test_a_network_that_cannot_be_taken_apart_is_told_of(monkeypatch):
-    def fails(*_):
+    def fails(*_, **__):
         raise MeasurementError("two kernels have one name")
 
     told = []

@@ -80,6 +80,18 @@ def test_a_finished_profile_measures_nothing_again(tmp_path):
     assert (second.nodes, second.networks) == (first.nodes, first.networks)
 
 
+def test_large_nodes_are_looked_for_once_and_not_on_a_small_budget(tmp_path, monkeypatch):
+    looked = []
+    monkeypatch.setattr(latency_profile, "outsized_batches", lambda *given: looked.append(given) or ())
+    options = {"num_classes": 10, "train": 1, "held_out": 1}
+    assert not profile(SPACE, Target(), tmp_path / "t.json", **options, seconds=0.2).outsized
+    assert not looked
+    monkeypatch.setattr(latency_profile, "LOOKING_SECONDS", 0.1)
+    assert profile(SPACE, Target(), tmp_path / "t.json", **options, seconds=0.2).outsized
+    assert profile(SPACE, Target(), tmp_path / "t.json", **options, seconds=0.2).outsized
+    assert len(looked) == 1
+
+
 def test_larger_numbers_extend_a_table_and_every_measurement_has_its_samples(tmp_path):
     path = tmp_path / "table.json"
     options = {"num_classes": 10, "seconds": 0.4}
