@@ -72,22 +72,21 @@ def profile(
     """Measure the space on the target into the table at `table_path`, and return it.
 
     Half of `seconds` goes to node times of the space's random members, the rest to `train` and `held_out` random networks, all
-    of which are measured even where that takes longer, as are the nodes of operators and (in LOOKING_SECONDS or
-    more) sizes that these lack; without `seconds`, NODE_SECONDS and NETWORK_SECONDS a network. As many as usual where no number is given
-    (`nas.predictors.profile_cost`): 40 and 20, or 22 and 10 where they are exported and their kernels timed. Where the
-    target times the nodes of exported networks, the training networks bring node times along, and are chosen for them
+    of which are measured even where that takes longer, as are the nodes of operators and (in LOOKING_SECONDS or more) sizes
+    that these lack; without `seconds`, NODE_SECONDS and NETWORK_SECONDS a network. As many as usual where no number is given
+    (`nas.predictors.profile_cost`): 40 and 20, or 22 and 10 where they are exported and their kernels timed. Where the target
+    times the nodes of exported networks, the training networks bring node times along, and are chosen for them
     (`nas.predictors.node_cover`). What the file holds already is not measured again: a killed profile goes on, larger numbers
     extend it, and `seconds` is for what is missing. In the end all times are told at the median speed of the machine meanwhile.
     The file is rewritten every few seconds, and every raw sample is appended to `samples_path(table_path)`. Operators that the
     target refuses are named in `LatencyTable.refused`, and networks without them are drawn instead. Everything but the clock
     follows from `seed`, but which nodes are larger than those of random networks, which their times tell, and which networks
-    are learned from where they are chosen by what is measured (`active`) rather than drawn.
-    Given tables of other targets that are `known`, no node is timed: node times are inherited from them (see
-    `nas.predictors.inheritance`), and 20 chosen networks are enough; without `known` such a table keeps them. With `energy`
-    that of a part of the networks is counted in the end, however long it takes (`nas.predictors.energy_profile`). Raises
-    FileError where the file is of another target, question, machine or library, is being written by another process, or `known`
-    do not fit it, and MeasurementError where the target cannot be measured or is lost on the way, or its energy cannot be
-    counted.
+    are learned from where they are chosen by what is measured (`active`) rather than drawn. Given tables of other targets that
+    are `known`, no node is timed: node times are inherited from them (see `nas.predictors.inheritance`), and 20 chosen networks
+    are enough; without `known` such a table keeps them. With `energy` that of a part of the networks is counted in the end,
+    however long it takes (`nas.predictors.energy_profile`). Raises FileError where the file is of another target, question,
+    machine or library, is being written by another process, or `known` do not fit it, and MeasurementError where the target
+    cannot be measured or is lost on the way, or its energy cannot be counted.
     """
     target.require()
     meter = meter_of(target) if energy else None
