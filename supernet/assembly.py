@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from nas.search_spaces.backbone import Backbone
+from nas.supernet.views import Cut
 
-Cut = tuple[slice, ...]
 V = TypeVar("V")
 _CACHED_NETWORKS, _CACHED_NODES = 256, 8192
 

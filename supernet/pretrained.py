@@ -64,7 +64,7 @@ def start_from(supernet: Supernet, network: Backbone) -> tuple[str, ...]:
     Raises SpaceError where the network is no member of the space, UsageError where its parameters have other shapes.
     """
     chosen = member_for(supernet.space, network.architecture)
-    shapes = {name: tuple(supernet.store[key][cut].shape) for name, (key, cut) in supernet.cuts(chosen).items()}
+    shapes = {name: cut.shape for name, (_, cut) in supernet.cuts(chosen).items()}
     modes = {name: modes for name, _, modes in parameters_with_modes(network)}
     state = dict(network.state_dict())
     for name in state.keys() & shapes.keys():

@@ -21,11 +21,11 @@ from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import Backbone
 from nas.search_spaces.graph import IMAGE, Node
 from nas.search_spaces.space import SearchSpace
-from nas.supernet.assembly import AssembledNetwork, Assembly, Cut, PlacedNode, homes_of, move_buffers
+from nas.supernet.assembly import AssembledNetwork, Assembly, PlacedNode, homes_of, move_buffers
 from nas.supernet.sharing import Sharing
 from nas.supernet.skeleton import Skeletons, freeze_statistics
 from nas.supernet.store import parameter_store
-from nas.supernet.views import slices, view
+from nas.supernet.views import Cut, view
 
 
 class Supernet(nn.Module):
@@ -79,12 +79,12 @@ class Supernet(nn.Module):
         """For each parameter of an architecture, the store's tensor and the part of it. Raises SpaceError for a stranger."""
         return self._assembled(architecture).cuts
 
-    def touched(self, architectures: Iterable[Architecture]) -> dict[str, Cut]:
+    def touched(self, architectures: Iterable[Architecture]) -> dict[str, tuple[slice, ...]]:
         """For each tensor of the store that some architectures use, the smallest block that holds all parts they take of it."""
-        found: dict[str, Cut] = {}
+        found: dict[str, tuple[slice, ...]] = {}
         for architecture in architectures:
             for key, cut in self.cuts(architecture).values():
-                both = zip(found.get(key, cut), cut, strict=True)
+                both = zip(found.get(key, cut.slices), cut.slices, strict=True)
                 found[key] = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in both)
         return found
 
@@ -94,21 +94,23 @@ class Supernet(nn.Module):
         Gradients with respect to the parts are smaller than with respect to the store, and networks that run side by side
         do not write into the same tensors; `accumulate` adds them up.
         """
-        cuts = self._assembled(architecture).cuts
-        return {name: view(self.store[key], cut).detach().requires_grad_() for name, (key, cut) in cuts.items()}
+        cuts, tensors = self._assembled(architecture).cuts, self._tensors
+        with torch.no_grad():
+            return {name: cut.of(tensors[key]).contiguous().detach().requires_grad_() for name, (key, cut) in cuts.items()}
 
     def accumulate(self, architecture: Architecture, gradients: Mapping[str, Tensor]) -> None:
         """Add the gradients of an architecture's parameters to those of the store."""
-        cuts = self._assembled(architecture).cuts
+        cuts, tensors = self._assembled(architecture).cuts, self._tensors
         for name, gradient in gradients.items():
             key, cut = cuts[name]
-            tensor = self.store[key]
-            if tensor.grad is None and gradient.shape == tensor.shape:
-                tensor.grad = gradient.clone()  # one tensor may be the gradient of two parameters
+            tensor = tensors[key]
+            whole = tensor.grad
+            if whole is None and cut.whole:
+                tensor.grad = gradient.clone(memory_format=torch.contiguous_format)  # it may be that of two parameters
                 continue
-            if tensor.grad is None:
-                tensor.grad = torch.zeros_like(tensor)
-            tensor.grad[cut].add_(gradient)
+            if whole is None:
+                whole = tensor.grad = torch.zeros_like(tensor)
+            cut.of(whole).add_(gradient)
 
     def extract(self, architecture: Architecture) -> Backbone:
         """The architecture as a plain network with cloned weights, in the supernet's mode; nothing is shared with it."""
@@ -142,16 +144,16 @@ class Supernet(nn.Module):
             if names:
                 raise UsageError(f"the weights for {architecture.digest} {wrong} {min(names)!r}: are they another network's?")
         fresh = []
-        for name, (key, cut) in assembled.cuts.items():
-            wanted, given = self.store[key][cut].shape, state[name].shape
-            if wanted != given and name.startswith("nodes.head.") and (self.num_classes, *given[1:]) == tuple(wanted):
+        for name, (_, cut) in assembled.cuts.items():
+            wanted, given = cut.shape, state[name].shape
+            if wanted != given and name.startswith("nodes.head.") and (self.num_classes, *given[1:]) == wanted:
                 fresh.append(name)
             elif wanted != given:
-                raise UsageError(f"{name!r} of {architecture.digest} has shape {tuple(wanted)}, the weights {tuple(given)}")
+                raise UsageError(f"{name!r} of {architecture.digest} has shape {wanted}, the weights {tuple(given)}")
         with torch.no_grad():
             for name in assembled.cuts.keys() - set(fresh):
                 key, cut = assembled.cuts[name]
-                self.store[key][cut] = state[name].to(self.store[key])
+                cut.of(self.store[key]).copy_(state[name])
         return tuple(fresh)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -165,6 +167,11 @@ class Supernet(nn.Module):
         """Where the store is moved, assembled networks have their constants at the old place: they are made anew."""
         self._assembly = Assembly()
         return super()._apply(fn, recurse)
+
+    @property
+    def _tensors(self) -> Mapping[str, Any]:
+        """The store as a plain dictionary: hundreds of tensors are looked up in a step."""
+        return self.store._parameters
 
     @property
     def device(self) -> torch.device:
@@ -206,7 +213,7 @@ class Supernet(nn.Module):
             full = tuple(self.store[share.key].shape)
             if any(part > whole for part, whole in zip(share.shape, full, strict=True)):
                 raise SpaceError(f"{node.name} of {architecture.digest} is larger than any of space {self.space.name!r}")
-            cuts[share.local] = share.key, slices(full, share.shape, share.modes)
+            cuts[share.local] = share.key, Cut.out_of(full, share.shape, share.modes)
         move_buffers(module, self.device_of_buffers())
         return PlacedNode(module, cuts, homes_of(module))
 

@@ -6,7 +6,10 @@ cropped around their centre (index n // 2), so that a 3x3 kernel is the middle o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
 
 from torch import Tensor, nn
 
@@ -36,13 +39,38 @@ def slices(full: tuple[int, ...], part: tuple[int, ...], modes: Modes) -> tuple[
     return tuple(slice(start, start + size) for start, size in zip(starts, part, strict=True))
 
 
-def view(tensor: Tensor, cut: tuple[slice, ...]) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A part of a contiguous tensor: its slices, and where it lies in memory, or that it is the `whole`.
+
+    A training step takes hundreds of parts, and by their places in memory that costs a third of what it costs by slices.
+    """
+
+    slices: tuple[slice, ...]
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int
+    whole: bool
+
+    @classmethod
+    def out_of(cls, full: tuple[int, ...], part: tuple[int, ...], modes: Modes) -> Self:
+        """The part of shape `part` of a tensor of shape `full`."""
+        taken = slices(full, part, modes)
+        strides = tuple(math.prod(full[dimension + 1 :]) for dimension in range(len(full)))
+        offset = sum(one.start * stride for one, stride in zip(taken, strides, strict=True))
+        return cls(taken, part, strides, offset, full == part)
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """The part of a tensor, in its memory; the tensor itself where the part is the whole."""
+        return tensor if self.whole else tensor.as_strided(self.shape, self.strides, self.offset)
+
+
+def view(tensor: Tensor, cut: Cut) -> Tensor:
     """The part of a tensor, contiguous: kernels may round differently on other strides, and a slice must be exact.
 
-    The tensor itself where the part is the whole.
+    The tensor itself where the part is the whole. Gradients flow back, by slices faster than by places in memory.
     """
-    part = tensor[cut]
-    return tensor if part.shape == tensor.shape else part.contiguous()
+    return tensor if cut.whole else tensor[cut.slices].contiguous()
 
 
 def union(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...]:

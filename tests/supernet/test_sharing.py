@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 
 import pytest
@@ -14,7 +15,7 @@ from nas.search_spaces.graph import Node, nodes
 from nas.search_spaces.space import SearchSpace
 from nas.supernet.skeleton import Skeletons, parameters_on_meta, skeleton_of
 from nas.supernet.supernet import Supernet
-from nas.supernet.views import parameters_with_modes, slices, union, view
+from nas.supernet.views import Cut, parameters_with_modes, slices, union, view
 
 MLP = Op.of("mlp", expansion=2)
 PREDICTOR = ("squeeze", "spread", "narrow_q.weight", "narrow_q.bias", "narrow_k.weight", "narrow_k.bias")
@@ -272,12 +273,21 @@ def test_slices_lead_or_are_centred(
     full: tuple[int, ...], part: tuple[int, ...], modes: tuple[bool, ...], expected: tuple[slice, ...]
 ) -> None:
     assert slices(full, part, modes) == expected
+    tensor = torch.arange(math.prod(full)).view(full)
+    cut = Cut.out_of(full, part, modes)
+    assert (cut.slices, cut.shape, cut.whole) == (expected, part, False)
+    assert torch.equal(cut.of(tensor), tensor[expected])
+    cut.of(tensor).fill_(-1)
+    assert (tensor[expected] == -1).all()
+    assert (tensor == -1).sum() == math.prod(part)
 
 
 def test_a_view_of_the_whole_is_the_tensor_itself_and_a_part_is_contiguous() -> None:
     tensor = torch.arange(12.0).view(3, 4)
-    assert view(tensor, (slice(0, 3), slice(0, 4))) is tensor
-    part = view(tensor, (slice(0, 2), slice(0, 2)))
+    whole = Cut.out_of((3, 4), (3, 4), (False, False))
+    assert view(tensor, whole) is tensor
+    assert whole.of(tensor) is tensor
+    part = view(tensor, Cut.out_of((3, 4), (2, 2), (False, False)))
     assert part.is_contiguous()
     assert part.tolist() == [[0, 1], [4, 5]]
 
