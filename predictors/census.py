@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from nas.predictors.kernel_times import time_in_network
+from nas.predictors.cost import cost
+from nas.predictors.in_place_timing import time_in_place
+from nas.predictors.kernel_times import IN_PLACE, node_clock, time_in_network
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.node_timing import Refuse, in_place, time_repeated, unlooked
 from nas.predictors.samples import Record, unrecorded
@@ -19,21 +21,35 @@ from nas.search_spaces.space import SearchSpace
 MAX_CENSUS = 2000
 FREQUENCIES = 400
 GROUP = 4
+TURNS, TURNS_BYTES = 8, 1 << 30
+"""Networks that take turns, and about how many bytes their weights take together."""
 
 
 def node_batches(
     space: SearchSpace, table: LatencyTable, record: Record = unrecorded, refuse: Refuse = unlooked
-) -> Iterator[Callable[[], list[tuple[Node, float]]]]:
-    """What is left of the census, as calls that time some nodes each.
+) -> Iterator[tuple[Callable[[], list[tuple[Node, float]]], int]]:
+    """What is left of the census, as calls that time some nodes each, and by how much each moves it on.
 
-    In place: whole random networks, without end worth naming. Repeated: distinct nodes in order of their frequency.
+    In place: whole random networks, some in turn, without end worth naming. Repeated: distinct nodes in order of their
+    frequency.
     """
-    if in_place(table.target):
+    if node_clock(table.target) == IN_PLACE and in_place(table.target):
+        size = _turns(space, table)
+        for index in range(table.census, MAX_CENSUS, size):
+            drawn = [_drawn(space, table, index + place) for place in range(size)]
+            yield partial(time_in_place, drawn, table, record, refuse), size
+    elif in_place(table.target):
         for index in range(table.census, MAX_CENSUS):
-            yield partial(time_in_network, _drawn(space, table, index), table, record, refuse)
+            yield partial(time_in_network, _drawn(space, table, index), table, record, refuse), 1
     else:
         for group in _groups(frequent_nodes(space, table))[table.census :]:
-            yield partial(time_repeated, group, table, record, refuse)
+            yield partial(time_repeated, group, table, record, refuse), 1
+
+
+def _turns(space: SearchSpace, table: LatencyTable) -> int:
+    """How many networks of the space are in memory together."""
+    weights = 4 * cost(_drawn(space, table, 0), in_channels=table.in_channels, num_classes=table.num_classes).params
+    return max(1, min(TURNS, TURNS_BYTES // weights))
 
 
 def frequent_nodes(space: SearchSpace, table: LatencyTable) -> list[Node]:

@@ -22,12 +22,13 @@ import torch
 from nas.errors import MeasurementError
 from nas.predictors.anchor import anchor
 from nas.predictors.fresh_weights import told_apart
+from nas.predictors.in_place_timing import time_in_place
 from nas.predictors.interleaving import undisturbed
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.machine import MachineState, interruptions, machine_state, pinned
 from nas.predictors.measure import threads
 from nas.predictors.node_models import NodeModels, run_of
-from nas.predictors.node_timing import Refuse, time_in_place, unlooked
+from nas.predictors.node_timing import Refuse, unlooked
 from nas.predictors.runtimes.onnxruntime import exported, open_session, session_options
 from nas.predictors.samples import Record, unrecorded
 from nas.predictors.target import Target
@@ -61,9 +62,9 @@ def time_in_network(
 
     None where the network does not run: `refuse` is given its nodes then.
     """
+    if node_clock(table.target) == IN_PLACE:
+        return time_in_place([architecture], table, record, refuse)
     try:
-        if node_clock(table.target) == IN_PLACE:
-            return time_in_place(architecture, table, record)
         return time_kernels(architecture, table, record)
     except MeasurementError as error:
         refuse(nodes(architecture, None, table.in_channels, table.num_classes), error)

@@ -172,12 +172,12 @@ class _Session:
         """
         refusals = NodeRefusals(self.space, self.table)
         try:
-            for batch in node_batches(self.space, self.table, self.samples.add, refusals.look):
+            for batch, number in node_batches(self.space, self.table, self.samples.add, refusals.look):
                 self.save(SAVE_SECONDS)
                 if self.table.spent >= seconds:
                     break
                 self._time(batch, progress)
-                self.table.census += 1
+                self.table.census += number
             refusals.record()
         except (DeviceLostError, RunFailedError) as error:
             raise self._lost(error) from error

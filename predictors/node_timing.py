@@ -9,69 +9,35 @@ place, where only whole networks are measured: nodes are timed here, and scaled 
 
 from __future__ import annotations
 
-import copy
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nas.errors import MeasurementError
-from nas.predictors.anchor import anchor
 from nas.predictors.device import device
-from nas.predictors.interleaving import Effort, undisturbed
+from nas.predictors.interleaving import Effort
 from nas.predictors.latency_table import LatencyTable
-from nas.predictors.machine import interruptions, machine_state, pinned
-from nas.predictors.measure import Run, checked, measure_runs, threads
+from nas.predictors.measure import Run, checked, measure_runs
 from nas.predictors.samples import Record, unrecorded
 from nas.predictors.target import Target
 from nas.predictors.timings import Array, Measurement, Visit
-from nas.predictors.tracing import first_cause
-from nas.predictors.visits import RunFailedError, Series
+from nas.predictors.visits import RunFailedError
 from nas.search_spaces import graph
-from nas.search_spaces.architecture import Architecture
-from nas.search_spaces.backbone import Backbone, build, module_of
-from nas.search_spaces.graph import IMAGE, Node, nodes
+from nas.search_spaces.backbone import module_of
+from nas.search_spaces.graph import Node
 from nas.search_spaces.registry import Kind
 
 Refuse = Callable[[Sequence[Node], MeasurementError], None]
 """Is given nodes that could not be timed, and why."""
 SHORT, LONG = 1, 5
 REPEATED = Effort(seconds=0.05, rounds=2, precision=0.02)
-WARM_PASSES, PASSES = 3, 9
 
 
 def in_place(target: Target) -> bool:
     """Whether nodes are timed inside networks on this target: a GPU would have to be stopped after every node."""
     return bool(target.place) or device(target.device).torch_device == "cpu"
-
-
-def time_in_place(architecture: Architecture, table: LatencyTable, record: Record = unrecorded) -> list[tuple[Node, float]]:
-    """Every node of an architecture with its seconds, the median of some passes, normalised by the anchor beside them.
-
-    `record` is given the raw seconds of every node's passes. Raises MeasurementError where the network does not run.
-    """
-    target = table.target
-    model = build(architecture, table.num_classes, table.in_channels)
-    found = nodes(architecture, None, table.in_channels, table.num_classes)
-    example = torch.randn(target.batch, table.in_channels, architecture.resolution, architecture.resolution)
-    with threads(target.threads), pinned(target.threads) as cpus, undisturbed():
-        beside = Series(anchor(target))
-        passes, anchors = [], [beside.again()]
-        at, before, state = time.time(), interruptions(), machine_state(cpus)
-        for run in _passes(copy.deepcopy(model).eval().to(dtype=target.dtype), example.to(target.dtype)):
-            anchors.append(beside.again())
-            passes.append(run)
-        after = interruptions()
-    times = None if before is None or after is None else after - before
-    around = around_runs(anchors)[WARM_PASSES:]
-    record("anchor", "", Visit(at, table.census, tuple(anchors[WARM_PASSES:]), times, state))
-    for node, *seconds in zip(found, *passes[WARM_PASSES:], strict=True):
-        record("node", node.key, Visit(at, table.census, tuple(seconds), times, state, beside=tuple(around)))
-    factors = around / (table.anchor or float(np.median(around)))
-    middles = np.median(np.array(passes[WARM_PASSES:]) / factors[:, None], axis=0)
-    return [(node, float(seconds)) for node, seconds in zip(found, middles, strict=True)]
 
 
 def around_runs(anchors: Sequence[float]) -> Array:
@@ -160,20 +126,3 @@ def node_example(node: Node, batch: int) -> Tensor:
     if node.kind == graph.BRANCH and node.channels is not None:
         channels = node.channels[1]
     return torch.randn(batch, height, width, channels, generator=generator)
-
-
-def _passes(model: Backbone, image: Tensor) -> Iterator[list[float]]:
-    """The seconds of every node in the order of the plan, pass after pass. Raises MeasurementError where one does not run."""
-    clock = time.perf_counter
-    for _ in range(WARM_PASSES + PASSES):
-        seconds: list[float] = []
-        with torch.inference_mode():
-            values = {IMAGE: image}
-            for name, inputs in model.plan:
-                start = clock()
-                try:
-                    model.run_node(name, inputs, values)
-                except Exception as error:
-                    raise MeasurementError(f"node {name} does not run in place: {first_cause(error)}") from error
-                seconds.append(clock() - start)
-        yield seconds

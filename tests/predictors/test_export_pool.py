@@ -1,4 +1,5 @@
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from known_machine import sampled
+from few_operators import FEW
 
 from nas.errors import MeasurementError
 from nas.predictors.export_pool import ExportPool
@@ -15,7 +16,7 @@ from nas.predictors.export_worker import answer, job_of
 from nas.predictors.target import Target
 
 ORT = Target.parse("cpu:onnxruntime")
-MEMBERS = sampled("pool", 3)
+MEMBERS = [FEW.sample(random.Random(index)) for index in range(3)]
 PARENT = """
 import time
 from nas.predictors.export_pool import ExportPool

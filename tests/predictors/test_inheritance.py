@@ -63,20 +63,20 @@ def test_tables_that_do_not_fit_are_refused(ancestors):
 
 
 def test_a_profile_from_another_table_times_no_node(tmp_path, monkeypatch):
-    monkeypatch.setattr("nas.predictors.census.time_in_network", None)
-    options = {"num_classes": 10, "train": 8, "held_out": 2, "seconds": 0.5, "known": [made_table(train=0)]}
+    monkeypatch.setattr("nas.predictors.census.time_in_place", None)
+    options = {"num_classes": 10, "train": 8, "held_out": 2, "seconds": 0.5, "known": [made_table(train=0, census=12)]}
     table = profile(SPACE, Target(), tmp_path / "t.json", **options)
     assert len(table.networks) == 10
-    assert len(table.nodes) == len(made_table(train=0).nodes)
+    assert len(table.nodes) == len(made_table(train=0, census=12).nodes)
     again = profile(SPACE, Target(), tmp_path / "t.json", **options)
     assert again.networks == table.networks
     assert LatencyPredictor.fit(again).predict(HELD_OUT).mean.min() > 0
 
 
 def test_a_profile_that_goes_on_without_the_other_tables_keeps_the_inherited_node_times(tmp_path, monkeypatch):
-    monkeypatch.setattr("nas.predictors.census.time_in_network", None)
+    monkeypatch.setattr("nas.predictors.census.time_in_place", None)
     path, options = tmp_path / "t.json", {"num_classes": 10, "held_out": 2, "seconds": 0.5}
-    table = profile(SPACE, Target(), path, train=8, known=[made_table(train=0)], **options)
+    table = profile(SPACE, Target(), path, train=8, known=[made_table(train=0, census=12)], **options)
     table.breaks.append("python was 3.0")
     table.save(path)
     more = profile(SPACE, Target(), path, train=9, **options)
@@ -87,7 +87,7 @@ def test_a_profile_that_goes_on_without_the_other_tables_keeps_the_inherited_nod
         "the machine changed between sessions: python was 3.0",
         f"node times are inherited from {Target()}, and not measured",
     ]
-    again = profile(SPACE, Target(), path, train=10, known=[made_table(train=0)], **options)
+    again = profile(SPACE, Target(), path, train=10, known=[made_table(train=0, census=12)], **options)
     assert again.breaks == ["python was 3.0"]
     assert again.nodes != table.nodes
 

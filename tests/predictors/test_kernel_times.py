@@ -1,6 +1,7 @@
 import random
 
 import pytest
+from few_operators import FEW
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,14 +27,8 @@ from nas.predictors.target import Target
 from nas.search_spaces.backbone import build
 from nas.search_spaces.graph import nodes
 from nas.search_spaces.presets import load_space
-from nas.search_spaces.space import SearchSpace
 
 SPACE = load_space("tiny")
-FEW = SearchSpace.from_mapping(
-    {"name": "few", "depths": [[1, 2], [1, 2]], "widths": [[16], [32]], "mixers": ["pooling", "mbconv", "global_attention"],
-     "splits": [1.0], "partners": ["pooling"], "channel_mixers": ["mlp", "conv_mlp"], "downsamples": ["conv"], "strides": []},
-    SPACE,
-)  # fmt: skip
 ONNX = Target.parse("cpu:onnxruntime")
 
 

@@ -11,11 +11,12 @@ from nas.files import sole_writer
 from nas.predictors import latency_profile, node_cover
 from nas.predictors import profile_cost as cost_of_profiles
 from nas.predictors.environment import differences, environment
+from nas.predictors.in_place_timing import time_in_place
 from nas.predictors.latency_predictor import LatencyPredictor
 from nas.predictors.latency_profile import networks_of, profile
 from nas.predictors.latency_table import HELD_OUT, TRAIN, LatencyTable
 from nas.predictors.node_cover import covering
-from nas.predictors.node_timing import Repeated, difference, node_example, time_in_place, time_repeated
+from nas.predictors.node_timing import Repeated, difference, node_example, time_repeated
 from nas.predictors.profile_cost import default_seconds, numbers, profile_cost
 from nas.predictors.remarks import remarks
 from nas.predictors.samples import read_samples, samples_path
@@ -189,7 +190,7 @@ def test_the_table_of_another_target_or_question_is_refused(tmp_path):
 
 def test_nodes_timed_in_place_are_the_nodes_of_the_network():
     architecture = SPACE.sample(random.Random(5))
-    found = time_in_place(architecture, LatencyTable(Target(), num_classes=10))
+    found = time_in_place([architecture], LatencyTable(Target(), num_classes=10))
     assert [node for node, _ in found] == list(nodes(architecture, None, 3, 10))
     assert all(seconds > 0 for _, seconds in found)
 

@@ -48,13 +48,24 @@ class ScaleAwareModulation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
         heads = self.spread(x).permute(0, 3, 1, 2).unflatten(1, (-1, len(self.local))).unbind(2)
-        local = torch.stack([conv(head) for conv, head in zip(self.local, heads, strict=True)], dim=2).flatten(1, 2)
+        if not self.training:
+            heads = tuple(_laid_out(head, 2 * index + 3) for index, head in enumerate(heads))
+        maps = [conv(head) for conv, head in zip(self.local, heads, strict=True)]
+        local = torch.stack(maps, dim=2).flatten(1, 2)
         mixed = self.mix(local)
         if self.training:  # the gradient comes with channels last, and mixed layouts make that of the norm slow
             mixed = mixed.contiguous(memory_format=torch.channels_last)
         hidden = F.gelu(self.norm(mixed))
         y: Tensor = self.out(self.merge(hidden.permute(0, 2, 3, 1)) * self.value(x))
         return y
+
+
+def _laid_out(head: Tensor, kernel: int) -> Tensor:
+    """Heads come with other channels between theirs: on such maps oneDNN convolves by more than 13 x 13 five times as long.
+
+    Backwards the mixed layouts take longer than that spares.
+    """
+    return head.contiguous(memory_format=torch.channels_last) if kernel > 13 else head
 
 
 def macs(width: int, size: int, *, heads: int, expansion: int, bias: bool = True) -> int:

