@@ -97,7 +97,7 @@ class NodeTimes:
         items = [table.nodes[key] for key in sorted(table.nodes)]
         seconds = np.exp([_log_mean(item, 0.0) for item in items])
         offset = float(np.median(seconds))
-        learned = _spread_out(items)
+        learned = _chosen(items)
         with one_thread():
             features = NodeFeatures.of([item.node for item in items], seconds)
             x, expected = features([item.node for item in learned])
@@ -199,8 +199,13 @@ def _log_mean(item: NodeTime, offset: float) -> float:
     return float(np.median(logs) if len(logs) > 4 else logs.mean())
 
 
-def _spread_out(items: Sequence[NodeTime]) -> Sequence[NodeTime]:
-    """At most LEARNED of the nodes, evenly through their sorted keys, so that all operators and sizes stay in."""
+def _chosen(items: Sequence[NodeTime]) -> list[NodeTime]:
+    """At most LEARNED of the nodes: half of them those that take longest, which latencies are mostly made of and random members
+    seldom bring; the others evenly through their sorted keys, so that all operators and sizes stay in."""
     if len(items) <= LEARNED:
-        return items
-    return [items[index * len(items) // LEARNED] for index in range(LEARNED)]
+        return list(items)
+    slowest = sorted(items, key=lambda item: (-_log_mean(item, 0.0), item.node.key))
+    longest, others = slowest[: LEARNED // 2], sorted(slowest[LEARNED // 2 :], key=lambda item: item.node.key)
+    number = LEARNED - len(longest)
+    some = [others[index * len(others) // number] for index in range(number)]
+    return sorted([*longest, *some], key=lambda item: item.node.key)
