@@ -4,6 +4,7 @@ node times along."""
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -21,8 +22,8 @@ from nas.search_spaces.space import SearchSpace
 MAX_CENSUS = 2000
 FREQUENCIES = 400
 GROUP = 4
-TURNS, TURNS_BYTES = 8, 1 << 30
-"""Networks that take turns, and about how many bytes their weights take together."""
+TURNS, TURNS_BYTES, TURNS_SECONDS = 8, 1 << 30, 4.0
+"""The most networks that take turns, about how many bytes their weights take together at most, and how long their turns."""
 
 
 def node_batches(
@@ -34,10 +35,7 @@ def node_batches(
     frequency.
     """
     if node_clock(table.target) == IN_PLACE and in_place(table.target):
-        size = _turns(space, table)
-        for index in range(table.census, MAX_CENSUS, size):
-            drawn = [_drawn(space, table, index + place) for place in range(size)]
-            yield partial(time_in_place, drawn, table, record, refuse), size
+        yield from _in_turn(space, table, record, refuse)
     elif in_place(table.target):
         for index in range(table.census, MAX_CENSUS):
             yield partial(time_in_network, _drawn(space, table, index), table, record, refuse), 1
@@ -46,9 +44,23 @@ def node_batches(
             yield partial(time_repeated, group, table, record, refuse), 1
 
 
-def _turns(space: SearchSpace, table: LatencyTable) -> int:
-    """How many networks of the space are in memory together."""
-    weights = 4 * cost(_drawn(space, table, 0), in_channels=table.in_channels, num_classes=table.num_classes).params
+def _in_turn(
+    space: SearchSpace, table: LatencyTable, record: Record, refuse: Refuse
+) -> Iterator[tuple[Callable[[], list[tuple[Node, float]]], int]]:
+    """Random networks one after another, or as many together as the one before lets expect to take TURNS_SECONDS."""
+    index, size, most = table.census, 1, 0
+    while index < MAX_CENSUS:
+        drawn = [_drawn(space, table, index + place) for place in range(size)]
+        began = time.perf_counter()
+        yield partial(time_in_place, drawn, table, record, refuse), size
+        each, index = (time.perf_counter() - began) / size, index + size
+        most = most or _together(drawn[0], table)
+        size = max(1, min(most, int(TURNS_SECONDS / each)))
+
+
+def _together(network: Architecture, table: LatencyTable) -> int:
+    """How many networks like one may be in memory together."""
+    weights = 4 * cost(network, in_channels=table.in_channels, num_classes=table.num_classes).params
     return max(1, min(TURNS, TURNS_BYTES // weights))
 
 

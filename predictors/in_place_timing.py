@@ -22,9 +22,9 @@ from nas.predictors.interleaving import undisturbed
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.machine import interruptions, machine_state, pinned
 from nas.predictors.measure import threads
-from nas.predictors.node_timing import Refuse, around_runs, unlooked
+from nas.predictors.node_timing import Refuse, unlooked
 from nas.predictors.samples import Record, unrecorded
-from nas.predictors.timings import Visit
+from nas.predictors.timings import Array, Visit
 from nas.predictors.tracing import first_cause
 from nas.predictors.visits import Series
 from nas.search_spaces.architecture import Architecture
@@ -32,19 +32,20 @@ from nas.search_spaces.backbone import Backbone, build
 from nas.search_spaces.graph import IMAGE, Node, nodes
 
 VISITS, WARM, PASSES = 3, 1, 4
-"""Visits to each network, and of each the passes that count and those before them, of the first visit one more."""
+"""Visits to each network, and in each the passes that do not count, in the first visit one more, and those that do."""
 
 
 @dataclass(slots=True)
 class _Placed:
-    """A network whose nodes are timed in their place: the seconds of each in every pass, (passes, nodes), and the anchor's
-    around each pass."""
+    """A network whose nodes are timed in their place: the seconds of each in every pass, (passes, nodes), the anchor's around
+    each pass, and what there is to record: kind, key and visit."""
 
     nodes: list[Node]
     model: Backbone
     image: Tensor
     passes: list[list[float]] = field(default_factory=list)
     around: list[float] = field(default_factory=list)
+    raw: list[tuple[str, str, Visit]] = field(default_factory=list)
 
     @classmethod
     def of(cls, architecture: Architecture, table: LatencyTable) -> Self:
@@ -55,9 +56,12 @@ class _Placed:
         image = torch.randn(target.batch, table.in_channels, architecture.resolution, architecture.resolution)
         return cls(list(found), model, image.to(target.dtype))
 
-    def visit(self, beside: Series, number: int, cpus: tuple[int, ...], record: Record) -> None:
-        """Some passes, the anchor before and after each. Raises MeasurementError where the network does not run."""
-        for _ in range(WARM + (number == 0)):
+    def visit(self, beside: Series, number: int, cpus: tuple[int, ...]) -> None:
+        """Some passes of the `number`-th network of a census, the anchor before and after each.
+
+        Raises MeasurementError where the network does not run.
+        """
+        for _ in range(WARM + (not self.passes)):
             self._pass()
         at, before, state = time.time(), interruptions(), machine_state(cpus)
         passes, anchors = [], [beside.again()]
@@ -67,9 +71,9 @@ class _Placed:
         after = interruptions()
         times = None if before is None or after is None else after - before
         around = around_runs(anchors)
-        record("anchor", "", Visit(at, number, tuple(anchors), times, state))
+        self.raw.append(("anchor", "", Visit(at, number, tuple(anchors), times, state)))
         for node, *seconds in zip(self.nodes, *passes, strict=True):
-            record("node", node.key, Visit(at, number, tuple(seconds), times, state, beside=tuple(around)))
+            self.raw.append(("node", node.key, Visit(at, number, tuple(seconds), times, state, beside=tuple(around))))
         self.passes += passes
         self.around += around.tolist()
 
@@ -100,20 +104,34 @@ def time_in_place(
 ) -> list[tuple[Node, float]]:
     """Every node of some networks, which take turns, with its seconds, normalised by the anchor beside them.
 
-    `record` is given the raw seconds of every node's passes, and `refuse` the nodes of a network that does not run, which is
-    left out.
+    `record` is given the raw seconds of every node's passes, and `refuse` the nodes of a network that does not run, with the
+    others in memory or alone: it is left out.
     """
-    target, failed = table.target, list[tuple[_Placed, MeasurementError]]()
-    placed = [_Placed.of(architecture, table) for architecture in group]
+    target, failed = table.target, list[tuple[int, MeasurementError]]()
+    placed = dict(enumerate(_Placed.of(architecture, table) for architecture in group))
     with threads(target.threads), pinned(target.threads) as cpus, undisturbed():
         beside = Series(anchor(target))
-        for number in range(VISITS):
-            for one in placed[:: -1 if number % 2 else 1]:
+        for visit in range(VISITS):
+            for place, one in list(placed.items())[:: -1 if visit % 2 else 1]:
                 try:
-                    one.visit(beside, number, cpus, record)
+                    one.visit(beside, table.census + place, cpus)
                 except MeasurementError as error:
-                    failed.append((one, error))
-                    placed = [other for other in placed if other is not one]
-    for one, why in failed:
-        refuse(one.nodes, why)
-    return [pair for one in placed for pair in zip(one.nodes, one.seconds(table.anchor), strict=True)]
+                    failed.append((place, error))
+                    del placed[place]
+    found: list[tuple[Node, float]] = []
+    for one in placed.values():
+        for kind, key, seen in one.raw:
+            record(kind, key, seen)
+        found += zip(one.nodes, one.seconds(table.anchor), strict=True)
+    for place, why in failed:
+        if len(group) > 1:
+            found += time_in_place([group[place]], table, record, refuse)
+        else:
+            refuse(nodes(group[place], None, table.in_channels, table.num_classes), why)
+    return found
+
+
+def around_runs(anchors: Sequence[float]) -> Array:
+    """The anchor's seconds around each of n runs, (n,), from those before the first and after each, (n + 1,)."""
+    taken = np.asarray(anchors, float)
+    return (taken[:-1] + taken[1:]) / 2

@@ -1,17 +1,16 @@
-"""Timing nodes in context: on a CPU in their place inside random networks, on a GPU by repetition.
+"""Where nodes are timed: on a CPU in their place (`nas.predictors.in_place_timing`), on a GPU by repetition, as here.
 
 A node that runs alone in a loop finds its own code and data in every cache: on a CPU in eager mode the nodes of a small
 network, timed so, sum to only 60 to 80 % of the network's time. Timed in their place they sum to within a few per cent.
 In place means eager mode, also for other CPU runtimes: exporting or compiling every node would take hours, and the
 correction learns from whole networks how much faster the target runs each operator. The same holds for a target at another
-place, where only whole networks are measured: nodes are timed here, and scaled by the ratio of the anchors.
+place, where only whole networks are measured: nodes are timed on this machine, and scaled by the ratio of the anchors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +21,7 @@ from nas.predictors.latency_table import LatencyTable
 from nas.predictors.measure import Run, checked, measure_runs
 from nas.predictors.samples import Record, unrecorded
 from nas.predictors.target import Target
-from nas.predictors.timings import Array, Measurement, Visit
+from nas.predictors.timings import Measurement, Visit
 from nas.predictors.visits import RunFailedError
 from nas.search_spaces import graph
 from nas.search_spaces.backbone import module_of
@@ -38,12 +37,6 @@ REPEATED = Effort(seconds=0.05, rounds=2, precision=0.02)
 def in_place(target: Target) -> bool:
     """Whether nodes are timed inside networks on this target: a GPU would have to be stopped after every node."""
     return bool(target.place) or device(target.device).torch_device == "cpu"
-
-
-def around_runs(anchors: Sequence[float]) -> Array:
-    """The anchor's seconds around each of n runs, (n,), from those before the first and after each, (n + 1,)."""
-    taken = np.asarray(anchors, float)
-    return (taken[:-1] + taken[1:]) / 2
 
 
 def unlooked(group: Sequence[Node], error: MeasurementError) -> None:

@@ -120,8 +120,8 @@ class StepRunner:
         Only the parts of the store that the step's networks use; the rest is zero for every worker.
         """
         touched = self.supernet.touched([lesson.architecture for lesson in plan.lessons])
-        found = ((self.supernet.store[key].grad, cut) for key, cut in touched.items())
-        return [*self._held.values(), *(gradient[cut] for gradient, cut in found if gradient is not None)]
+        found = ((self.supernet.store[key].grad, block) for key, block in touched.items())
+        return [*self._held.values(), *(gradient[block] for gradient, block in found if gradient is not None)]
 
     def _results(
         self, work: Sequence[Callable[[], tuple[Tensor, dict[str, Tensor]]]]

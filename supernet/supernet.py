@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -104,13 +104,13 @@ class Supernet(nn.Module):
         for name, gradient in gradients.items():
             key, cut = cuts[name]
             tensor = tensors[key]
-            whole = tensor.grad
-            if whole is None and cut.whole:
-                tensor.grad = gradient.clone(memory_format=torch.contiguous_format)  # it may be that of two parameters
+            summed = tensor.grad
+            if summed is None and cut.whole:  # a copy: one tensor may be the gradient of two parameters
+                tensor.grad = gradient.clone(memory_format=torch.contiguous_format)
                 continue
-            if whole is None:
-                whole = tensor.grad = torch.zeros_like(tensor)
-            cut.of(whole).add_(gradient)
+            if summed is None:
+                summed = tensor.grad = torch.zeros_like(tensor)
+            cut.of(summed).add_(gradient)
 
     def extract(self, architecture: Architecture) -> Backbone:
         """The architecture as a plain network with cloned weights, in the supernet's mode; nothing is shared with it."""
@@ -164,14 +164,20 @@ class Supernet(nn.Module):
         self._skeletons, self._assembly = Skeletons(sharing=self.sharing), Assembly()
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
-        """Where the store is moved, assembled networks have their constants at the old place: they are made anew."""
+        """Where the store is moved, assembled networks have their constants at the old place: they are made anew.
+
+        Raises UsageError where tensors are given another order in memory, in which parts of them are not found.
+        """
         self._assembly = Assembly()
-        return super()._apply(fn, recurse)
+        moved = super()._apply(fn, recurse)
+        if not all(tensor.is_contiguous() for tensor in self.store.values()):
+            raise UsageError("the tensors of a supernet must stay contiguous: give its images another memory format instead")
+        return moved
 
     @property
-    def _tensors(self) -> Mapping[str, Any]:
+    def _tensors(self) -> Mapping[str, Tensor]:
         """The store as a plain dictionary: hundreds of tensors are looked up in a step."""
-        return self.store._parameters
+        return cast(dict[str, Tensor], self.store._parameters)
 
     @property
     def device(self) -> torch.device:

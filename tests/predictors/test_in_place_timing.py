@@ -1,5 +1,6 @@
 """Nodes timed in their place: networks take turns, and one that does not run is left out."""
 
+import itertools
 import random
 
 import numpy as np
@@ -8,8 +9,9 @@ import torch
 from few_operators import FEW
 
 from nas.errors import MeasurementError
-from nas.predictors import census
+from nas.predictors import census, latency_profile
 from nas.predictors.census import TURNS, node_batches
+from nas.predictors.cost import cost
 from nas.predictors.in_place_timing import PASSES, VISITS, _Placed, time_in_place
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.target import Target
@@ -76,18 +78,93 @@ def test_a_network_that_does_not_run_is_refused_and_the_others_are_timed(table, 
         _Placed.of(GROUP[1], table)._pass()
 
 
-def test_a_census_goes_on_after_the_networks_that_were_timed_and_takes_fewer_large_ones_together(table, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(census, "time_in_place", lambda group, *_: drawn.extend(one.digest for one in group) or [])
-    batches = node_batches(FEW, table)
-    for call, number in (next(batches), next(batches)):
+def test_a_network_that_fails_beside_others_alone_is_timed_by_itself(table, monkeypatch):
+    visit, together = _Placed.visit, [3]
+
+    def short_of_memory(self, *arguments):
+        if together[0] > 1 and self.model.architecture == GROUP[1]:
+            together[0] = 1
+            raise MeasurementError("no memory")
+        visit(self, *arguments)
+
+    monkeypatch.setattr(_Placed, "visit", short_of_memory)
+    told = []
+    found = time_in_place(GROUP, table, refuse=lambda *refused: told.append(refused))
+    assert [node for node, _ in found] == [node for one in (GROUP[0], GROUP[2], GROUP[1]) for node in nodes_of(one)]
+    assert told == []
+
+
+def test_samples_tell_which_network_of_the_census_they_are_of(table):
+    table.census, recorded = 40, []
+    time_in_place(GROUP[:2], table, lambda kind, key, visit: recorded.append((kind, key, visit.round)))
+    for place, one in enumerate(GROUP[:2]):
+        assert {key for kind, key, number in recorded if number == 40 + place and kind == "node"} == {
+            node.key for node in nodes_of(one)
+        }
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Digests of the networks that a census draws, group by group; they take SECONDS each by a clock that they alone move."""
+    groups, clock = [], [0.0]
+
+    def timed(group, *_):
+        groups.append([one.digest for one in group])
+        clock[0] += SECONDS * len(group)
+        return [(node, 1e-3) for one in group for node in nodes_of(one)]
+
+    monkeypatch.setattr(census, "time_in_place", timed)
+    monkeypatch.setattr(census.time, "perf_counter", lambda: clock[0])
+    return groups
+
+
+SECONDS = 0.01
+
+
+def run(batches, table, number):
+    for call, networks in itertools.islice(batches, number):
         call()
-        assert number == TURNS
-    table.census = TURNS
-    next(node_batches(FEW, table))[0]()
-    assert drawn[TURNS : 2 * TURNS] == drawn[2 * TURNS :]
-    monkeypatch.setattr(census, "TURNS_BYTES", 1)
-    assert next(node_batches(FEW, table))[1] == 1
+        table.census += networks
+
+
+def test_a_census_begins_with_one_network_and_goes_on_after_those_that_were_timed(table, drawn):
+    run(node_batches(FEW, table), table, 3)
+    assert [len(group) for group in drawn] == [1, TURNS, TURNS]
+    run(node_batches(FEW, table), table, 2)
+    assert table.census == sum(map(len, drawn)) == 2 + 3 * TURNS
+    expected = [FEW.sample(random.Random(f"0:census:{index}")).digest for index in range(table.census)]
+    assert [digest for group in drawn for digest in group] == expected
+
+
+@pytest.mark.parametrize(("name", "limit", "size"), [("TURNS_SECONDS", 3.5 * SECONDS, 3), ("TURNS_BYTES", None, 2)])
+def test_slow_and_large_networks_take_turns_with_fewer(table, drawn, monkeypatch, name, limit, size):
+    first = FEW.sample(random.Random("0:census:0"))
+    monkeypatch.setattr(census, name, limit or int(2.5 * 4 * cost(first, in_channels=3, num_classes=10).params))
+    run(node_batches(FEW, table), table, 2)
+    assert [len(group) for group in drawn] == [1, size]
+
+
+def test_a_profile_times_no_network_of_the_census_twice(tmp_path, drawn, monkeypatch):
+    monkeypatch.setattr(latency_profile._Session, "cover_operators", lambda *_, **__: None)
+    monkeypatch.setattr(latency_profile._Session, "measure_networks", lambda *_, **__: None)
+    ends = iter([3, 5])
+
+    class Spent:
+        """A table has cost what it may after some groups."""
+
+        def __get__(self, table, owner=None):
+            return 100.0 if len(drawn) >= self.groups else 0.0
+
+        def __set__(self, table, value):
+            pass
+
+    monkeypatch.setattr(LatencyTable, "spent", Spent(), raising=False)
+    for groups in ends:
+        Spent.groups = groups
+        table = latency_profile.profile(FEW, Target(), tmp_path / "t.json", num_classes=10)
+        assert table.census == sum(map(len, drawn))
+    digests = [digest for group in drawn for digest in group]
+    assert digests == [FEW.sample(random.Random(f"0:census:{index}")).digest for index in range(len(digests))]
 
 
 def test_networks_and_images_are_of_the_targets_batch_and_precision():

@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from nas.errors import UsageError
 from nas.search_spaces.architecture import Architecture, Block, Op, Stage
 from nas.search_spaces.graph import Node, nodes
+from nas.search_spaces.presets import load_space
 from nas.search_spaces.space import SearchSpace
 from nas.supernet.skeleton import Skeletons, parameters_on_meta, skeleton_of
 from nas.supernet.supernet import Supernet
@@ -280,6 +282,13 @@ def test_slices_lead_or_are_centred(
     cut.of(tensor).fill_(-1)
     assert (tensor[expected] == -1).all()
     assert (tensor == -1).sum() == math.prod(part)
+
+
+def test_a_store_that_would_lie_in_memory_in_another_order_is_refused() -> None:
+    supernet = Supernet(load_space("tiny"), 10)
+    supernet.to(torch.float64)
+    with pytest.raises(UsageError, match="must stay contiguous"):
+        supernet.to(memory_format=torch.channels_last)
 
 
 def test_a_view_of_the_whole_is_the_tensor_itself_and_a_part_is_contiguous() -> None:

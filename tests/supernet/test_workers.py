@@ -58,7 +58,7 @@ def test_the_touched_blocks_are_the_smallest_that_hold_every_network(shared: Sup
     assert touched.keys() == {key for key, _ in used}
     for key, block in touched.items():
         for dimension, cut in enumerate(block):
-            own = [part[dimension] for name, part in used if name == key]
+            own = [part.slices[dimension] for name, part in used if name == key]
             assert (cut.start, cut.stop) == (min(one.start for one in own), max(one.stop for one in own))
 
 
