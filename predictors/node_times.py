@@ -100,12 +100,15 @@ class NodeTimes:
         learned = _chosen(items)
         with one_thread():
             features = NodeFeatures.of([item.node for item in items], seconds)
-            x, expected = features([item.node for item in learned])
+            everything, priced = features([item.node for item in items])
+            keys = {item.node.key for item in learned}
+            rows = [place for place, item in enumerate(items) if item.node.key in keys]
+            x, expected = everything[rows], priced[rows]
             y = np.array([_log_mean(item, offset) for item in learned]) - np.log(np.exp(expected) + offset)
             process = node_process(KERNELS, features.layout, x, y)
             usual = float(np.median(process.predict(features.layout, x, np.ones(len(y)))[1]))
         seen = frozenset(operator_label(item.node) for item in items)
-        lengths = x[:, :LENGTHS].min(0), x[:, :LENGTHS].max(0)
+        lengths = everything[:, :LENGTHS].min(0), everything[:, :LENGTHS].max(0)
         noise, places = sample_noise(items, offset), {item.node.key: place for place, item in enumerate(learned)}
         return cls(table, seen, operators_of(items), offset, noise, usual, features, process, lengths, places)
 
@@ -201,11 +204,14 @@ def _log_mean(item: NodeTime, offset: float) -> float:
 
 def _chosen(items: Sequence[NodeTime]) -> list[NodeTime]:
     """At most LEARNED of the nodes: half of them those that take longest, which latencies are mostly made of and random members
-    seldom bring; the others evenly through their sorted keys, so that all operators and sizes stay in."""
+    seldom bring; one of each kind and operator that these lack; and others evenly through their sorted keys."""
     if len(items) <= LEARNED:
         return list(items)
     slowest = sorted(items, key=lambda item: (-_log_mean(item, 0.0), item.node.key))
-    longest, others = slowest[: LEARNED // 2], sorted(slowest[LEARNED // 2 :], key=lambda item: item.node.key)
-    number = LEARNED - len(longest)
-    some = [others[index * len(others) // number] for index in range(number)]
-    return sorted([*longest, *some], key=lambda item: item.node.key)
+    found = {item.node.key: item for item in slowest[: LEARNED // 2]}
+    brought = {operator_label(item.node) for item in found.values()}
+    found |= {item.node.key: item for label, item in {operator_label(i.node): i for i in items}.items() if label not in brought}
+    others = [item for item in items if item.node.key not in found]
+    number = max(LEARNED - len(found), 0)
+    found |= {item.node.key: item for item in (others[index * len(others) // number] for index in range(number))}
+    return [found[key] for key in sorted(found)]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nas.search_spaces.operators.positions.rope import _rotated, rotate
 from nas.search_spaces.operators.token_mixers.fourier_transform import FourierTransform
+from nas.search_spaces.operators.token_mixers.scale_aware_modulation import ScaleAwareModulation, reference
 
 
 @pytest.fixture
@@ -50,3 +51,24 @@ def test_the_transform_by_products_is_the_fast_one(orthonormal: bool, shape: tup
     x = torch.randn(2, *shape, width, generator=torch.Generator().manual_seed(0))
     module = FourierTransform(width, 6, orthonormal=orthonormal)
     assert_ways_agree(module, module.by_products, x, 1e-10)
+
+
+def test_large_kernels_of_scale_aware_modulation_read_maps_with_channels_last_in_evaluation_and_give_the_same() -> None:
+    module = ScaleAwareModulation(24, 18, heads=8, expansion=1)
+    x = torch.randn(2, 18, 18, 24, generator=torch.Generator().manual_seed(0))
+    seen: list[tuple[int, bool]] = []
+    for conv in module.local:
+        conv.register_forward_pre_hook(
+            lambda conv, given: seen.append((conv.kernel_size[0], given[0].is_contiguous(memory_format=torch.channels_last)))
+        )
+    module(x)
+    assert not any(last for _, last in seen), "training takes longer so"
+    seen.clear()
+    module.eval()
+    torch.testing.assert_close(module(x), reference(module, x), rtol=1e-4, atol=1e-5)
+    assert seen == [(kernel, kernel > 13) for kernel in (3, 5, 7, 9, 11, 13, 15, 17)]
+    exported = torch.export.export(module, (x,))
+    assert not any("clone" in str(node.target) and node.kwargs for node in exported.graph.nodes), (
+        "exported networks copy nothing"
+    )
+    torch.testing.assert_close(exported.module()(x), module(x), rtol=1e-5, atol=1e-6)

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -114,7 +115,7 @@ def drawn(monkeypatch):
         return [(node, 1e-3) for one in group for node in nodes_of(one)]
 
     monkeypatch.setattr(census, "time_in_place", timed)
-    monkeypatch.setattr(census.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(census, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
     return groups
 
 

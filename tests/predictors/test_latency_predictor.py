@@ -112,17 +112,19 @@ def test_an_operator_without_a_time_is_refused_by_name(predictor):
     np.testing.assert_allclose(blind.predict(without).mean, predictor.predict(without).mean, rtol=0.2)
 
 
-def test_of_many_nodes_those_that_take_longest_are_learned_from_and_some_of_all_others(monkeypatch):
-    monkeypatch.setattr("nas.predictors.node_times.LEARNED", 20)
+def test_of_many_nodes_the_longest_are_learned_from_and_some_of_every_operator(monkeypatch):
+    monkeypatch.setattr("nas.predictors.node_times.LEARNED", 60)
     table = made_table(train=0, census=6)
     times = NodeTimes.fit(table)
-    ordered = sorted(table.nodes, key=lambda key: -np.exp(np.log(table.nodes[key].samples).mean()))
-    assert len(times.learned) == 20 < len(ordered)
-    assert set(ordered[:10]) < times.learned.keys()
-    others = [place for place, key in enumerate(sorted(ordered[10:])) if key in times.learned]
-    assert len(others) == 10
-    assert max(np.diff(others)) <= len(ordered[10:]) // 10 + 1
-    assert list(times.learned.values()) == list(range(20))
+    known = {key: item for key, item in table.nodes.items() if len(item.samples) < 5}  # of more the median counts
+    ordered = sorted(known, key=lambda key: -np.log(known[key].samples).mean())
+    assert len(times.learned) == 60 < len(ordered)
+    assert set(ordered[: 30 - (len(table.nodes) - len(known))]) < times.learned.keys()
+    labels = {(item.node.kind, item.node.operator) for item in table.nodes.values()}
+    assert {(table.nodes[key].node.kind, table.nodes[key].node.operator) for key in times.learned} == labels
+    assert list(times.learned.values()) == list(range(60))
+    sides = np.log([item.node.in_shape[0] for item in table.nodes.values()])
+    assert (times.lengths[0][0], times.lengths[1][0]) == (sides.min(), sides.max())
 
 
 def test_unmeasured_nodes_are_estimated_with_a_wider_error():

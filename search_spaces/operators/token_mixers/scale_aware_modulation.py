@@ -11,6 +11,10 @@ from torch.nn import functional as F
 from nas.search_spaces.operators import naive
 from nas.search_spaces.registry import Group, Kind, Setting, flag, register
 
+_FAST = 6
+"""Heads up to the one with a kernel of 13 x 13. Heads come with other channels between theirs: on such maps oneDNN takes five
+times as long and more for larger kernels."""
+
 
 @register(
     "scale_aware_modulation",
@@ -48,10 +52,8 @@ class ScaleAwareModulation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
         heads = self.spread(x).permute(0, 3, 1, 2).unflatten(1, (-1, len(self.local))).unbind(2)
-        if not self.training:
-            heads = tuple(_laid_out(head, 2 * index + 3) for index, head in enumerate(heads))
-        maps = [conv(head) for conv, head in zip(self.local, heads, strict=True)]
-        local = torch.stack(maps, dim=2).flatten(1, 2)
+        heads = (*heads[:_FAST], *(self._laid_out(head) for head in heads[_FAST:]))
+        local = torch.stack([conv(head) for conv, head in zip(self.local, heads, strict=True)], dim=2).flatten(1, 2)
         mixed = self.mix(local)
         if self.training:  # the gradient comes with channels last, and mixed layouts make that of the norm slow
             mixed = mixed.contiguous(memory_format=torch.channels_last)
@@ -59,13 +61,11 @@ class ScaleAwareModulation(nn.Module):
         y: Tensor = self.out(self.merge(hidden.permute(0, 2, 3, 1)) * self.value(x))
         return y
 
-
-def _laid_out(head: Tensor, kernel: int) -> Tensor:
-    """Heads come with other channels between theirs: on such maps oneDNN convolves by more than 13 x 13 five times as long.
-
-    Backwards the mixed layouts take longer than that spares.
-    """
-    return head.contiguous(memory_format=torch.channels_last) if kernel > 13 else head
+    def _laid_out(self, head: Tensor) -> Tensor:
+        """A head in a layout for which oneDNN has a fast kernel; training takes longer by it, backwards."""
+        if self.training or head.device.type != "cpu" or torch.compiler.is_exporting():
+            return head
+        return head.contiguous(memory_format=torch.channels_last)
 
 
 def macs(width: int, size: int, *, heads: int, expansion: int, bias: bool = True) -> int:
