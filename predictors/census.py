@@ -53,7 +53,7 @@ def _in_turn(
         drawn = [_drawn(space, table, index + place) for place in range(size)]
         began = time.perf_counter()
         yield partial(time_in_place, drawn, table, record, refuse), size
-        each, index = (time.perf_counter() - began) / size, index + size
+        each, index = max(time.perf_counter() - began, 1e-6) / size, index + size
         most = most or _together(drawn[0], table)
         size = max(1, min(most, int(TURNS_SECONDS / each)))
 
