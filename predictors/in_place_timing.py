@@ -8,7 +8,7 @@ the sums of 40 networks of `mobile` on a noisy machine differed by 5.3 % before,
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -104,31 +104,41 @@ def time_in_place(
 ) -> list[tuple[Node, float]]:
     """Every node of some networks, which take turns, with its seconds, normalised by the anchor beside them.
 
-    `record` is given the raw seconds of every node's passes, and `refuse` the nodes of a network that does not run, with the
-    others in memory or alone: it is left out.
+    `record` is given the raw seconds of every node's passes, and `refuse` the nodes of a network that runs neither beside the
+    others, which memory may be short for, nor alone: it is left out.
     """
-    target, failed = table.target, list[tuple[int, MeasurementError]]()
-    placed = dict(enumerate(_Placed.of(architecture, table) for architecture in group))
+    numbered = dict(enumerate(group, table.census))
+    found, failed = _take_turns(numbered, table, record)
+    for number, why in failed.items():
+        alone, still = ([], {number: why}) if len(group) == 1 else _take_turns({number: numbered[number]}, table, record)
+        found += alone
+        for reason in still.values():
+            refuse(nodes(numbered[number], None, table.in_channels, table.num_classes), MeasurementError(reason))
+    return found
+
+
+def _take_turns(
+    numbered: Mapping[int, Architecture], table: LatencyTable, record: Record
+) -> tuple[list[tuple[Node, float]], dict[int, str]]:
+    """The nodes of networks with their seconds, and by its number why a network does not run; the words alone, for an error
+    would keep all of them in memory."""
+    target, failed = table.target, dict[int, str]()
+    placed = {number: _Placed.of(architecture, table) for number, architecture in numbered.items()}
     with threads(target.threads), pinned(target.threads) as cpus, undisturbed():
         beside = Series(anchor(target))
         for visit in range(VISITS):
-            for place, one in list(placed.items())[:: -1 if visit % 2 else 1]:
+            for number, one in list(placed.items())[:: -1 if visit % 2 else 1]:
                 try:
-                    one.visit(beside, table.census + place, cpus)
+                    one.visit(beside, number, cpus)
                 except MeasurementError as error:
-                    failed.append((place, error))
-                    del placed[place]
+                    failed[number] = str(error)
+                    del placed[number]
     found: list[tuple[Node, float]] = []
     for one in placed.values():
         for kind, key, seen in one.raw:
             record(kind, key, seen)
         found += zip(one.nodes, one.seconds(table.anchor), strict=True)
-    for place, why in failed:
-        if len(group) > 1:
-            found += time_in_place([group[place]], table, record, refuse)
-        else:
-            refuse(nodes(group[place], None, table.in_channels, table.num_classes), why)
-    return found
+    return found, failed
 
 
 def around_runs(anchors: Sequence[float]) -> Array:

@@ -97,12 +97,11 @@ class NodeTimes:
         items = [table.nodes[key] for key in sorted(table.nodes)]
         seconds = np.exp([_log_mean(item, 0.0) for item in items])
         offset = float(np.median(seconds))
-        learned = _chosen(items)
+        rows = _chosen(items, seconds)
+        learned = [items[row] for row in rows]
         with one_thread():
             features = NodeFeatures.of([item.node for item in items], seconds)
             everything, priced = features([item.node for item in items])
-            keys = {item.node.key for item in learned}
-            rows = [place for place, item in enumerate(items) if item.node.key in keys]
             x, expected = everything[rows], priced[rows]
             y = np.array([_log_mean(item, offset) for item in learned]) - np.log(np.exp(expected) + offset)
             process = node_process(KERNELS, features.layout, x, y)
@@ -202,16 +201,15 @@ def _log_mean(item: NodeTime, offset: float) -> float:
     return float(np.median(logs) if len(logs) > 4 else logs.mean())
 
 
-def _chosen(items: Sequence[NodeTime]) -> list[NodeTime]:
-    """At most LEARNED of the nodes: half of them those that take longest, which latencies are mostly made of and random members
-    seldom bring; one of each kind and operator that these lack; and others evenly through their sorted keys."""
+def _chosen(items: Sequence[NodeTime], seconds: Array) -> list[int]:
+    """The places of at most LEARNED nodes: half of them those that take longest, which latencies are mostly made of and random
+    members seldom bring; one of each kind and operator that these lack; and others evenly through the items."""
     if len(items) <= LEARNED:
-        return list(items)
-    slowest = sorted(items, key=lambda item: (-_log_mean(item, 0.0), item.node.key))
-    found = {item.node.key: item for item in slowest[: LEARNED // 2]}
-    brought = {operator_label(item.node) for item in found.values()}
-    found |= {item.node.key: item for label, item in {operator_label(i.node): i for i in items}.items() if label not in brought}
-    others = [item for item in items if item.node.key not in found]
+        return list(range(len(items)))
+    found = set(np.argsort(-seconds, kind="stable")[: LEARNED // 2].tolist())
+    last = {operator_label(item.node): place for place, item in enumerate(items)}
+    brought = {operator_label(items[place].node) for place in found}
+    found |= {place for label, place in last.items() if label not in brought}
+    others = [place for place in range(len(items)) if place not in found]
     number = max(LEARNED - len(found), 0)
-    found |= {item.node.key: item for item in (others[index * len(others) // number] for index in range(number))}
-    return [found[key] for key in sorted(found)]
+    return sorted(found | {others[index * len(others) // number] for index in range(number)})

@@ -39,12 +39,8 @@ def faults(rounds=5):
 @glibc
 def test_freed_memory_is_not_fetched_again_while_it_is_kept():
     library = ctypes.CDLL(None)
-    for parameter, usual in (
-        (-4, 1 << 16),
-        (-1, 1 << 17),
-        (-3, 1 << 17),
-    ):  # as in a fresh process: blocks above 128 KiB go back
-        library.mallopt(parameter, usual)
+    for setting, value in ((-4, 1 << 16), (-1, 1 << 17), (-3, 1 << 17)):
+        library.mallopt(setting, value)  # as in a fresh process: blocks above 128 KiB go back
     before = faults()
     with memory_kept():
         assert memory_policy() == KEPT

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,15 +11,16 @@ import torch
 from few_operators import FEW
 
 from nas.errors import MeasurementError
-from nas.predictors import census, latency_profile
+from nas.predictors import census, in_place_timing, latency_profile
 from nas.predictors.census import TURNS, node_batches
 from nas.predictors.cost import cost
 from nas.predictors.in_place_timing import PASSES, VISITS, _Placed, time_in_place
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.target import Target
-from nas.search_spaces.backbone import Backbone
+from nas.search_spaces.backbone import Backbone, build
 from nas.search_spaces.graph import nodes
 
+SECONDS = 0.01
 GROUP = [FEW.sample(random.Random(index)) for index in range(3)]
 
 
@@ -79,20 +81,29 @@ def test_a_network_that_does_not_run_is_refused_and_the_others_are_timed(table, 
         _Placed.of(GROUP[1], table)._pass()
 
 
-def test_a_network_that_fails_beside_others_alone_is_timed_by_itself(table, monkeypatch):
-    visit, together = _Placed.visit, [3]
+def test_a_network_that_fails_beside_others_is_timed_by_itself_once_they_are_gone(table, monkeypatch):
+    visit, made, alive, recorded = _Placed.visit, [], [], []
 
     def short_of_memory(self, *arguments):
-        if together[0] > 1 and self.model.architecture == GROUP[1]:
-            together[0] = 1
-            raise MeasurementError("no memory")
+        if self.model.architecture == GROUP[1]:
+            alive.append(sum(model() is not None for model in made))
+            if alive[-1] > 1:
+                raise MeasurementError("no memory")
         visit(self, *arguments)
 
+    def counted(architecture, *arguments):
+        model = build(architecture, *arguments)
+        made.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(in_place_timing, "build", counted)
     monkeypatch.setattr(_Placed, "visit", short_of_memory)
     told = []
-    found = time_in_place(GROUP, table, refuse=lambda *refused: told.append(refused))
+    found = time_in_place(GROUP, table, lambda *raw: recorded.append(raw), lambda *refused: told.append(refused))
     assert [node for node, _ in found] == [node for one in (GROUP[0], GROUP[2], GROUP[1]) for node in nodes_of(one)]
+    assert alive == [3, *[1] * VISITS]
     assert told == []
+    assert [seen.round for kind, _, seen in recorded if kind == "anchor"] == [0] * VISITS + [2] * VISITS + [1] * VISITS
 
 
 def test_samples_tell_which_network_of_the_census_they_are_of(table):
@@ -117,9 +128,6 @@ def drawn(monkeypatch):
     monkeypatch.setattr(census, "time_in_place", timed)
     monkeypatch.setattr(census, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
     return groups
-
-
-SECONDS = 0.01
 
 
 def run(batches, table, number):
@@ -148,7 +156,6 @@ def test_slow_and_large_networks_take_turns_with_fewer(table, drawn, monkeypatch
 def test_a_profile_times_no_network_of_the_census_twice(tmp_path, drawn, monkeypatch):
     monkeypatch.setattr(latency_profile._Session, "cover_operators", lambda *_, **__: None)
     monkeypatch.setattr(latency_profile._Session, "measure_networks", lambda *_, **__: None)
-    ends = iter([3, 5])
 
     class Spent:
         """A table has cost what it may after some groups."""
@@ -160,7 +167,7 @@ def test_a_profile_times_no_network_of_the_census_twice(tmp_path, drawn, monkeyp
             pass
 
     monkeypatch.setattr(LatencyTable, "spent", Spent(), raising=False)
-    for groups in ends:
+    for groups in (3, 5):
         Spent.groups = groups
         table = latency_profile.profile(FEW, Target(), tmp_path / "t.json", num_classes=10)
         assert table.census == sum(map(len, drawn))
