@@ -68,6 +68,14 @@ def flip(images: Tensor, labels: Tensor, data: DataSplits) -> Labelled:
     return data.augment(images, torch.default_generator, shift=False, flip=True), labels
 
 
+def crop(images: Tensor, labels: Tensor, data: DataSplits) -> Labelled:
+    """A random part of each image, 8 to 100 % of its area and 3/4 to 4/3 as wide as high, stretched to the image's size
+    (Szegedy et al. 2015, arXiv:1409.4842, section 6): for photographs of 100 pixels and more, not for small images.
+    """
+    side = (int(images.shape[2]), int(images.shape[3]))
+    return _kornia("crop", side)(images.float() / 255.0).clamp(0.0, 1.0) * 255.0, labels
+
+
 def randaugment(images: Tensor, labels: Tensor, data: DataSplits) -> Labelled:
     """Two random operations of colour and geometry, the same for a batch; grey images are seen as coloured ones."""
     channels = images.shape[1]
@@ -95,6 +103,7 @@ STEPS: dict[str, Callable[[Tensor, Tensor, DataSplits], Labelled]] = {
     "move": move,
     "shift": shift,
     "flip": flip,
+    "crop": crop,
     "randaugment": randaugment,
     "erase": erase,
     "mixup": mixup,
@@ -113,8 +122,8 @@ def _mixed(name: str, images: Tensor, labels: Tensor, data: DataSplits) -> Label
 
 
 @cache
-def _kornia(name: str) -> Any:
-    """The library's module of that name; imported late, as it takes seconds."""
+def _kornia(name: str, size: tuple[int, int] = (0, 0)) -> Any:
+    """The library's module of that name, for images of that size where it asks; imported late, as it takes seconds."""
     import kornia.augmentation as library
     from kornia.augmentation.auto import RandAugment
 
@@ -122,6 +131,7 @@ def _kornia(name: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         makers: dict[str, Callable[[], Any]] = {
+            "crop": lambda: library.RandomResizedCrop(size),
             "randaugment": lambda: RandAugment(OPERATIONS, MAGNITUDE),
             "erase": lambda: library.RandomErasing(p=0.25),
             "mixup": lambda: library.RandomMixUpV2(data_keys=keys),

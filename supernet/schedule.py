@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
+
+from nas.supernet.strategies import Phase
 
 
 def adamw(module: nn.Module, learning_rate: float, weight_decay: float, betas: tuple[float, float]) -> torch.optim.AdamW:
@@ -26,6 +29,14 @@ def warm_cosine(peak: float, warmup: float, step: int, steps: int) -> float:
     if step < ramp:
         return peak * (step + 1) / ramp
     return peak * 0.5 * (1.0 + math.cos(math.pi * (step - ramp) / max(1, steps - ramp)))
+
+
+def rate_in_phases(peak: float, warmup: float, step: int, steps: int, phases: Sequence[Phase]) -> float:
+    """The learning rate of a step where each phase of the training has a schedule and a peak of its own."""
+    edges = [phase.first_step(steps) for phase in phases] + [steps]
+    index = max(index for index, edge in enumerate(edges[:-1]) if step >= edge)
+    begins, ends = edges[index], edges[index + 1]
+    return warm_cosine(peak * phases[index].rate, warmup, step - begins, ends - begins)
 
 
 def drawing_seed(seed: int, number: int) -> int:

@@ -8,7 +8,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from nas.supernet.guard import DivergenceGuard
 from nas.supernet.importance import reorder
 from nas.supernet.pretrained import start_from
 from nas.supernet.recipe import TrainingRecipe
-from nas.supernet.schedule import adamw, drawing_seed, warm_cosine
+from nas.supernet.schedule import adamw, drawing_seed, rate_in_phases
 from nas.supernet.step import StepOptions, StepRunner, Teacher
 from nas.supernet.strategies import Draw, training_strategy
 from nas.supernet.supernet import Supernet
@@ -100,6 +100,8 @@ def training_identity(supernet: Supernet, data: DataSplits, recipe: TrainingReci
     what["classes"], what["channels"] = supernet.num_classes, supernet.in_channels
     if recipe.teacher:
         what["taught"] = "all networks of a step"
+    if len(phases := training_strategy(recipe.strategy).phases) > 1:
+        what["phases"] = [asdict(phase) for phase in phases]
     return blake2b(json.dumps(what, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
@@ -181,7 +183,7 @@ class _Training:
     def _step(self, runner: StepRunner) -> float:
         """The clipped gradients of the next step, in the store; the loss of its first network, or what is not finite."""
         step, strategy, recipe = self.done, self.strategy, self.recipe
-        if strategy.reorder_at is not None and step == math.ceil(strategy.reorder_at * self.steps):
+        if any(phase.reorder and step == phase.first_step(self.steps) for phase in strategy.phases):
             reorder(self.supernet, self._companions())
         self.supernet.train()
         self.optimizer.zero_grad(set_to_none=True)
@@ -233,9 +235,10 @@ class _Training:
 
     def _move(self, loss: float) -> None:
         """Let the weights take the step."""
-        rate = warm_cosine(self.recipe.learning_rate, self.recipe.warmup, self.done, self.steps) * self.guard.factor
+        recipe = self.recipe
+        rate = rate_in_phases(recipe.learning_rate, recipe.warmup, self.done, self.steps, self.strategy.phases)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * self.guard.factor
         self.optimizer.step()
         self.average.update()
         self.total += loss

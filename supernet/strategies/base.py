@@ -6,6 +6,7 @@ trains the same networks without sending anything.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,15 +68,32 @@ Plan = Callable[[Draw], StepPlan]
 
 
 @dataclass(frozen=True, slots=True)
+class Phase:
+    """A part of a training with a learning-rate schedule of its own, warm-up and decay to zero.
+
+    It `begins` at a share of the training; its peak is `rate` times the recipe's; `reorder` puts the store's channels in order
+    of importance before its first step.
+    """
+
+    begins: float = 0.0
+    rate: float = 1.0
+    reorder: bool = False
+
+    def first_step(self, steps: int) -> int:
+        """The first step of the phase in a training of so many."""
+        return math.ceil(self.begins * steps)
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingStrategy:
-    """A registered strategy: its plan of a step, the paper behind it, the share of the training after which the store's
-    channels are put in order of importance (None: never), and whether the networks of a step share a batch out.
+    """A registered strategy: its plan of a step, the paper behind it, the phases of the training in order, of which the first
+    begins at 0, and whether the networks of a step share a batch out.
     """
 
     name: str
     plan: Plan
     cite: str
-    reorder_at: float | None = None
+    phases: tuple[Phase, ...] = (Phase(),)
     splits: bool = False
 
 
@@ -83,12 +101,12 @@ _STRATEGIES: dict[str, TrainingStrategy] = {}
 
 
 def register(
-    name: str, *, cite: str, reorder_at: float | None = None, splits: bool = False
+    name: str, *, cite: str, phases: tuple[Phase, ...] = (Phase(),), splits: bool = False
 ) -> Callable[[Plan], Plan]:  # fmt: skip
     """Announce a function from a `Draw` to a `StepPlan` as `--strategy name`."""
 
     def announce(plan: Plan) -> Plan:
-        _STRATEGIES[name] = TrainingStrategy(name, plan, cite, reorder_at, splits)
+        _STRATEGIES[name] = TrainingStrategy(name, plan, cite, phases, splits)
         return plan
 
     return announce

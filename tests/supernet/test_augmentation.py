@@ -86,3 +86,20 @@ def test_images_are_shifted_or_mirrored_alone_where_that_is_asked_for(few: Few) 
     assert not torch.equal(shifted, images)
     free = dataclasses.replace(data, flip=True)
     assert torch.equal(Augmentation("shift", free)(images, labels, 0)[0], shifted)
+
+
+def test_crops_are_parts_of_their_images_of_the_size_and_shape_that_are_told(few: Few) -> None:
+    """Images whose red tells the row and whose green tells the column: what a crop spans can be read off its corners."""
+    data, side = few(64), 96
+    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    whole = torch.stack([rows, columns, rows]).repeat(64, 1, 1, 1).float()
+    found, labels = Augmentation("crop", data)(whole, data.train.labels, 0)
+    assert found.shape == whole.shape
+    assert torch.equal(labels, data.train.labels)
+    high, wide = ((found[:, part, -1, -1] - found[:, part, 0, 0] + 1.0) / side for part in (0, 1))
+    areas, shapes = high * wide, wide / high
+    assert 0.06 < float(areas.min()) < 0.3
+    assert 0.7 < float(areas.max()) <= 1.02
+    assert 0.7 < float(shapes.min()) < 0.95
+    assert 1.05 < float(shapes.max()) < 1.4
+    assert len(areas.unique()) > 32

@@ -22,9 +22,9 @@ from nas.supernet.data import DataSplits
 from nas.supernet.distillation import CLIP, DISTANCES, alpha
 from nas.supernet.merging import project
 from nas.supernet.recipe import TrainingRecipe
+from nas.supernet.schedule import rate_in_phases, warm_cosine
 from nas.supernet.step import StepRunner
-from nas.supernet.strategies import Draw, Lesson, StepPlan, strategy_names, training_strategy
-from nas.supernet.strategies.shrinking import PHASES, opens
+from nas.supernet.strategies import Draw, Lesson, Phase, StepPlan, shrinking, strategy_names, training_strategy
 from nas.supernet.supernet import Supernet
 from nas.supernet.training import train
 
@@ -107,19 +107,47 @@ def test_nested_networks_are_prefixes_of_each_other(miniature: SearchSpace) -> N
         assert sizes[0] > sizes[-1]
 
 
-def test_shrinking_opens_depth_before_width(miniature: SearchSpace) -> None:
-    def shapes(step: int) -> set[tuple[tuple[int, int], ...]]:
-        lessons = plan_of("shrinking", miniature, step).lessons
-        return {tuple((len(stage.blocks), stage.width) for stage in lesson.architecture.stages) for lesson in lessons}
+def phase_steps(phase: int, steps: int) -> range:
+    edges = [each.first_step(steps) for each in shrinking.PHASES] + [steps]
+    return range(edges[phase], edges[phase + 1])
 
-    largest = shapes(0)
-    assert len(largest) == 1
-    assert all(shapes(step) == largest for step in range(20))
-    third = set.union(*(shapes(step) for step in range(20, 30)))
-    assert len(third) > 1
-    assert {tuple(width for _, width in each) for each in third} == {tuple(width for _, width in each) for each in largest}
-    assert len({tuple(width for _, width in each) for step in range(30, 40) for each in shapes(step)}) > 1
-    assert sorted({opens(gene) for gene in miniature.genes}) == list(range(len(PHASES)))
+
+def test_shrinking_opens_depth_before_width_and_each_in_two_steps(miniature: SearchSpace) -> None:
+    depths, widths = ((1, 2, 3), *miniature.depths[1:]), ((8, 16, 24), *miniature.widths[1:])
+    space, steps = dataclasses.replace(miniature, depths=depths, widths=widths), 200
+
+    def first_stages(phase: int) -> tuple[set[int], set[int]]:
+        """Depths and widths of the first stage that networks of a phase have."""
+        plans = (plan_of("shrinking", space, step, steps).lessons for step in phase_steps(phase, steps))
+        found = [lesson.architecture.stages[0] for lessons in plans for lesson in lessons]
+        return {len(stage.blocks) for stage in found}, {stage.width for stage in found}
+
+    opened = [first_stages(phase) for phase in range(len(shrinking.PHASES))]
+    assert [depths for depths, _ in opened] == [{3}, {3}, {2, 3}, {1, 2, 3}, {1, 2, 3}, {1, 2, 3}]
+    assert [widths for _, widths in opened] == [{24}, {24}, {24}, {24}, {16, 24}, {8, 16, 24}]
+    assert all(len(plan_of("shrinking", space, step, steps).lessons) == 1 for step in phase_steps(shrinking.LARGEST, steps))
+
+
+def test_each_phase_warms_up_to_its_own_peak_and_decays_to_zero() -> None:
+    rates = [rate_in_phases(2.0, 0.1, step, 400, shrinking.PHASES) for step in range(400)]
+    for number, phase in enumerate(shrinking.PHASES):
+        mine = [rates[step] for step in phase_steps(number, 400)]
+        assert max(mine) == pytest.approx(2.0 * phase.rate)
+        assert mine[-1] < 0.05 * max(mine)
+        assert mine[: len(mine) // 10] == sorted(mine[: len(mine) // 10])
+    one = [rate_in_phases(2.0, 0.1, step, 50, (Phase(),)) for step in range(50)]
+    assert one == [warm_cosine(2.0, 0.1, step, 50) for step in range(50)]
+
+
+def test_shrinking_puts_channels_in_order_before_either_phase_of_widths(
+    miniature: SearchSpace, few: Few, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    seen: list[int] = []
+    monkeypatch.setattr(training, "reorder", lambda *_: seen.append(len(taken)))
+    recipe = TrainingRecipe(strategy="shrinking", epochs=10, batch=8, random_architectures=0)
+    train(Supernet(miniature, 10, 1), few(16), recipe, tmp_path / "net", lambda step, *_: taken.append(step))
+    assert seen == [phase_steps(phase, 20).start for phase in (shrinking.WIDTHS, shrinking.ALL_WIDTHS)] == [15, 16]
 
 
 def test_the_networks_of_a_step_are_of_like_complexity(miniature: SearchSpace) -> None:

@@ -59,7 +59,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Images a step, of all workers together.")] = None,
     augment: Annotated[
-        str | None, typer.Option(help="Any of move, shift, flip, randaugment, erase, mixup, cutmix, with commas.")
+        str | None, typer.Option(help="Any of move, shift, flip, crop, randaugment, erase, mixup, cutmix, with commas.")
     ] = None,
     unshare: Annotated[
         str | None, typer.Option(help="Weights that choices do not share: any of norms, operators, widths, with commas.")
@@ -115,7 +115,7 @@ def rank(
     batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 64,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
     augment: Annotated[
-        str, typer.Option(help="Any of move, shift, flip, randaugment, erase, mixup, cutmix, with commas.")
+        str, typer.Option(help="Any of move, shift, flip, crop, randaugment, erase, mixup, cutmix, with commas.")
     ] = "move",
     memory_format: MemoryFormat = "auto",
     compile: Compile = "auto",
