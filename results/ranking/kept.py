@@ -9,8 +9,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from nas.errors import FileError
+from nas.errors import FileError, NasError, in_one_line
 from nas.files import read_json, write_json
+from nas.results.ranking.lack_of_memory import lacks_memory
 from nas.search_spaces.architecture import Architecture
 
 Compute = Callable[[Architecture], Mapping[str, float]]
@@ -30,14 +31,28 @@ class KeptScores:
         self.compute = compute
 
     def __call__(self, architecture: Architecture) -> dict[str, float]:
-        """The numbers in the order of their names; those that are not finite stay so. Raises what `compute` does, FileError."""
+        """The numbers in the order of their names; those that are not finite stay so.
+
+        Raises what `compute` does, but NasError where memory ran out, and FileError.
+        """
         known = self.known(architecture)
         if known is None:
-            known = {name: float(value) for name, value in sorted(self.compute(architecture).items())}
+            known = {name: float(value) for name, value in sorted(self._computed(architecture).items())}
             values = {name: value if math.isfinite(value) else str(value) for name, value in known.items()}
             told = {"identity": self.identity, "architecture": architecture.to_json(), "values": values}
             write_json(self.folder / f"{architecture.digest}.json", told)
         return known
+
+    def _computed(self, architecture: Architecture) -> Mapping[str, float]:
+        try:
+            return self.compute(architecture)
+        except (MemoryError, RuntimeError) as error:
+            if not lacks_memory(error):
+                raise
+            raise NasError(
+                f"memory ran out while network {architecture.digest} was scored ({in_one_line(error)[:160]}): end other "
+                "programs and give the same command again, which goes on from the scores that are kept"
+            ) from error
 
     def known(self, architecture: Architecture) -> dict[str, float] | None:
         """What is kept, None where nothing is. Raises FileError for a damaged file or one of something else."""

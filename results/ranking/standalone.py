@@ -10,6 +10,7 @@ import torch
 
 from nas.errors import DivergedError, FileError, in_one_line
 from nas.files import read_json, write_json
+from nas.results.ranking.lack_of_memory import lacks_memory
 from nas.results.training_device import moved
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import build
@@ -19,14 +20,6 @@ from nas.supernet.engine import engine_path, kept_engine
 from nas.supernet.finetune import FinetuneRecipe, finetune
 
 _NOTHING: Mapping[str, float] = {"accuracy": math.nan, "loss": math.nan}
-_LACKING = ("out of memory", "not enough memory", "DefaultCPUAllocator", "bad_alloc", "_STATUS_ALLOC_FAILED")
-"""What a RuntimeError says where memory ran out: that of accelerators and their libraries, of PyTorch's allocator and C++'s."""
-
-
-def lacks_memory(error: Exception) -> bool:
-    """Whether an error says that the machine, or its accelerator, has too little memory for what was to be computed."""
-    lacking = isinstance(error, RuntimeError) and any(words in str(error) for words in _LACKING)
-    return lacking or isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 
 class ProbeTrainer:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nas
-from nas.errors import FileError, UsageError
+from nas.errors import FileError, NasError, UsageError
 from nas.results.ranking.kept import KeptScores
 from nas.results.ranking.outcomes import ceiling, counts_of_seeds, read_outcomes
 
@@ -38,6 +38,30 @@ def test_a_score_is_computed_once_and_read_back_as_it_was(tmp_path):
         assert mine == theirs or (math.isnan(mine) and math.isnan(theirs))
     assert calls == [MEMBERS[0].digest]
     assert again(MEMBERS[1])["loss"] == 2
+
+
+@pytest.mark.parametrize("lack", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")])
+def test_where_memory_runs_out_one_line_says_so_and_what_was_scored_stays(tmp_path, lack):
+    def short(architecture):
+        if architecture == MEMBERS[1]:
+            raise lack
+        return {"loss": 1.0}
+
+    scores = KeptScores(tmp_path, {}, short)
+    scores(MEMBERS[0])
+    with pytest.raises(NasError, match=f"memory ran out while network {MEMBERS[1].digest} was scored .*same command") as told:
+        scores(MEMBERS[1])
+    assert "\n" not in str(told.value)
+    assert scores.known(MEMBERS[0]) == {"loss": 1.0}
+    assert scores.known(MEMBERS[1]) is None
+
+
+def test_other_mistakes_of_scoring_stay_what_they_are(tmp_path):
+    def mistaken(architecture):
+        raise RuntimeError("sizes differ")
+
+    with pytest.raises(RuntimeError, match=r"^sizes differ"):
+        KeptScores(tmp_path, {}, mistaken)(MEMBERS[0])
 
 
 def test_scores_of_other_settings_are_never_taken(tmp_path):
