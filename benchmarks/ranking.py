@@ -63,9 +63,10 @@ def trained_runs(folder: Path) -> tuple[list[Run], list[str]]:
 
 
 def passes_a_step(recipe: TrainingRecipe, run: Run) -> float:
-    """How often an image goes through a network in a step from the middle of a training."""
-    draw = Draw(run.config().search_space(), 0, 5, 10, recipe.networks)
-    return sum(lesson.rows[1] - lesson.rows[0] for lesson in training_strategy(recipe.strategy).plan(draw).lessons)
+    """How often an image goes through a network in a step, on average over a training."""
+    space, plan, steps = run.config().search_space(), training_strategy(recipe.strategy).plan, 50
+    plans = (plan(Draw(space, 0, step, steps, recipe.networks)) for step in range(steps))
+    return sum(lesson.rows[1] - lesson.rows[0] for each in plans for lesson in each.lessons) / steps
 
 
 def missing(runs: Sequence[Run], rows: Sequence[Row], strategies: Sequence[str], seeds: Sequence[int]) -> list[str]:

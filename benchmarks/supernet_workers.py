@@ -3,9 +3,10 @@
     python benchmarks/supernet_workers.py [--space tiny] [--strategy sandwich] [--batch 64] [--steps 12] [--rounds 3]
 
 Each measurement starts `torchrun` with one or with two processes, which train the same steps of the same supernet; the time
-is that of the steps alone, on the slowest worker, after two that are not counted. Two workers are measured with the batch of
-one each, and with that batch shared between them, where each computes on half as many images at once, which takes more than
-half the time. Needs two free cores. Writes benchmarks/results/supernet_workers.json.
+is that of the steps alone, on the slowest worker, after two that are not counted. Two workers share a batch, each on half of
+its images, and give the weights that one worker with the whole of it gives: that is measured with `--batch` images for each
+of the two, and with half as many, where a network takes more than half the time. Needs two free cores.
+Writes benchmarks/results/supernet_workers.json.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from nas.supernet.workers import launched
 
 RESULTS = Path(__file__).parent / "results" / "supernet_workers.json"
 UNCOUNTED = 2
+WORDS = {1: "one worker", 2: "two workers"}
 
 
 def work(options: argparse.Namespace) -> None:
@@ -71,9 +73,7 @@ def main() -> None:
         work(options)
         return
     cases = {
-        "one worker": (1, options.batch),
-        "two, a batch each": (2, 2 * options.batch),
-        "two, one batch": (2, options.batch),
+        f"{WORDS[count]}, {batch} images": (count, batch) for batch in (options.batch, 2 * options.batch) for count in (1, 2)
     }
     rates: dict[str, list[float]] = {name: [] for name in cases}
     for round_number in range(options.rounds):
@@ -82,9 +82,18 @@ def main() -> None:
             rates[name].append(options.steps * batch / seconds_of(count, batch, options))
             print(f"{name}: {rates[name][-1]:.1f} images a second", flush=True)
     medians = {name: statistics.median(found) for name, found in rates.items()}
-    ratios = {name: median / medians["one worker"] for name, median in medians.items()}
     for name, median in medians.items():
-        print(f"{name}: {median:.1f} images a second in the median, {ratios[name]:.2f} of one worker's")
+        print(f"{name}: {median:.1f} images a second in the median")
+    ratios = {}
+    for batch in (options.batch, 2 * options.batch):
+        one, two = (medians[f"{WORDS[count]}, {batch} images"] for count in (1, 2))
+        ratios[f"{batch} images, shared"] = two / one
+        print(
+            f"two workers that share {batch} images a step: {two / one:.2f} times the images a second of one that has them all"
+        )
+    each = medians[f"{WORDS[2]}, {2 * options.batch} images"] / medians[f"{WORDS[1]}, {options.batch} images"]
+    ratios[f"{options.batch} images each"] = each
+    print(f"two workers with {options.batch} images each: {each:.2f} times the images a second of one with as many")
     measured = {"ratios": ratios, "images_per_second": rates, "options": vars(options), "environment": environment()}
     RESULTS.write_text(json.dumps(measured, indent=1) + "\n")
 

@@ -15,7 +15,7 @@ PRECISIONS = ("fp32", "bf16")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecipe:
-    """AdamW with linear warm-up and cosine decay to zero.
+    """AdamW with linear warm-up to `learning_rate` and cosine decay to zero, in each of the strategy's phases.
 
     `batch` images a step, of all workers together, in `accumulate` turns; of the networks of a step all but the strategy's
     fixed ones are `random_architectures`. `ema` is the decay of the averaged weights that are kept in the end (0: the last

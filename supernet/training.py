@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nas.errors import UsageError
+from nas.errors import FileError, UsageError
 from nas.search_spaces.backbone import Backbone
 from nas.supernet.augmentation import Augmentation
 from nas.supernet.averaging import AveragedWeights
@@ -31,7 +31,7 @@ from nas.supernet.pretrained import start_from
 from nas.supernet.recipe import TrainingRecipe
 from nas.supernet.schedule import adamw, drawing_seed, rate_in_phases
 from nas.supernet.step import StepOptions, StepRunner, Teacher
-from nas.supernet.strategies import Draw, training_strategy
+from nas.supernet.strategies import Draw, Phase, training_strategy
 from nas.supernet.supernet import Supernet
 from nas.supernet.workers import Alone, Workers
 
@@ -100,8 +100,6 @@ def training_identity(supernet: Supernet, data: DataSplits, recipe: TrainingReci
     what["classes"], what["channels"] = supernet.num_classes, supernet.in_channels
     if recipe.teacher:
         what["taught"] = "all networks of a step"
-    if len(phases := training_strategy(recipe.strategy).phases) > 1:
-        what["phases"] = [asdict(phase) for phase in phases]
     return blake2b(json.dumps(what, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
@@ -282,7 +280,7 @@ class _Training:
             progress = {
                 "step": self.done, "total": self.total, "seconds": self.seconds, "cpu_seconds": self.cpu_seconds,
                 "history": self.history.rows, "guard": self.guard.state(), "averaged": self.average.steps,
-                "epoch_steps": self.epoch_steps,
+                "epoch_steps": self.epoch_steps, "phases": self._phases(),
             }  # fmt: skip
             save_checkpoint(self.path, self.supernet, self.optimizer, self.identity, progress, self.average.state())
         self.workers.wait()
@@ -290,11 +288,19 @@ class _Training:
     def _load(self) -> None:
         saved, averages = load_checkpoint(self.path, self.supernet, self.optimizer, self.identity)
         self._keep_epochs(int(saved.get("epoch_steps", self.epoch_steps)))
+        if int(saved["step"]) < self.steps and saved.get("phases", [asdict(Phase())]) != self._phases():
+            raise FileError(
+                f"checkpoint {self.path} was trained by other phases of strategy {self.recipe.strategy} than this program has, "
+                "and is not finished: choose another --out"
+            )
         self.done, self.total, self.seconds = int(saved["step"]), float(saved["total"]), float(saved["seconds"])
         self.cpu_seconds = float(saved.get("cpu_seconds", 0.0))
         self.history = TrainingHistory(list(saved["history"]))
         self.guard.restore(saved["guard"])
         self.average.restore(averages, int(saved["averaged"]))
+
+    def _phases(self) -> list[dict[str, Any]]:
+        return [asdict(phase) for phase in self.strategy.phases]
 
     def _keep_epochs(self, steps: int) -> None:
         """Go on with epochs of as many steps as the training began with: fewer or more workers may share other rests."""

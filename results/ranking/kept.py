@@ -50,8 +50,8 @@ class KeptScores:
             if not lacks_memory(error):
                 raise
             raise NasError(
-                f"memory ran out while network {architecture.digest} was scored ({in_one_line(error)[:160]}): end other "
-                "programs and give the same command again, which goes on from the scores that are kept"
+                f"memory ran out on the way to the scores of network {architecture.digest} ({in_one_line(error)[:160]}): end "
+                "other programs, or lower --threads, and give the command again, which goes on from the scores that are kept"
             ) from error
 
     def known(self, architecture: Architecture) -> dict[str, float] | None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
+from nas.errors import UsageError
 from nas.plugins import discover, lookup
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.space import SearchSpace
@@ -72,12 +73,19 @@ class Phase:
     """A part of a training with a learning-rate schedule of its own, warm-up and decay to zero.
 
     It `begins` at a share of the training; its peak is `rate` times the recipe's; `reorder` puts the store's channels in order
-    of importance before its first step.
+    of importance before its first step. Raises UsageError for a number outside its range.
     """
 
     begins: float = 0.0
     rate: float = 1.0
     reorder: bool = False
+
+    def __post_init__(self) -> None:
+        """See the class."""
+        if not 0.0 <= self.begins < 1.0:
+            raise UsageError(f"a phase of a training strategy begins between 0 and 1, not at {self.begins}")
+        if not (math.isfinite(self.rate) and self.rate > 0.0):
+            raise UsageError(f"the rate of a phase of a training strategy must be above 0, got {self.rate}")
 
     def first_step(self, steps: int) -> int:
         """The first step of the phase in a training of so many."""
@@ -87,7 +95,7 @@ class Phase:
 @dataclass(frozen=True, slots=True)
 class TrainingStrategy:
     """A registered strategy: its plan of a step, the paper behind it, the phases of the training in order, of which the first
-    begins at 0, and whether the networks of a step share a batch out.
+    begins at 0, and whether the networks of a step share a batch out. Raises UsageError for phases in another order.
     """
 
     name: str
@@ -95,6 +103,12 @@ class TrainingStrategy:
     cite: str
     phases: tuple[Phase, ...] = (Phase(),)
     splits: bool = False
+
+    def __post_init__(self) -> None:
+        """See the class."""
+        begins = [phase.begins for phase in self.phases]
+        if begins[:1] != [0.0] or begins != sorted(set(begins)):
+            raise UsageError(f"the phases of training strategy {self.name} begin at {begins}, not at 0 and ever later")
 
 
 _STRATEGIES: dict[str, TrainingStrategy] = {}

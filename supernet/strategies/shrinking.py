@@ -7,27 +7,31 @@ from nas.search_spaces.registry import Value
 from nas.supernet.strategies.base import Draw, Lesson, Phase, StepPlan, register
 
 LARGEST, KERNELS, DEPTHS, ALL_DEPTHS, WIDTHS, ALL_WIDTHS = range(6)
-PHASES = (
-    Phase(0.0),
-    Phase(0.3, rate=0.37),
-    Phase(0.5, rate=0.03),
-    Phase(0.54, rate=0.09),
-    Phase(0.74, rate=0.03, reorder=True),
-    Phase(0.78, rate=0.09, reorder=True),
+EPOCHS = (180, 120, 25, 120, 25, 120)
+"""How long the phases are, to each other: of the paper the first, of the official train_ofa_net.py the others."""
+RATES = (2.6, 0.96, 0.08, 0.24, 0.08, 0.24)
+"""Their peak learning rates, to each other: of the paper and of train_ofa_net.py on 32 workers."""
+PHASES = tuple(
+    Phase(sum(EPOCHS[:number]) / sum(EPOCHS), rate=rate / RATES[LARGEST], reorder=number == WIDTHS)
+    for number, rate in enumerate(RATES)
 )
-"""As long, to each other, as the paper's 180, 120, 25, 120, 25 and 120 epochs, at its learning rates of 2.6, 0.96, 0.08, 0.24,
-0.08 and 0.24."""
+_WIDTHS = frozenset(
+    {"width", "expansion", "ratio", "value_ratio", "qk_ratio", "key_width", "head_width", "heads", "inner", "inner_heads"}
+)
+"""Decisions about numbers of channels or heads, of which smaller networks use the first ones."""
 
 
-@register("shrinking", cite="Cai et al. 2020, Once-for-All, arXiv:1908.09791, sections 3.3 and 4.1", phases=PHASES)
+@register("shrinking", cite="Cai et al. 2020, Once-for-All, arXiv:1908.09791, section 3.3", phases=PHASES)
 def shrinking(draw: Draw) -> StepPlan:
     """A largest network, and random ones among those that the phase allows, taught half by it and half by the labels.
 
-    The order, the parts and the learning rates are the paper's: kernels, then depth, then width and expansion, each of the last
-    two first with the two largest choices and then with all; before either phase of widths channels are put in order of
-    importance. Resolution, which the paper varies from the first step on, opens with the kernels. The paper's teacher is the
-    largest network frozen after its own training; here it goes on learning, as the kinds of operators, which the paper does
-    not search, change from step to step.
+    The order, the parts and the learning rates are the paper's: kernels, and with them resolution and all settings that the
+    paper does not search; then depth; then widths of all kinds. Depth and width open first with their two largest choices, then
+    with all. Channels are put in order of importance before widths open; the official code does that again before the last
+    phase, among the channels that all networks of that phase share. Resolution, which the paper varies from the first step on,
+    waits for the kernels. The paper's teacher is the largest network frozen after its own training, and teaches beside whole
+    labels; here it goes on learning, as the kinds of operators, which the paper does not search, change from step to step. A
+    step trains as many networks in each phase but the first, where the official code has 1, 2 and 4, and each phase warms up.
     """
     rng = draw.rng("shrinking")
     phase = max(index for index, each in enumerate(PHASES) if draw.step >= each.first_step(draw.steps))
@@ -46,7 +50,7 @@ def allowed(gene: Gene, phase: int) -> tuple[Value, ...]:
     last = gene.name.rpartition(".")[2]
     if last == "depth":
         some, every = DEPTHS, ALL_DEPTHS
-    elif last in ("width", "expansion"):
+    elif last in _WIDTHS:
         some, every = WIDTHS, ALL_WIDTHS
     else:
         some = every = KERNELS

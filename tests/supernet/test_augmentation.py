@@ -59,7 +59,7 @@ def test_cutmix_labels_follow_the_areas(few: Few) -> None:
     torch.testing.assert_close(images.mean((1, 2, 3)) / 200.0, labels[:, data.train.labels[0]], rtol=0.0, atol=0.02)
 
 
-@pytest.mark.parametrize("text", ["", "move"])
+@pytest.mark.parametrize("text", ["", "move"])  # kornia's steps ask for values, which `meta` has not
 def test_images_are_augmented_and_prepared_on_their_own_device(few: Few, text: str) -> None:
     """On `meta`, where nothing can be computed from tensors of the CPU."""
     data, meta = dataclasses.replace(few(16), flip=True), torch.device("meta")
@@ -103,3 +103,10 @@ def test_crops_are_parts_of_their_images_of_the_size_and_shape_that_are_told(few
     assert 0.7 < float(shapes.min()) < 0.95
     assert 1.05 < float(shapes.max()) < 1.4
     assert len(areas.unique()) > 32
+
+
+def test_crops_keep_the_size_of_images_that_are_no_squares(few: Few) -> None:
+    data = few(16)
+    for high, wide in ((40, 64), (64, 40)):
+        images, _ = Augmentation("crop", data)(torch.rand(16, 1, high, wide) * 255.0, data.train.labels, 0)
+        assert images.shape == (16, 1, high, wide)

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nas.errors import UnknownNameError
+from nas.errors import FileError, UnknownNameError, UsageError
 from nas.search_spaces.complexity import block_macs
+from nas.search_spaces.genotype import Gene
 from nas.search_spaces.space import SearchSpace
 from nas.supernet import training
 from nas.supernet.data import DataSplits
@@ -129,17 +130,34 @@ def test_shrinking_opens_depth_before_width_and_each_in_two_steps(miniature: Sea
 
 
 def test_each_phase_warms_up_to_its_own_peak_and_decays_to_zero() -> None:
-    rates = [rate_in_phases(2.0, 0.1, step, 400, shrinking.PHASES) for step in range(400)]
-    for number, phase in enumerate(shrinking.PHASES):
-        mine = [rates[step] for step in phase_steps(number, 400)]
-        assert max(mine) == pytest.approx(2.0 * phase.rate)
-        assert mine[-1] < 0.05 * max(mine)
+    rates = [rate_in_phases(2.6, 0.1, step, 590, shrinking.PHASES) for step in range(590)]
+    edges = (0, 180, 300, 325, 445, 470, 590)
+    for (begin, end), peak in zip(itertools.pairwise(edges), (2.6, 0.96, 0.08, 0.24, 0.08, 0.24), strict=True):
+        mine = rates[begin:end]
+        assert max(mine) == pytest.approx(peak)
+        assert mine[-1] < 0.05 * peak
         assert mine[: len(mine) // 10] == sorted(mine[: len(mine) // 10])
+        assert mine[0] < 0.51 * peak
     one = [rate_in_phases(2.0, 0.1, step, 50, (Phase(),)) for step in range(50)]
     assert one == [warm_cosine(2.0, 0.1, step, 50) for step in range(50)]
 
 
-def test_shrinking_puts_channels_in_order_before_either_phase_of_widths(
+@pytest.mark.parametrize("steps", range(1, 8))
+def test_short_trainings_skip_phases_and_never_fail(miniature: SearchSpace, steps: int) -> None:
+    for step in range(steps):
+        assert 0.0 < rate_in_phases(2.0, 0.1, step, steps, shrinking.PHASES) <= 2.0
+        assert plan_of("shrinking", miniature, step, steps).lessons
+    assert len(plan_of("shrinking", miniature, 0, steps).lessons) == 1
+
+
+@pytest.mark.parametrize("setting", ["width", "expansion", "ratio", "qk_ratio", "heads"])
+def test_what_is_put_in_order_of_importance_opens_with_the_widths(setting: str) -> None:
+    """Else the order would be another one than that in which smaller networks have learned."""
+    gene = Gene(f"s0b0.{setting}", (1, 2, 3), True)
+    assert [shrinking.allowed(gene, phase) for phase in range(6)] == [(3,), (3,), (3,), (3,), (2, 3), (1, 2, 3)]
+
+
+def test_shrinking_puts_channels_in_order_once_before_widths_open(
     miniature: SearchSpace, few: Few, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[int] = []
@@ -147,7 +165,39 @@ def test_shrinking_puts_channels_in_order_before_either_phase_of_widths(
     monkeypatch.setattr(training, "reorder", lambda *_: seen.append(len(taken)))
     recipe = TrainingRecipe(strategy="shrinking", epochs=10, batch=8, random_architectures=0)
     train(Supernet(miniature, 10, 1), few(16), recipe, tmp_path / "net", lambda step, *_: taken.append(step))
-    assert seen == [phase_steps(phase, 20).start for phase in (shrinking.WIDTHS, shrinking.ALL_WIDTHS)] == [15, 16]
+    assert seen == [phase_steps(shrinking.WIDTHS, 20).start] == [16]
+
+
+def test_a_training_by_other_phases_is_refused_unless_it_is_finished(
+    miniature: SearchSpace, few: Few, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "SAVE_STEPS", 1)
+    recipe = TrainingRecipe(strategy="uniform", epochs=2, batch=8, random_architectures=0)
+
+    def kill(step: int, steps: int, words: str) -> None:
+        if step == 3:
+            raise Killed
+
+    train(Supernet(miniature, 10, 1), few(16), recipe, tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(Supernet(miniature, 10, 1), few(16), recipe, tmp_path / "part", kill)
+    other = dataclasses.replace(training_strategy("uniform"), phases=(Phase(rate=0.5),))
+    monkeypatch.setattr(training, "training_strategy", lambda _: other)
+    train(Supernet(miniature, 10, 1), few(16), recipe, tmp_path / "whole")
+    with pytest.raises(FileError, match="other phases of strategy uniform .*choose another --out"):
+        train(Supernet(miniature, 10, 1), few(16), recipe, tmp_path / "part")
+
+
+@pytest.mark.parametrize("phases", [(), (Phase(0.5),), (Phase(), Phase(0.5), Phase(0.5)), (Phase(), Phase(0.6), Phase(0.5))])
+def test_phases_begin_at_zero_and_ever_later(phases: tuple[Phase, ...]) -> None:
+    with pytest.raises(UsageError, match="phases of training strategy uniform begin at"):
+        dataclasses.replace(training_strategy("uniform"), phases=phases)
+
+
+@pytest.mark.parametrize(("begins", "rate"), [(1.0, 1.0), (-0.1, 1.0), (0.0, 0.0), (0.0, math.nan)])
+def test_a_phase_outside_its_training_or_without_a_rate_is_refused(begins: float, rate: float) -> None:
+    with pytest.raises(UsageError, match="of a training strategy"):
+        Phase(begins, rate)
 
 
 def test_the_networks_of_a_step_are_of_like_complexity(miniature: SearchSpace) -> None:
