@@ -184,7 +184,7 @@ def test_a_training_by_other_phases_is_refused_unless_it_is_finished(
     other = dataclasses.replace(training_strategy("uniform"), phases=(Phase(rate=0.5),))
     monkeypatch.setattr(training, "training_strategy", lambda _: other)
     train(Supernet(miniature, 10, 1), few(16), recipe, tmp_path / "whole")
-    with pytest.raises(FileError, match="other phases of strategy uniform .*choose another --out"):
+    with pytest.raises(FileError, match=r"other phases of strategy uniform .*choose another --out"):
         train(Supernet(miniature, 10, 1), few(16), recipe, tmp_path / "part")
 
 
