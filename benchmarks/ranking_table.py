@@ -81,15 +81,16 @@ def supernet_lines(rows: Sequence[Row]) -> list[str]:
 
 
 def mean_lines(rows: Sequence[Row]) -> list[str]:
-    """What several seeds of one recipe give on average; nothing where each has one."""
+    """What several seeds of one recipe give on average, of those that have several."""
     groups: dict[tuple[str, int, float, str], list[tuple[float, float]]] = defaultdict(list)
     for row in rows:
         for score, found in row["scores"].items():
             groups[row["label"], row["steps"], row["adapt_keep"], score].append((found["all"]["tau"], found["similar"]["tau"]))
-    if max(map(len, groups.values()), default=0) < 2:
+    several = {key: pairs for key, pairs in groups.items() if len(pairs) > 1}
+    if not several:
         return []
     lines = ["| supernet | steps | score | seeds | mean tau | from, to | mean tau, similar MACs |", "|" + "---|" * 7]
-    for (name, steps, keep, score), pairs in groups.items():
+    for (name, steps, keep, score), pairs in several.items():
         taus, alike = zip(*pairs, strict=True)
         span = f"{min(taus):.2f}, {max(taus):.2f}"
         means = f"{len(taus)} | {fmean(taus):.2f} | {span} | {fmean(alike):.2f}"
@@ -126,7 +127,8 @@ def probe_line(about: Mapping[str, Any]) -> str:
 
 def markdown(found: Mapping[str, Any]) -> str:
     """All of it."""
-    rows = found["rows"]
+    rows = sorted(found["rows"], key=lambda row: (row["label"], row["seed"], row["steps"], -row["adapt_keep"]))
+    rows = sorted(rows, key=lambda row: row["label"].endswith("†"))  # last, what code of before has trained
     commands = dict.fromkeys(row["command"] for row in rows)
     console = ["```console", *(f"$ {one}" for one in commands), "```"]
     parts = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -44,6 +45,7 @@ def train_with_tune(
                 callbacks=[_counter(told)],
             ),
         )
+        os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # it would end the trials and return as if all were well
         with contextlib.redirect_stdout(io.StringIO()):  # Tune's table of settings, printed at any verbosity
             results = tuner.fit()
     finally:
