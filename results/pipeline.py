@@ -121,8 +121,8 @@ class SearchRun(SupernetRun):
             raise FileError(f"run {self.folder.path} lacks the winner's trial or measurement: a file of it was removed")
         scores = summary["accuracy_validation"], summary["accuracy_test"]
         int8 = Int8Accuracy.from_mapping(summary.get("int8"))
-        energies = counted(self, trial.architecture)
-        return write_results(self, Winner(trial, self.folder.winner(), last, *scores, int8, energies))
+        energies, notes = counted(self, trial.architecture), tuple(summary.get("notes", ()))
+        return write_results(self, Winner(trial, self.folder.winner(), last, *scores, int8, energies, notes))
 
     def start(self, workers: int = 1) -> None:
         """See `SupernetRun.start`. Raises UnknownNameError for an unknown strategy, MeasurementError for a missing device."""

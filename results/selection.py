@@ -36,7 +36,8 @@ MEASURED_A_ROUND = 8
 class Winner:
     """The trial that won, its trained network, its last measurements by metric, its accuracy on validation and test images.
 
-    `int8` is the accuracy of the int8 file where a target is one, `energies` what was counted of it, by metric.
+    `int8` is the accuracy of the int8 file where a target is one, `energies` what was counted of it, by metric, and `notes`
+    what else there is to know of a latency.
     """
 
     trial: Trial
@@ -46,6 +47,7 @@ class Winner:
     test: float
     int8: Int8Accuracy | None = None
     energies: Mapping[str, Energy] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class Selection:
@@ -143,7 +145,8 @@ class Selection:
         if measurements is not None:
             test = score(network, run.data, run.data.test, architecture.resolution).accuracy
             int8 = self._int8(shipped, architecture.resolution)
-            return Winner(trial, network, measurements, validation, test, int8, counted(run, architecture))
+            energies, notes = counted(run, architecture), self._notes(architecture)
+            return Winner(trial, network, measurements, validation, test, int8, energies, notes)
         shutil.rmtree(run.folder.winner_path, ignore_errors=True)
         return None
 
@@ -174,11 +177,15 @@ class Selection:
             found[metric], energy = self._measured(one, self.run.folder.winner_path, architecture.resolution)
             if not self._record(one, architecture, found[metric], energy, final=True):
                 return None
-        for one in self.run.targets.values():
-            slower = plain_process_note(self.run.folder.winner_path, one.target, architecture, *self.run.outputs)
-            if slower is not None:
-                self.run.reporter.note(f"{one.target}: {slower}")
         return found
+
+    def _notes(self, architecture: Architecture) -> tuple[str, ...]:
+        """Where the exported winner is slower in a program of its own."""
+        folder, outputs = self.run.folder.winner_path, self.run.outputs
+        slower = {
+            one.target: plain_process_note(folder, one.target, architecture, *outputs) for one in self.run.targets.values()
+        }
+        return tuple(f"{target}: {note}" for target, note in slower.items() if note is not None)
 
     def _trained(self, architecture: Architecture) -> tuple[Backbone, float]:
         """The network with inherited or with fine-tuned weights, whichever does better on validation images.

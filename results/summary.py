@@ -45,7 +45,8 @@ class Outcome:
     `memory` is the predicted peak of an inference in bytes. Of the `evaluations`, `taken_over` are other runs'; `adapted` are
     the steps that candidates were trained for before they were scored.
     `checks` tells of each budget how the winner was held to it: latency and energy MEASURED as exported or merely PREDICTED,
-    sizes COMPUTED of its graph; `verified` is whether nothing was merely predicted.
+    sizes COMPUTED of its graph; `verified` is whether nothing was merely predicted. `notes` say, in words, where the winner is
+    slower than was measured: in programs that give memory back.
     """
 
     digest: str
@@ -78,6 +79,7 @@ class Outcome:
     int8: Mapping[str, Any] | None = None
     energies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     adapted: int = 0
+    notes: tuple[str, ...] = ()
 
     def to_mapping(self) -> dict[str, Any]:
         """Plain values, fit for JSON."""
@@ -98,6 +100,7 @@ class Outcome:
             ("latency", f"{format_time(self.latency)}, 95 % interval {interval}, {tail}, measured as exported"),
             ("predicted", f"{format_time(self.latency_predicted)}; mean error on held-out networks {error}"),
             *(("latency", _on_target(one)) for one in self.targets.values()),
+            *(("note", text) for text in self.notes),
             *(("energy", _energy_told(one)) for one in self.energies.values()),
             ("budget", budgets_told(self.budgets, self.target)),
             *([] if self.verified else [("unverified", self._unverified_told())]),
@@ -168,6 +171,7 @@ def _outcome(run: SearchRun, winner: Winner) -> Outcome:
         int8=None if winner.int8 is None else asdict(winner.int8),
         energies={one.energy: _energy(one, one.energy, winner) for one in run.targets.values() if one.energy is not None},
         adapted=run.config.adapt,
+        notes=winner.notes,
     )
 
 

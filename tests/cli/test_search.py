@@ -116,6 +116,16 @@ def test_report_writes_the_report_again_and_says_the_same(nas, reference, copied
     assert told["digest"] in (copied / "report.html").read_text()
 
 
+def test_what_is_to_know_of_the_latency_is_told_by_a_later_report_too(nas, copied):
+    summary = copied / "summary.json"
+    note = "cpu:eager: a program that gives memory back takes 1.90 times as long"
+    summary.write_text(json.dumps(json.loads(summary.read_text()) | {"notes": [note]}))
+    found = nas("report", copied)
+    assert found.returncode == 0, found.stderr
+    assert "1.90 times as long" in " ".join(found.stdout.split())
+    assert json.loads(summary.read_text())["notes"] == [note]
+
+
 def test_resuming_a_finished_run_only_reports_it_again(nas, copied):
     journal, before = (copied / "study.journal").read_bytes(), (copied / "summary.json").read_text()
     found = nas("search", "--resume", copied, "--json")

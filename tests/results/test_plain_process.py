@@ -2,12 +2,13 @@
 
 import random
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 
 from nas.predictors.allocator import USUAL, memory_policy
 from nas.predictors.target import Target
-from nas.results import plain_process
+from nas.results import plain_process, selection
 from nas.results.export import export
 from nas.results.plain_process import plain_process_note
 from nas.search_spaces.backbone import build
@@ -71,3 +72,11 @@ def test_targets_that_keep_their_memory_are_not_asked(tmp_path, large, monkeypat
 def test_small_networks_are_not_asked(tmp_path, monkeypatch):
     answers(monkeypatch, AssertionError("asked"))
     assert plain_process_note(tmp_path, EAGER, MEMBER, 10, 3) is None
+
+
+def test_the_winner_bears_the_note_of_each_target_that_has_one(tmp_path, monkeypatch):
+    onnx = Target.parse("cpu:onnxruntime")
+    monkeypatch.setattr(selection, "plain_process_note", lambda folder, target, *_: "slower" if target == EAGER else None)
+    targets = {"latency": SimpleNamespace(target=EAGER), "latency@other": SimpleNamespace(target=onnx)}
+    run = SimpleNamespace(folder=SimpleNamespace(winner_path=tmp_path), outputs=(10, 3), targets=targets)
+    assert selection.Selection(run, lambda *_: None)._notes(MEMBER) == (f"{EAGER}: slower",)
