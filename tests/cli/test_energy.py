@@ -200,6 +200,7 @@ class Notes(Silent):
         self.told.append(text)
 
 
+@pytest.mark.thorough
 def test_a_search_without_a_table_counts_for_itself(mini, tmp_path, monkeypatch):
     monkeypatch.setattr("nas.results.feasibility._SECONDS_EACH", 0.02)
     notes = Notes()

@@ -76,6 +76,7 @@ def test_what_a_proxy_turned_down_is_told_resumed_and_never_on_the_front(nas, se
     assert plain(trials(run)) == plain(whole)
 
 
+@pytest.mark.thorough
 def test_a_second_search_on_a_database_finds_everything_done(nas, searched, tmp_path):
     url = f"sqlite:///{tmp_path / 'study.db'}"
     _, first = searched("first", "--storage", url)

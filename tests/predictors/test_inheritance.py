@@ -73,6 +73,7 @@ def test_a_profile_from_another_table_times_no_node(tmp_path, monkeypatch):
     assert LatencyPredictor.fit(again).predict(HELD_OUT).mean.min() > 0
 
 
+@pytest.mark.thorough
 def test_a_profile_that_goes_on_without_the_other_tables_keeps_the_inherited_node_times(tmp_path, monkeypatch):
     monkeypatch.setattr("nas.predictors.census.time_in_place", None)
     path, options = tmp_path / "t.json", {"num_classes": 10, "held_out": 2, "seconds": 0.5}

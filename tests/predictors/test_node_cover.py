@@ -4,6 +4,7 @@ from collections import Counter
 from math import sqrt
 from random import Random
 
+import pytest
 from known_machine import SPACE, sampled
 
 from nas.predictors import node_cover
@@ -47,6 +48,7 @@ def test_chosen_networks_hold_more_of_what_others_are_made_of_than_random_ones()
     assert share(covering(SPACE, 20, 0, 3, 10)) > share(sampled("random", 20)) + 0.04
 
 
+@pytest.mark.thorough
 def test_what_is_refused_or_taken_is_in_none():
     first = covering(SPACE, 1, 0, 3, 10)[0]
     assert covering(SPACE, 1, 0, 3, 10, {NETWORK + first.digest})[0] != first
