@@ -15,30 +15,31 @@ import json
 import random
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
-from nas.files import read_json, write_json, write_text
+from nas.files import write_json, write_text
 from nas.predictors.assessment import Assessment, assess
 from nas.predictors.cost import cost
 from nas.predictors.environment import environment
 from nas.predictors.export_pool import ExportPool
 from nas.predictors.interleaving import Effort
 from nas.predictors.latency_predictor import LatencyPredictor
-from nas.predictors.latency_profile import profile
+from nas.predictors.latency_profile import GROUP, MEASURED, profile
 from nas.predictors.latency_table import HELD_OUT, TRAIN, LatencyTable
-from nas.predictors.measure import measure_many
+from nas.predictors.network_profile import NetworkProfile
+from nas.predictors.profile_cost import NETWORK_SECONDS, ROUNDS
+from nas.predictors.samples import unrecorded
 from nas.predictors.target import Target
 from nas.predictors.timings import Array
 from nas.search_spaces.architecture import Architecture
-from nas.search_spaces.backbone import build
 from nas.search_spaces.presets import load_space
+from nas.search_spaces.space import SearchSpace
 
 RESULTS = Path(__file__).parent / "results"
-GROUP = 20
 
 
 def main() -> None:
@@ -65,7 +66,7 @@ def main() -> None:
         "cross_validated_mape": predictor.scores,
         "node_times": len(table.nodes),
         "training_networks": len(list(table.of_role(TRAIN))),
-        "held_out": {method: item.to_mapping() for method, item in compare(table, predictor, path).items()},
+        "held_out": {method: item.to_mapping() for method, item in compare(space, table, predictor, path).items()},
         "environment": environment(target.runtime),
     }
     write_json(RESULTS / f"{name}.json", report)
@@ -88,12 +89,12 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def compare(table: LatencyTable, predictor: LatencyPredictor, path: Path) -> dict[str, Assessment]:
+def compare(space: SearchSpace, table: LatencyTable, predictor: LatencyPredictor, path: Path) -> dict[str, Assessment]:
     """The assessment of every method on the held-out networks."""
     train, held_out = list(table.of_role(TRAIN)), list(table.of_role(HELD_OUT))
     architectures = [item.architecture for item in held_out]
     measured = table.latency(held_out)
-    again = remeasured(architectures, table, path.with_name(path.name.replace(".table.json", "") + ".again.json"))
+    again = remeasured(space, architectures, table, path.with_name(path.name.replace(".table.json", "") + ".again.json"))
     plain = np.array([sum(table_times(predictor, architecture)) for architecture in architectures])
     known = [item.architecture for item in train]
     macs = macs_regression(known, table.latency(train).tolist(), architectures)
@@ -126,31 +127,18 @@ def macs_regression(known: list[Architecture], seconds: list[float], new: list[A
     return np.exp(offset + slope * logs(new))
 
 
-def remeasured(architectures: list[Architecture], table: LatencyTable, path: Path) -> Array:
-    """The latencies of a second session, normalised to the anchor of the first, at the factor by which the first's medians
-    exceed its quiet times; the file holds those measured so far."""
-    found: dict[str, float] = read_json(path, "second session") if path.exists() else {}
-    left = [item for item in architectures if item.digest not in found]
+def remeasured(space: SearchSpace, architectures: list[Architecture], table: LatencyTable, path: Path) -> Array:
+    """The latencies of a second session, which measures as the first did; its file holds those measured so far."""
+    again = (
+        LatencyTable.load(path, table.target) if path.exists() else replace(table, nodes={}, networks={}, seed=table.seed + 1)
+    )
+    left = [(item, HELD_OUT) for item in architectures if item.digest not in again.networks]
     with ExportPool(table.target, table.num_classes, table.in_channels) as exports:
+        session = NetworkProfile(space, again, unrecorded, exports)
         for start in range(0, len(left), GROUP):
-            group = left[start : start + GROUP]
-            files = exports.files(group)
-            built: list[nn.Module | Path] = []
-            for item in group:
-                file = files.get(item.digest)
-                built.append(file if isinstance(file, Path) else build(item, table.num_classes, table.in_channels))
-            sides = [item.resolution for item in group]
-            effort = Effort(seconds=0.6, rounds=3)
-            times = measure_many(built, table.target, sides, in_channels=table.in_channels, effort=effort, seed=table.seed + 1,
-                                 reference=table.anchor)  # fmt: skip
-            found.update({item.digest: one.quiet or one.median for item, one in zip(group, times, strict=True)})
-            for model in built:
-                if isinstance(model, Path):
-                    model.unlink()
-            write_json(path, found)
-    first = [table.networks[item.digest] for item in architectures]
-    factor = float(np.median(table.latency(first) / [item.measurement.quiet or item.measurement.median for item in first]))
-    return factor * np.array([found[item.digest] for item in architectures])
+            session.measure(left[start : start + GROUP], Effort(MEASURED * NETWORK_SECONDS, ROUNDS))
+            again.save(path)
+    return again.latency([again.networks[item.digest] for item in architectures])
 
 
 def speed(predictor: LatencyPredictor, sample: Any, number: int = 1000) -> float:

@@ -28,7 +28,7 @@ from nas.predictors.node_cover import covering
 from nas.predictors.node_refusal import NodeRefusals
 from nas.predictors.node_shares import usual_factor
 from nas.predictors.outsized import outsized_batches
-from nas.predictors.profile_cost import NETWORK_SECONDS, node_seconds, numbers
+from nas.predictors.profile_cost import NETWORK_SECONDS, ROUNDS, node_seconds, numbers
 from nas.predictors.remote.place import environment_of
 from nas.predictors.samples import SampleFile, samples_path
 from nas.predictors.target import Target
@@ -243,9 +243,8 @@ class _Session:
         size = most = self._most(left)
         while left:
             self.save()
-            began = time.perf_counter()
             share = NETWORK_SECONDS if budget is None else (budget - self.elapsed) / len(left)
-            effort = Effort(max(share * MEASURED, MIN_SECONDS), rounds=3, cooling=cooling)
+            effort = Effort(max(share * MEASURED, MIN_SECONDS), ROUNDS if budget is None else 3, cooling=cooling)
             refused = len(self.table.refused)
             try:
                 networks.measure(left[:size], effort)
@@ -254,7 +253,7 @@ class _Session:
             if any(self.table.networks[item.digest].measurement.slowed > SLOWED for item in networks.last):
                 cooling = 0.0  # it did not recover in the time it was given
             left = left[size:] if len(self.table.refused) == refused else self.left()
-            size = max(1, min(most, round(size * GROUP_SECONDS / (time.perf_counter() - began))))
+            size = max(1, min(most, round(size * GROUP_SECONDS / max(networks.spent, 1e-3))))
             progress(total - len(left), total, "whole networks")
 
     def count_energies(self, meter: Meter, progress: Progress) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nas.errors import MeasurementError
+from nas.predictors.companions import Companions, level
 from nas.predictors.export_pool import ExportPool
 from nas.predictors.interleaving import Effort
 from nas.predictors.kernel_times import time_kernels
-from nas.predictors.latency_table import NETWORK, TRAIN, LatencyTable
+from nas.predictors.latency_table import NETWORK, TRAIN, LatencyTable, NetworkTime
 from nas.predictors.measure import Run, measure_runs, noise, prepare, run_once, threads
 from nas.predictors.node_shares import Timed, shared_out
 from nas.predictors.refusal import refusals
@@ -32,9 +34,12 @@ class DeviceLostError(MeasurementError):
 
 @dataclass
 class NetworkProfile:
-    """Measures groups of networks of a space into a table; `record` is given the raw samples, `exports` writes the networks of
-    a group to files where the target reads files, `last` is what was measured. With `kernels` the training networks' files give
-    node times too, which are `timed` until the network itself is measured."""
+    """Measures groups of networks of a space into a table, each beside a few `companions` that were measured before.
+
+    `record` is given the raw samples, `exports` writes the networks of a group to files where the target reads files, `last` is
+    what was measured, and `spent` the seconds of measuring alone. With `kernels` the training networks' files give node times
+    too, which are `timed` until the network itself is measured.
+    """
 
     space: SearchSpace
     table: LatencyTable
@@ -43,6 +48,11 @@ class NetworkProfile:
     kernels: bool = False
     last: list[Architecture] = field(default_factory=list)
     timed: dict[str, Timed] = field(default_factory=dict)
+    spent: float = 0.0
+    companions: Companions = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.companions = Companions(self.table)
 
     def measure(self, group: Sequence[Wanted], effort: Effort) -> None:
         """Measure the networks of a group that the target runs, and record in the table what it refuses.
@@ -66,13 +76,16 @@ class NetworkProfile:
             if isinstance(file, Path):
                 file.unlink()
         while runs:
+            beside = self.companions.beside(len(runs), self._prepare_alone)
             try:
-                self._measure(runs, effort)
+                self._measure(runs, beside, effort)
             except RunFailedError as error:
-                failed = runs.pop(error.position)[0][0] if error.position is not None else None
-                if failed is None:
+                if error.position is None:
                     raise DeviceLostError(str(error)) from error
-                self._refuse(failed, error)
+                if error.position >= len(runs):
+                    self.companions.drop(beside[error.position - len(runs)].architecture.digest)
+                    continue
+                self._refuse(runs.pop(error.position)[0][0], error)
             else:
                 self.last = [architecture for (architecture, _), _ in runs]
                 return
@@ -106,29 +119,41 @@ class NetworkProfile:
         with threads(table.target.threads):
             return prepare(model, table.target, architecture.resolution, table.in_channels)
 
-    def _measure(self, runs: Sequence[tuple[Wanted, Run]], effort: Effort) -> None:
-        table = self.table
+    def _prepare_alone(self, architecture: Architecture) -> Run:
+        """A run of one network. Raises MeasurementError."""
+        file = self.exports.files([architecture]).get(architecture.digest)
+        try:
+            return self._prepare(architecture, file)
+        finally:
+            if isinstance(file, Path):
+                file.unlink()
+
+    def _measure(self, runs: Sequence[tuple[Wanted, Run]], beside: Sequence[NetworkTime], effort: Effort) -> None:
+        """Measure a group with companions `beside` it, which take their part of the time, and tell quiet times as these do."""
+        table, began = self.table, time.perf_counter()
+        series = [(architecture, run) for (architecture, _), run in runs]
+        series += [(item.architecture, self.companions.runs[item.architecture.digest]) for item in beside]
 
         def watch(position: int | None, visits: Sequence[Visit]) -> None:
+            what, name = ("anchor", "") if position is None else ("network", series[position][0].digest)
             for visit in visits:
-                if position is None:
-                    self.record("anchor", "", visit)
-                else:
-                    self.record("network", runs[position][0][0].digest, visit)
+                self.record(what if position is None or position < len(runs) else "companion", name, visit)
 
-        sides = [architecture.resolution for (architecture, _), _ in runs]
         found = measure_runs(
-            [run for _, run in runs],
+            [run for _, run in series],
             table.target,
-            sides,
-            effort=effort,
+            [architecture.resolution for architecture, _ in series],
+            effort=replace(effort, seconds=effort.seconds * len(runs) / len(series)),
             seed=table.seed,
             reference=table.anchor,
             watch=watch,
         )
-        for ((architecture, role), _), measurement in zip(runs, found, strict=True):
+        slower = level([item.measurement for item in beside], found[len(runs) :])
+        for ((architecture, role), _), taken in zip(runs, found, strict=False):
+            measurement = taken if taken.quiet is None else replace(taken, quiet=taken.quiet / slower)
             table.add(architecture, measurement, role)
             self._add_nodes(architecture, measurement)
+        self.spent = time.perf_counter() - began
 
     def _refuse(self, architecture: Architecture, error: MeasurementError) -> None:
         """Record what is to blame for a network that does not run. Raises where nothing runs."""

@@ -28,7 +28,10 @@ NODE_SHARE = 0.5
 NODE_SECONDS = 30.0
 NETWORK_SECONDS = 0.75
 KERNEL_SECONDS = 1.0
-RUNS = 40
+ROUNDS, RUNS_A_ROUND, RUNS = 6, 15, 40
+"""Visits there and back to each network at least where nobody says how long a profile may take, what each costs in runs of a
+large network, warm-up and companions included, and the runs where somebody does. A shared machine changes its mood within a
+second: of six visits the times of `mobile` in ONNX Runtime are off by 3 %."""
 LOOK_SECONDS = 0.05
 TRIALS = 10
 ANCHOR_SIDE = 64
@@ -104,7 +107,8 @@ def profile_cost(
     preparing = networks * prepared / min(side_by_side, networks)
     if node_clock(target) == KERNELS and not inherits:
         nodes += KERNEL_SECONDS * max(train - (0 if table is None else len(list(table.of_role(TRAIN)))), 0)
-    measuring = max(budgeted - preparing, networks * max(once * RUNS, NETWORK_SECONDS if seconds is None else 0.0))
+    runs, least = (RUNS, 0.0) if seconds is not None else (ROUNDS * RUNS_A_ROUND, NETWORK_SECONDS)
+    measuring = max(budgeted - preparing, networks * max(once * runs, least))
     return ProfileCost(nodes, preparing, measuring, networks, counting, counted)
 
 

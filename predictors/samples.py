@@ -3,12 +3,12 @@
 The file only grows: each write appends one gzip member and syncs it, and a member that a crash cut off is dropped when the
 file is opened again. `pandas.read_json(path, lines=True)` reads it whole. The fields of a line:
 
-`what` is `network`, `node` or `anchor`, and `id` the architecture's digest or the node's key, `KEY x8` where eight copies of a
-node ran as one, `x0` for a call without any; `seconds` are the single runs of the visit, as the clock gave them, `beside` the
-anchor's seconds around each of them where it ran there, `round` the interleaved round it belonged to, `at` when it began
-(seconds since 1970) and `interruptions` how often other work took the core. `device`, `runtime`, `version`, `precision`,
-`batch` and `threads` say where it ran; `clock_hz`, `governor`, `load`, `throttles`, `celsius` and `cpus` how the machine was,
-where that can be read.
+`what` is `network`, `companion` (a network that was measured before, `nas.predictors.companions`), `node` or `anchor`, and
+`id` the architecture's digest or the node's key, `KEY x8` where eight copies of a node ran as one, `x0` for a call without any;
+`seconds` are the single runs of the visit, as the clock gave them, `beside` the anchor's seconds around each of them where it
+ran there, `round` the interleaved round it belonged to, `at` when it began (seconds since 1970) and `interruptions` how often
+other work took the core. `device`, `runtime`, `version`, `precision`, `batch` and `threads` say where it ran; `clock_hz`,
+`governor`, `load`, `throttles`, `celsius` and `cpus` how the machine was, where that can be read.
 
 A line whose `what` is `energy` is one round of counting a network's energy: `joules` in `runs` runs during `spell` seconds of
 work, and `rest_joules` during `rest_spell` seconds of rest before it, as `meter` counted them.

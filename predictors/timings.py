@@ -42,7 +42,7 @@ class Measurement:
     """The latency of one network on one target, in seconds.
 
     `median` is the median of visit medians, each run told by the anchor around it, `low` and `high` its 95 % bootstrap
-    interval over visits, `quiet` the time of undisturbed runs (`nas.predictors.quiet`; None where it was not taken), `p90` and
+    interval over visits, `quiet` the time on a quiet machine (`nas.predictors.quiet`; None where it was not taken), `p90` and
     `p99` quantiles of single runs, `n` their number, `spread` interquartile range / median of the runs, `drift` the range of
     the anchor workload during the measurement / its median. `target` and `resolution` say of what.
 

@@ -93,6 +93,7 @@ def covering(every: tuple[Settings, ...]) -> list[Settings]:
 
 
 def parity_cases() -> Iterator[object]:
+    """Every value of every setting on small maps; on larger ones, whose references take long, `make test` sees the ends."""
     for op in EVERY:
         for size in SIZES:
             if op.kind in (Kind.STEM, Kind.DOWNSAMPLE, Kind.NORM) and size != SIZES[0]:
@@ -100,9 +101,10 @@ def parity_cases() -> Iterator[object]:
             maps = ((size, size), *OTHER_MAPS[: 1 if size > 4 else 2])
             cases = [(settings, maps) for settings in covering(op.legal_settings(WIDTH, size))]
             cases += [(settings, OTHER_MAPS[:1]) for settings in op.variants(WIDTH, size) if size == SIZES[0]]
-            for settings, shapes in cases:
+            for place, (settings, shapes) in enumerate(cases):
                 label = ",".join(f"{k}={v}" for k, v in settings)
-                yield pytest.param(op, size, settings, shapes, id=f"{name_of(op)}-{size}-{label}")
+                marks = [pytest.mark.thorough] if size != SIZES[0] and place > 1 else []
+                yield pytest.param(op, size, settings, shapes, id=f"{name_of(op)}-{size}-{label}", marks=marks)
 
 
 def assert_same(op: Operator, module: nn.Module, x: Tensor, side: tuple[Tensor, ...] = ()) -> Tensor:
