@@ -128,9 +128,12 @@ def macs_regression(known: list[Architecture], seconds: list[float], new: list[A
 
 
 def remeasured(space: SearchSpace, architectures: list[Architecture], table: LatencyTable, path: Path) -> Array:
-    """The latencies of a second session, which measures as the first did; its file holds those measured so far."""
+    """The latencies of a second session, which measures as the first did, told at the anchor of the first and at the factor by
+    which its medians exceed its quiet times; the file holds those measured so far."""
     again = (
-        LatencyTable.load(path, table.target) if path.exists() else replace(table, nodes={}, networks={}, seed=table.seed + 1)
+        LatencyTable.load(path, table.target)
+        if path.exists()
+        else replace(table, nodes={}, networks={}, refused=dict(table.refused), energies={}, seed=table.seed + 1)
     )
     left = [(item, HELD_OUT) for item in architectures if item.digest not in again.networks]
     with ExportPool(table.target, table.num_classes, table.in_channels) as exports:
@@ -138,7 +141,10 @@ def remeasured(space: SearchSpace, architectures: list[Architecture], table: Lat
         for start in range(0, len(left), GROUP):
             session.measure(left[start : start + GROUP], Effort(MEASURED * NETWORK_SECONDS, ROUNDS))
             again.save(path)
-    return again.latency([again.networks[item.digest] for item in architectures])
+    first = [table.networks[item.digest] for item in architectures]
+    factor = float(np.median(table.latency(first) / [item.measurement.quiet or item.measurement.median for item in first]))
+    second = [again.networks[item.digest].measurement for item in architectures]
+    return factor * np.array([item.quiet or item.median for item in second])
 
 
 def speed(predictor: LatencyPredictor, sample: Any, number: int = 1000) -> float:

@@ -73,7 +73,8 @@ def profile(
 
     Half of `seconds` goes to node times of the space's random members, the rest to `train` and `held_out` random networks, all
     of which are measured even where that takes longer, as are the nodes of operators and (in LOOKING_SECONDS or more) sizes
-    that these lack; without `seconds`, NODE_SECONDS and NETWORK_SECONDS a network. As many as usual where no number is given
+    that these lack; without `seconds`, NODE_SECONDS, and for each network NETWORK_SECONDS, or ROUNDS rounds where these take
+    longer. As many networks as usual where no number is given
     (`nas.predictors.profile_cost`): 40 and 20, or 22 and 10 where they are exported and their kernels timed. Where the target
     times the nodes of exported networks, the training networks bring node times along, and are chosen for them
     (`nas.predictors.node_cover`). What the file holds already is not measured again: a killed profile goes on, larger numbers
@@ -253,7 +254,8 @@ class _Session:
             if any(self.table.networks[item.digest].measurement.slowed > SLOWED for item in networks.last):
                 cooling = 0.0  # it did not recover in the time it was given
             left = left[size:] if len(self.table.refused) == refused else self.left()
-            size = max(1, min(most, round(size * GROUP_SECONDS / max(networks.spent, 1e-3))))
+            if networks.spent:
+                size = max(1, min(most, round(size * GROUP_SECONDS / networks.spent)))
             progress(total - len(left), total, "whole networks")
 
     def count_energies(self, meter: Meter, progress: Progress) -> None:

@@ -60,7 +60,7 @@ class NetworkProfile:
         Raises DeviceLostError where the target stopped running networks, MeasurementError where it refuses nearly all.
         """
         runs: list[tuple[Wanted, Run]] = []
-        self.last = []
+        self.last, self.spent = [], 0.0
         files = self.exports.files([item for item, _ in group if operators_in(item).isdisjoint(self.table.excluded)])
         for wanted in group:
             if not operators_in(wanted[0]).isdisjoint(self.table.excluded):
@@ -82,12 +82,13 @@ class NetworkProfile:
             except RunFailedError as error:
                 if error.position is None:
                     raise DeviceLostError(str(error)) from error
-                if error.position >= len(runs):
-                    self.companions.drop(beside[error.position - len(runs)].architecture.digest)
+                if beside:  # they may be what fails, or take the memory that a network lacks
+                    self.companions.give_up()
                     continue
                 self._refuse(runs.pop(error.position)[0][0], error)
             else:
                 self.last = [architecture for (architecture, _), _ in runs]
+                self.companions.keep({architecture.digest: run for (architecture, _), run in runs})
                 return
 
     def _time_kernels(self, architecture: Architecture, file: Path | None) -> None:

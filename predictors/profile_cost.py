@@ -29,9 +29,9 @@ NODE_SECONDS = 30.0
 NETWORK_SECONDS = 0.75
 KERNEL_SECONDS = 1.0
 ROUNDS, RUNS_A_ROUND, RUNS = 6, 15, 40
-"""Visits there and back to each network at least where nobody says how long a profile may take, what each costs in runs of a
-large network, warm-up and companions included, and the runs where somebody does. A shared machine changes its mood within a
-second: of six visits the times of `mobile` in ONNX Runtime are off by 3 %."""
+"""Rounds of two visits to each network at least where nobody says how long a profile may take, what each round costs in runs of
+a large network, warm-up and companions included, and the runs where somebody does. A shared machine changes its mood within a
+second: of three rounds the times of `mobile` in ONNX Runtime are off by 3 %."""
 LOOK_SECONDS = 0.05
 TRIALS = 10
 ANCHOR_SIDE = 64

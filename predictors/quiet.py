@@ -16,10 +16,7 @@ from itertools import chain
 
 import numpy as np
 
-from nas.predictors.timings import Measurement, Visit
-
-SHARE = 0.7
-"""By so much of the logarithm of the anchor's slowness a network is slowed; 0.6 to 0.8 repeat themselves nearly as well."""
+from nas.predictors.timings import FELT, Measurement, Visit
 
 
 def with_quiet(found: Sequence[Measurement], visits: Sequence[Sequence[Visit]], reference: float | None) -> list[Measurement]:
@@ -36,5 +33,5 @@ def with_quiet(found: Sequence[Measurement], visits: Sequence[Sequence[Visit]], 
 
 def quiet_seconds(visits: Sequence[Visit], reference: float) -> float:
     """The quiet time (seconds) of one network where the anchor takes `reference` seconds."""
-    runs = [np.asarray(visit.seconds) * (reference / np.asarray(visit.beside)) ** SHARE for visit in visits]
+    runs = [np.asarray(visit.seconds) * (reference / np.asarray(visit.beside)) ** FELT for visit in visits]
     return float(np.median(np.concatenate(runs)))

@@ -19,6 +19,9 @@ RESAMPLES = 1000
 MAX_SPREAD = 0.25  # torch.utils.benchmark speaks of "significant environmental influence" from this IQR / median on
 MIN_UNDISTURBED = 4
 SLOWED = 1.15
+FELT = 0.7
+"""By so much of the logarithm of the anchor's slowness a network is slowed (`nas.predictors.quiet`); with 0.6 to 0.8 times repeat
+themselves nearly as well."""
 DRIFTED = 0.25
 
 
@@ -76,9 +79,9 @@ class Measurement:
         return (self.high - self.low) / 2 / self.median
 
     def scaled(self, factor: float) -> Self:
-        """The same at a reference at which the anchor takes `factor` times as long: so do all times."""
+        """The same at a reference at which the anchor takes `factor` times as long: so do all times, by FELT the quiet one."""
         times = {name: getattr(self, name) * factor for name in ("median", "low", "high", "p90", "p99")}
-        quiet = None if self.quiet is None else self.quiet * factor
+        quiet = None if self.quiet is None else self.quiet * factor**FELT
         return replace(self, **times, slowed=self.slowed / factor, quiet=quiet)
 
     def to_mapping(self) -> dict[str, Any]:

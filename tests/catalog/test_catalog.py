@@ -42,7 +42,7 @@ OUTERMOST = list({entry.name: entry for found in families().values() for entry i
 """The cheapest and the dearest of each family: those between differ from them in numbers only."""
 
 
-def ends_first(every: list[Entry]) -> list[object]:
+def ends_in_make_test(every: list[Entry]) -> list[object]:
     """The backbones as parameters of a test; `make test-all` sees more of each family than its cheapest and its dearest."""
     found: dict[str, list[Entry]] = {}
     for entry in sorted(every, key=lambda entry: entry.macs):
@@ -51,7 +51,7 @@ def ends_first(every: list[Entry]) -> list[object]:
     return [pytest.param(entry, marks=() if entry.name in ends else pytest.mark.thorough, id=entry.name) for entry in every]
 
 
-@pytest.mark.parametrize("entry", ends_first(EVERY))
+@pytest.mark.parametrize("entry", ends_in_make_test(EVERY))
 def test_parameters_and_macs_are_what_the_catalogue_says(entry: Entry) -> None:
     cost = nas.cost(entry.architecture, num_classes=entry.num_classes)
     assert (cost.params, cost.macs) == (entry.params, entry.macs)

@@ -8,14 +8,16 @@ from known_machine import SPACE, latency, measured, sampled
 
 from nas.errors import MeasurementError
 from nas.predictors import network_profile
-from nas.predictors.companions import COMPANIONS, Companions, level
+from nas.predictors.companions import COMPANIONS, level
 from nas.predictors.interleaving import Effort
 from nas.predictors.latency_table import TRAIN, LatencyTable
 from nas.predictors.machine import MachineState
-from nas.predictors.network_profile import NetworkProfile
+from nas.predictors.network_profile import DeviceLostError, NetworkProfile
 from nas.predictors.target import Target
-from nas.predictors.timings import Visit
+from nas.predictors.timings import FELT, Visit
 from nas.predictors.visits import RunFailedError
+
+ANCHOR = 1e-3
 
 
 class Files:
@@ -26,13 +28,14 @@ class Files:
 
 
 class Machine:
-    """Runs networks at times that we know, slower by a mood of each group, and the anchor always as fast."""
+    """Runs networks at times that we know, slower by a mood of each group, and the anchor always at its usual time."""
 
     def __init__(self, moods, noise=0.0):
         self.moods, self.rng, self.noise = iter(moods), np.random.default_rng(0), noise
-        self.broken, self.efforts, self.sizes = set(), [], []
+        self.broken, self.prepared, self.efforts, self.sizes = set(), [], [], []
 
     def prepare(self, architecture, file):
+        self.prepared.append(architecture.digest)
         if architecture.digest in self.broken:
             raise MeasurementError("it was there a moment ago")
         return lambda: architecture
@@ -41,9 +44,9 @@ class Machine:
         networks = [run() for run in runs]
         for place, network in enumerate(networks):
             watch(place, [Visit(0.0, 0, (latency(network),), 0, MachineState())])
-            if f"running {network.digest}" in self.broken:
+            if {"everything", network.digest} & self.broken:
                 raise RunFailedError("it stopped", place)
-        mood = next(self.moods)
+        mood = next(self.moods) * (reference / ANCHOR) ** FELT
         self.efforts.append(effort)
         self.sizes.append(len(runs))
         taken = [latency(network) * mood * self.rng.lognormal(0, self.noise) for network in networks]
@@ -57,7 +60,7 @@ def session(monkeypatch):
     def make(moods, noise=0.0):
         machine = Machine(moods, noise)
         lines = []
-        table = LatencyTable(Target(), "tiny", num_classes=10, anchor=1e-3)
+        table = LatencyTable(Target(), "tiny", num_classes=10, anchor=ANCHOR)
         found = NetworkProfile(SPACE, table, lambda *line: lines.append(line), Files())
         monkeypatch.setattr(found, "_prepare", machine.prepare)
         monkeypatch.setattr(network_profile, "measure_runs", machine.measure_runs)
@@ -103,47 +106,91 @@ def test_companions_take_their_part_of_the_time_and_are_recorded_as_such(session
 
 
 def test_small_groups_have_few_companions_and_very_small_ones_none(session):
-    found, machine, _ = session([1.0] * 3)
-    for group in groups(20, 2, 6):
+    found, machine, _ = session([1.0] * 4)
+    for group in groups(20, 8, 10, 12):
         found.measure(group, Effort(1.0))
-    assert machine.sizes == [20, 2, 8]
+    assert machine.sizes == [20, 8, 13, 16]
 
 
-def test_a_target_elsewhere_has_no_companions(session):
+@pytest.mark.parametrize("target", ["cpu:onnxruntime@folder:/nowhere", "cpu:compile"])
+def test_targets_elsewhere_and_compiled_ones_have_no_companions(session, target):
     found, machine, _ = session([1.0, 1.0])
-    found.table.target = Target.parse("cpu:onnxruntime@folder:/nowhere")
+    found.table.target = Target.parse(target)
     for group in groups(20, 20):
         found.measure(group, Effort(1.0))
     assert machine.sizes == [20, 20]
 
 
-def test_a_companion_that_no_longer_runs_is_done_without(session):
+def test_companions_of_the_first_group_are_not_prepared_again(session):
+    found, machine, _ = session([1.0, 1.0])
+    for group in groups(20, 20):
+        found.measure(group, Effort(1.0))
+    assert len(machine.prepared) == len(set(machine.prepared)) == 40
+
+
+def test_a_companion_that_no_longer_runs_costs_no_network(session):
     found, machine, _ = session([1.0, 1.1, 1.1])
     first, second, third = groups(20, 20, 20)
     found.measure(first, Effort(1.0))
-    chosen = [item.architecture.digest for item in Companions(found.table).beside(20, lambda architecture: lambda: None)]
-    machine.broken = {chosen[0], f"running {chosen[1]}"}
+    machine.broken = set(found.companions.runs)
+    for group in (second, third):
+        found.measure(group, Effort(1.0))
+    assert machine.sizes == [20, 20, 20]
+    assert len(found.table.networks) == 60
+    assert not found.table.refused
+
+
+def test_a_network_that_fails_beside_companions_is_tried_without_them(session, monkeypatch):
+    found, machine, _ = session([1.0, 1.0])
+    first, second = groups(20, 20)
+    found.measure(first, Effort(1.0))
+    runs_of = machine.measure_runs
+
+    def short_of_memory(runs, *arguments, **options):
+        if len(runs) > 20:
+            raise RunFailedError("no memory left", 3)
+        return runs_of(runs, *arguments, **options)
+
+    monkeypatch.setattr(network_profile, "measure_runs", short_of_memory)
     found.measure(second, Effort(1.0))
-    assert machine.sizes == [20, 20 + COMPANIONS - 2]
     assert len(found.table.networks) == 40
     assert not found.table.refused
-    np.testing.assert_allclose(errors(found.table, second), 0.0, atol=1e-9)
-    found.measure(third, Effort(1.0))
-    assert machine.sizes[-1] == 20 + COMPANIONS - 2
+
+
+def test_a_device_that_is_gone_is_told_also_where_companions_run(session, monkeypatch):
+    found, machine, _ = session([1.0])
+    first, second = groups(20, 20)
+    found.measure(first, Effort(1.0))
+    machine.broken = {"everything"}
+    monkeypatch.setattr(found, "_runs", lambda architecture: False)
+    with pytest.raises(DeviceLostError, match="it stopped"):
+        found.measure(second, Effort(1.0))
+    assert len(found.table.networks) == 20
 
 
 def test_a_table_that_goes_on_another_day_is_told_at_its_first_speed(session, monkeypatch):
     found, machine, _ = session([1.0])
     first, second = groups(20, 20)
     found.measure(first, Effort(1.0))
+    found.table.tell_at(1.3 * ANCHOR)
     later = NetworkProfile(SPACE, found.table, lambda *line: None, Files())
     monkeypatch.setattr(later, "_prepare", machine.prepare)
-    machine.moods = iter([1.4])
+    machine.broken, machine.moods = {next(iter(found.companions.runs))}, iter([1.4])
     later.measure(second, Effort(1.0))
-    np.testing.assert_allclose(errors(found.table, second), 0.0, atol=1e-9)
+    assert machine.sizes[-1] == 20 + COMPANIONS - 1
+    np.testing.assert_allclose(errors(found.table, second), errors(found.table, first)[0], atol=1e-9)
 
 
-def test_without_quiet_times_nothing_is_told_anew(session):
+def test_stored_quiet_times_go_with_the_anchor_as_new_ones_do(session):
+    found, _, _ = session([1.0, 1.0])
+    first, second = groups(2, 2)
+    found.measure(first, Effort(1.0))
+    found.table.tell_at(1.3 * ANCHOR)
+    found.measure(second, Effort(1.0))
+    np.testing.assert_allclose(errors(found.table, second), errors(found.table, first), atol=1e-9)
+
+
+def test_without_quiet_times_nothing_is_told_anew():
     assert level([], []) == 1.0
     bare = measured(1e-3)
     assert level([bare], [bare]) == 1.0

@@ -10,8 +10,8 @@ from known_machine import made_table
 
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.machine import MachineState
-from nas.predictors.quiet import SHARE, with_quiet
-from nas.predictors.timings import Measurement, Visit, summarise_visits
+from nas.predictors.quiet import with_quiet
+from nas.predictors.timings import FELT, Measurement, Visit, summarise_visits
 
 ANCHOR = 1e-3
 TRUTH = np.array([4e-3, 5e-3, 9e-3])
@@ -19,14 +19,14 @@ TRUTH = np.array([4e-3, 5e-3, 9e-3])
 
 def session(seed, moods=0.0, slow=lambda at: 1.0, rounds=8, stalled=0.0):
     """Visits of three networks and the anchor, whose runs a machine's `moods` (standard deviation of their logarithms) slow
-    together, networks by SHARE of it; `slow` does so for longer, and `stalled` runs take twice as long on their own."""
+    together, networks by FELT of it; `slow` does so for longer, and `stalled` runs take twice as long on their own."""
     rng = np.random.default_rng(seed)
 
     def visit(at, number, place):
         mood = slow(at) * np.exp(moods * rng.standard_normal(6))
         own = np.where(rng.random(6) < stalled, 2.0, 1.0) * rng.lognormal(0, 0.005, 6)
         beside = ANCHOR * mood * rng.lognormal(0, 0.005, 6)
-        return Visit(at, number, tuple(TRUTH[place] * mood**SHARE * own), 0, MachineState(), True, tuple(beside))
+        return Visit(at, number, tuple(TRUTH[place] * mood**FELT * own), 0, MachineState(), True, tuple(beside))
 
     found = [[] for _ in TRUTH]
     for number in range(2 * rounds * len(TRUTH)):
@@ -73,13 +73,13 @@ def test_without_the_anchor_beside_the_runs_there_is_no_quiet_time():
 def test_without_a_reference_quiet_times_are_told_at_the_speed_of_the_anchor_then():
     visits, anchors = session(0, slow=lambda at: 2.0)
     found = with_quiet([summarise_visits(own, anchors, "", 1) for own in visits], visits, None)
-    np.testing.assert_allclose([item.quiet for item in found], 2**SHARE * TRUTH, rtol=0.01)
+    np.testing.assert_allclose([item.quiet for item in found], 2**FELT * TRUTH, rtol=0.01)
 
 
 def test_quiet_times_are_kept_and_told_at_another_speed_with_the_others():
     found = told(*session(0))[0]
     assert Measurement.from_mapping(found.to_mapping()) == found
-    assert found.scaled(3.0).quiet == pytest.approx(3 * found.quiet)
+    assert found.scaled(3.0).quiet == pytest.approx(3**FELT * found.quiet)
 
 
 def test_a_table_tells_quiet_times_at_the_level_of_its_medians():

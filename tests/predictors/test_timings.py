@@ -138,7 +138,7 @@ def test_a_run_is_told_by_the_anchor_around_it_where_it_was_taken_and_else_by_th
 
 def test_a_warm_up_that_never_settles_is_told():
     growing = itertools.count(1)
-    restless, calm = Series(lambda: time.sleep(5e-4 * next(growing))), Series(lambda: time.sleep(5e-3))
+    restless, calm = Series(lambda: time.sleep(5e-4 * 1.05 ** next(growing))), Series(lambda: time.sleep(5e-3))
     for item in (restless, calm):
         warm(item, MachineState())
         visited(item, 0, MachineState())
