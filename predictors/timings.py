@@ -20,8 +20,8 @@ MAX_SPREAD = 0.25  # torch.utils.benchmark speaks of "significant environmental 
 MIN_UNDISTURBED = 4
 SLOWED = 1.15
 FELT = 0.7
-"""By so much of the logarithm of the anchor's slowness a network is slowed (`nas.predictors.quiet`); with 0.6 to 0.8 times repeat
-themselves nearly as well."""
+"""By so much of the logarithm of the anchor's slowness a network is slowed (`nas.predictors.quiet`); times told with 0.6 to 0.8
+repeat themselves nearly as well."""
 DRIFTED = 0.25
 
 
