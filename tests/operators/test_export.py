@@ -83,7 +83,7 @@ def assert_runs_the_same(side: Side, x: Tensor) -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize(
-    "part", [pytest.param(part, marks=[pytest.mark.thorough] if part >= PARTS // 2 else []) for part in range(PARTS)]
+    "part", [pytest.param(part, marks=[pytest.mark.thorough] if part >= PARTS // 4 else []) for part in range(PARTS)]
 )
 def test_mixers_run_in_onnxruntime_as_in_torch(part: int) -> None:
     """Each at its first or its last settings: exporting is slow, and the variants below have others.

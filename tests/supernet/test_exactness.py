@@ -128,7 +128,7 @@ MODIFIED = [
 ]
 
 
-@pytest.mark.parametrize("op", MODIFIED, ids=name_of)
+@pytest.mark.parametrize("op", usual_first(MODIFIED), ids=name_of)
 def test_every_optional_setting_that_a_preset_searches_is_exact(op: Operator) -> None:
     """In blocks half as wide as the store has room for, each choice of one setting at a time."""
     optional = {key: s.choices for key, s in op.settings.items() if s.default is not None and key in MODIFIERS}

@@ -7,6 +7,7 @@ import random
 from functools import lru_cache
 
 import pytest
+from usual import usual_first
 
 import nas
 from nas.search_spaces.registry import Kind, Operator, operators
@@ -26,7 +27,7 @@ def space() -> SearchSpace:
     return dataclasses.replace(nas.load_space("tiny"), name="modified", settings={**LISTED, "window": (4, 7)})
 
 
-@pytest.mark.parametrize("op", MIXERS, ids=lambda op: f"{op.kind}-{op.name}")
+@pytest.mark.parametrize("op", usual_first(MIXERS), ids=lambda op: f"{op.kind}-{op.name}")
 def test_there_is_room_for_every_legal_setting(op: Operator) -> None:
     variety, rng = Variety(space(), shapes_of), random.Random(op.name)
     for width, size in ((32, 16), (48, 7)):
