@@ -11,7 +11,7 @@ from functools import partial
 
 from nas.predictors.cost import cost
 from nas.predictors.in_place_timing import time_in_place
-from nas.predictors.kernel_times import IN_PLACE, node_clock, time_in_network
+from nas.predictors.kernel_times import KERNELS, node_clock, time_in_network
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.node_timing import Refuse, in_place, time_repeated, unlooked
 from nas.predictors.samples import Record, unrecorded
@@ -34,7 +34,7 @@ def node_batches(
     In place: whole random networks, some in turn, without end worth naming. Repeated: distinct nodes in order of their
     frequency.
     """
-    if node_clock(table.target) == IN_PLACE and in_place(table.target):
+    if node_clock(table.target) != KERNELS and in_place(table.target):
         yield from _in_turn(space, table, record, refuse)
     elif in_place(table.target):
         for index in range(table.census, MAX_CENSUS):
@@ -54,11 +54,11 @@ def _in_turn(
         began = time.perf_counter()
         yield partial(time_in_place, drawn, table, record, refuse), size
         each, index = max(time.perf_counter() - began, 1e-6) / size, index + size
-        most = most or _together(drawn[0], table)
+        most = most or together(drawn[0], table)
         size = max(1, min(most, int(TURNS_SECONDS / each)))
 
 
-def _together(network: Architecture, table: LatencyTable) -> int:
+def together(network: Architecture, table: LatencyTable) -> int:
     """How many networks like one may be in memory together."""
     weights = 4 * cost(network, in_channels=table.in_channels, num_classes=table.num_classes).params
     return max(1, min(TURNS, TURNS_BYTES // weights))

@@ -19,7 +19,7 @@ from nas.predictors.environment import DECISIVE, differences, environment
 from nas.predictors.export_pool import ExportPool
 from nas.predictors.inheritance import Ancestors
 from nas.predictors.interleaving import Effort
-from nas.predictors.kernel_times import IN_PLACE, KERNELS, node_clock
+from nas.predictors.kernel_times import IN_PLACE, KERNELS, SHARES, node_clock
 from nas.predictors.latency_table import HELD_OUT, NETWORK, TRAIN, LatencyTable
 from nas.predictors.measure import anchor_seconds
 from nas.predictors.meter import Meter, meter_of
@@ -74,9 +74,9 @@ def profile(
     Half of `seconds` goes to node times of the space's random members, the rest to `train` and `held_out` random networks, all
     of which are measured even where that takes longer, as are the nodes of operators and (in LOOKING_SECONDS or more) sizes
     that these lack; without `seconds`, NODE_SECONDS, and for each network NETWORK_SECONDS, or ROUNDS rounds where these take
-    longer. As many networks as usual where no number is given
-    (`nas.predictors.profile_cost`): 40 and 20, or 22 and 10 where they are exported and their kernels timed. Where the target
-    times the nodes of exported networks, the training networks bring node times along, and are chosen for them
+    longer. As many networks as usual where no number is given (`nas.predictors.profile_cost`): 40 and 20, or 22 and 10 where
+    they are exported and their kernels timed. Training networks bring node times along in eager mode on this CPU (in
+    LOOKING_SECONDS or more), and where the nodes of exported networks are timed: there they are chosen for them
     (`nas.predictors.node_cover`). What the file holds already is not measured again: a killed profile goes on, larger numbers
     extend it, and `seconds` is for what is missing. In the end all times are told at the median speed of the machine meanwhile.
     The file is rewritten every few seconds, and every raw sample is appended to `samples_path(table_path)`. Operators that the
@@ -134,7 +134,8 @@ class _Session:
         """Measure what is missing, as `profile` says, and save it however this ends."""
         table = self.table
         inherits = self.ancestors is not None or bool(table.ancestry)
-        kernels = node_clock(table.target) == KERNELS and not inherits
+        clock = node_clock(table.target)
+        kernels = clock == KERNELS and not inherits
         alone = node_seconds(table.target, seconds, active=self.active)
         large = seconds is None or seconds >= LOOKING_SECONDS
         try:
@@ -144,7 +145,7 @@ class _Session:
                 self.time_nodes(alone, progress)
             if not (inherits or kernels):
                 self.cover_operators(progress, large=large)
-            self.measure_networks(seconds, progress, kernels=kernels)
+            self.measure_networks(seconds, progress, bring=kernels or (large and not inherits and clock == SHARES))
             if kernels:
                 self.cover_operators(progress, large=large)
             if self.ancestors is not None:
@@ -227,16 +228,16 @@ class _Session:
         table.environment["client"] = {name: here[name] for name in DECISIVE if name in here}
         self.client_told = True
 
-    def measure_networks(self, budget: float | None, progress: Progress, *, kernels: bool = False) -> None:
+    def measure_networks(self, budget: float | None, progress: Progress, *, bring: bool = False) -> None:
         """Measure the missing networks, each for its share of what is left of the budget (seconds), or for as long as usual.
 
-        With `kernels` the training networks bring node times along.
+        With `bring` the training networks bring node times along.
         """
         table = self.table
-        if kernels and table.target.place and any(role == TRAIN for _, role in self.left()):
+        if bring and table.target.place and any(role == TRAIN for _, role in self.left()):
             self._tell_client()
         with ExportPool(table.target, table.num_classes, table.in_channels) as exports:
-            networks = NetworkProfile(self.space, table, self.samples.add, exports, kernels)
+            networks = NetworkProfile(self.space, table, self.samples.add, exports, bring)
             self._measure_left(networks, budget, progress)
 
     def _measure_left(self, networks: NetworkProfile, budget: float | None, progress: Progress) -> None:
@@ -297,7 +298,7 @@ class _Session:
         """The networks that were drawn, or in place of the training ones those that tell more beside what is measured."""
         table = self.table
         inherits, active = self.ancestors is not None or bool(table.ancestry), self.active and bool(table.nodes)
-        if not inherits and not active and node_clock(table.target) == IN_PLACE:
+        if not inherits and not active and node_clock(table.target) != KERNELS:
             return drawn
         held_out = [pair for pair in drawn if pair[1] == HELD_OUT]
         unwanted = {label.removeprefix(NETWORK) for label in table.refused} | {item.digest for item, _ in held_out}

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nas.errors import MeasurementError
+from nas.predictors.census import together
 from nas.predictors.companions import Companions, level
 from nas.predictors.export_pool import ExportPool
+from nas.predictors.in_place_timing import time_each_in_place
 from nas.predictors.interleaving import Effort
-from nas.predictors.kernel_times import time_kernels
+from nas.predictors.kernel_times import KERNELS, node_clock, time_kernels
 from nas.predictors.latency_table import NETWORK, TRAIN, LatencyTable, NetworkTime
 from nas.predictors.measure import Run, measure_runs, noise, prepare, run_once, threads
 from nas.predictors.node_shares import Timed, shared_out
@@ -37,15 +39,15 @@ class NetworkProfile:
     """Measures groups of networks of a space into a table, each beside a few `companions` that were measured before.
 
     `record` is given the raw samples, `exports` writes the networks of a group to files where the target reads files, `last` is
-    what was measured, and `spent` the seconds of measuring alone. With `kernels` the training networks' files give node times
-    too, which are `timed` until the network itself is measured.
+    what was measured, and `spent` the seconds of measuring alone. With `bring` the training networks give node times too,
+    which are `timed` until the network itself is measured.
     """
 
     space: SearchSpace
     table: LatencyTable
     record: Record
     exports: ExportPool
-    kernels: bool = False
+    bring: bool = False
     last: list[Architecture] = field(default_factory=list)
     timed: dict[str, Timed] = field(default_factory=dict)
     spent: float = 0.0
@@ -61,6 +63,9 @@ class NetworkProfile:
         """
         runs: list[tuple[Wanted, Run]] = []
         self.last, self.spent = [], 0.0
+        kernels = node_clock(self.table.target) == KERNELS
+        if self.bring and not kernels:
+            self._time_in_place([item for item, role in group if role == TRAIN])
         files = self.exports.files([item for item, _ in group if operators_in(item).isdisjoint(self.table.excluded)])
         for wanted in group:
             if not operators_in(wanted[0]).isdisjoint(self.table.excluded):
@@ -71,7 +76,7 @@ class NetworkProfile:
             except MeasurementError as error:
                 self._refuse(wanted[0], error)
                 continue
-            if self.kernels and wanted[1] == TRAIN:
+            if self.bring and kernels and wanted[1] == TRAIN:
                 self._time_kernels(wanted[0], file if isinstance(file, Path) else None)
             if isinstance(file, Path):
                 file.unlink()
@@ -102,6 +107,15 @@ class NetworkProfile:
                 ) from error
             return
         self.timed[architecture.digest] = found
+
+    def _time_in_place(self, group: Sequence[Architecture]) -> None:
+        """Take the node times of networks, as many together as fit into memory; of those that do not run, none."""
+        allowed = [item for item in group if operators_in(item).isdisjoint(self.table.excluded)]
+        size = min((together(item, self.table) for item in allowed), default=1)
+        for start in range(0, len(allowed), size):
+            some = allowed[start : start + size]
+            for architecture, found in zip(some, time_each_in_place(some, self.table, self.record), strict=True):
+                self.timed[architecture.digest] = found
 
     def _add_nodes(self, architecture: Architecture, measurement: Measurement) -> None:
         """Add the node times that were taken of a network which is measured now; away from here it is on another machine."""

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.linalg import cho_solve
 
 from nas.predictors.surrogates.kernels import FittedKernel, Kernel
 from nas.predictors.surrogates.layout import Layout
-from nas.predictors.surrogates.process import Process, _posterior, _weights
+from nas.predictors.surrogates.process import JITTER, Process, _weights
 from nas.predictors.timings import Array
 
 WEIGHING_ROWS = 700
@@ -27,9 +28,14 @@ def node_process(kernels: Sequence[Kernel], layout: Layout, features: Array, val
     fitted = [FittedKernel.fit(kernel, layout, features, one) for kernel in kernels]
     centre, unit = float(values.mean()), max(float(values.std()), 1e-9)
     target = (values - centre) / unit
-    stack = np.stack([np.ones((len(values), len(values))), *(made.between(rows, rows) for made, rows in fitted)])
     some = np.unique(np.linspace(0, len(values) - 1, min(len(values), WEIGHING_ROWS)).astype(int))
-    weights = _weights(stack[:, some[:, None], some], target[some], one[some])
-    covariance, factor, alpha = _posterior(stack, target, weights, one)
+    part = [np.ones((len(some), len(some))), *(made.between(rows[some], rows[some]) for made, rows in fitted)]
+    weights = _weights(np.stack(part), target[some], one[some])
+    covariance = np.full((len(values), len(values)), weights[0])
+    for weight, (made, rows) in zip(weights[1:-1], fitted, strict=True):
+        covariance += weight * made.between(rows, rows)
+    covariance[np.diag_indices(len(values))] += weights[-1] + JITTER
+    factor = np.asarray(np.linalg.cholesky(covariance), np.float64)
+    alpha = cho_solve((factor, True), target)
     made, rows = zip(*fitted, strict=True)
     return Process(made, rows, weights, covariance, centre, unit, factor, alpha)

@@ -8,8 +8,10 @@ takes itself: with a typical time as offset all errors are of one size, and thos
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -29,7 +31,7 @@ from nas.search_spaces.graph import BRANCH, Node
 from nas.search_spaces.registry import Kind
 
 DEFAULT_NOISE = 0.05
-LEARNED = 2000
+LEARNED = 3000
 UNSEEN = 0.5
 """Relative error added for a kind of node that was never measured."""
 OUTSIDE = 1.0
@@ -113,32 +115,41 @@ class NodeTimes:
 
     def __call__(self, items: Sequence[Node]) -> list[Estimate]:
         """The estimates of nodes."""
-        return self._estimates(items, frozenset())
+        return self._estimates(items, {})
 
-    def left_out(self, items: Sequence[Node]) -> list[Estimate]:
-        """The estimates of a network's nodes as if this network had not been timed: without those that were timed only once.
+    def left_out(self, networks: Sequence[Sequence[Node]]) -> list[list[Estimate]]:
+        """The estimates of the nodes of each network as if it had not been timed: without those that were timed no more often
+        than it has them.
 
         Of these the process tells what all others say (Rasmussen and Williams 2006, equations 5.10 to 5.12, for a block).
         """
-        own = {node.key for node in items if len(self._samples(node)) == 1}
-        return self._estimates(items, frozenset(own & self.learned.keys()))
+        everything, own = [node for items in networks for node in items], dict[int, tuple[float, float]]()
+        starts = np.cumsum([0, *map(len, networks)]).tolist()
+        for start, items in zip(starts, networks, strict=False):
+            times = Counter(node.key for node in items)
+            alone = {key: self.learned[key] for key in times.keys() & self.learned.keys()}
+            alone = {key: row for key, row in alone.items() if len(self.table.nodes[key].samples) <= times[key]}
+            blind = (
+                dict(zip(alone, zip(*self._blind(np.array(list(alone.values()))), strict=True), strict=True)) if alone else {}
+            )
+            own |= {start + place: blind[node.key] for place, node in enumerate(items) if node.key in blind}
+        found = self._estimates(everything, own)
+        return [found[start:end] for start, end in itertools.pairwise(starts)]
 
-    def _estimates(self, items: Sequence[Node], without: frozenset[str]) -> list[Estimate]:
-        """The estimates of nodes, those of some keys `without` their own samples."""
+    def _estimates(self, items: Sequence[Node], blind: Mapping[int, tuple[float, float]]) -> list[Estimate]:
+        """The estimates of nodes; at some places `blind`, which has what the process says of those without their samples."""
         x, expected = self.features(items)
         with one_thread():
             means, errors = self.process.predict(self.features.layout, x, np.ones(len(x)))
-        if without:
-            rows = np.array([place for place, node in enumerate(items) if node.key in without])
-            told, inside = np.unique([self.learned[items[row].key] for row in rows], return_inverse=True)
-            blind, wide = self._blind(told)
-            means[rows], errors[rows] = blind[inside], wide[inside]
+        for place, (mean, error) in blind.items():
+            means[place], errors[place] = mean, error
         means = np.log(np.exp(expected) + self.offset) + means
         low, high = self.lengths
         outside = (np.maximum(low - x[:, :LENGTHS], 0) + np.maximum(x[:, :LENGTHS] - high, 0)).sum(1)
         found = zip(items, means, errors, outside, strict=True)
         return [
-            self._weigh(node, float(mean), float(error), float(far), node.key in without) for node, mean, error, far in found
+            self._weigh(node, float(mean), float(error), float(far), place in blind)
+            for place, (node, mean, error, far) in enumerate(found)
         ]
 
     def _blind(self, rows: NDArray[np.intp]) -> tuple[Array, Array]:
@@ -152,10 +163,6 @@ class NodeTimes:
     def _precision(self) -> Array:
         """The inverse of the covariance of the process's rows."""
         return np.asarray(np.linalg.inv(self.process.covariance), np.float64)
-
-    def _samples(self, node: Node) -> tuple[float, ...]:
-        known = self.table.nodes.get(node.key)
-        return () if known is None else known.samples
 
     def _weigh(self, node: Node, mean: float, error: float, outside: float, blind: bool) -> Estimate:
         """The mean of the process and of the samples, weighted by their inverse variances; only the former where `blind`.

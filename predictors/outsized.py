@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from nas.predictors.kernel_times import IN_PLACE, node_clock, time_in_network
+from nas.predictors.kernel_times import KERNELS, node_clock, time_in_network
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.node_times import NodeTimes, registered
 from nas.predictors.node_timing import Refuse, in_place, time_repeated, unlooked
@@ -56,7 +56,7 @@ def outsized(space: SearchSpace, table: LatencyTable) -> list[tuple[Node, Archit
     largest: dict[str, float] = defaultdict(float)
     for node, estimate in zip(known, seconds(known), strict=True):
         largest[registered(node)] = max(largest[registered(node)], estimate.seconds)
-    step = STEP if node_clock(table.target) == IN_PLACE else STEP_EXPORTED
+    step = STEP_EXPORTED if node_clock(table.target) == KERNELS else STEP
     chosen = [pair for label in largest.keys() & by_operator for pair in _steps(by_operator[label], largest[label], step)]
     return [(node, owners[node.key]) for _, node in sorted(chosen, key=_size, reverse=True)[:MOST]]
 

@@ -12,8 +12,9 @@ from nas.predictors.anchor import Anchor
 from nas.predictors.energy import energy_seconds
 from nas.predictors.energy_profile import numbers_missing
 from nas.predictors.export_pool import reads_onnx, usual_workers
+from nas.predictors.in_place_timing import PASSES, VISITS, WARM
 from nas.predictors.interleaving import Effort
-from nas.predictors.kernel_times import KERNELS, node_clock
+from nas.predictors.kernel_times import KERNELS, SHARES, node_clock
 from nas.predictors.latency_table import TRAIN, LatencyTable
 from nas.predictors.measure import measure_runs, prepare, threads
 from nas.predictors.meter import Meter
@@ -105,8 +106,9 @@ def profile_cost(
         return ProfileCost(nodes, 0.0, 0.0, 0, counting, counted)
     budgeted = default_seconds(target, networks) - node_seconds(target, None) if seconds is None else max(seconds - nodes, 0.0)
     preparing = networks * prepared / min(side_by_side, networks)
-    if node_clock(target) == KERNELS and not inherits:
-        nodes += KERNEL_SECONDS * max(train - (0 if table is None else len(list(table.of_role(TRAIN)))), 0)
+    each = {KERNELS: KERNEL_SECONDS, SHARES: once * VISITS * (WARM + PASSES)}.get(node_clock(target), 0.0)
+    if not inherits:
+        nodes += each * max(train - (0 if table is None else len(list(table.of_role(TRAIN)))), 0)
     runs, least = (RUNS, 0.0) if seconds is not None else (ROUNDS * RUNS_A_ROUND, NETWORK_SECONDS)
     measuring = max(budgeted - preparing, networks * max(once * runs, least))
     return ProfileCost(nodes, preparing, measuring, networks, counting, counted)

@@ -51,7 +51,7 @@ class Summaries:
     def left_out(self, architectures: Sequence[Architecture]) -> Summary:
         """Architectures as they would be seen if their nodes had not been timed in them: see `NodeTimes.left_out`."""
         walked = [nodes(architecture, None, *self._outputs) for architecture in architectures]
-        rows = [self._rows(items, self.times.left_out(items)) for items in walked]
+        rows = [self._rows(items, taken) for items, taken in zip(walked, self.times.left_out(walked), strict=True)]
         ends = np.cumsum([0, *map(len, walked)])
         return self._summary(Sums(np.stack([some.sum(0) for some in rows]), np.concatenate(rows), ends))[0]
 

@@ -14,9 +14,10 @@ from nas.errors import MeasurementError
 from nas.predictors import census, in_place_timing, latency_profile
 from nas.predictors.census import TURNS, node_batches
 from nas.predictors.cost import cost
-from nas.predictors.in_place_timing import PASSES, VISITS, _Placed, time_in_place
+from nas.predictors.in_place_timing import PASSES, VISITS, _Placed, time_each_in_place, time_in_place
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.target import Target
+from nas.predictors.timings import FELT
 from nas.search_spaces.backbone import Backbone, build
 from nas.search_spaces.graph import nodes
 
@@ -57,10 +58,10 @@ def test_networks_take_turns_and_every_pass_is_recorded(table, monkeypatch):
 def test_a_time_is_the_median_of_passes_told_by_the_anchor_beside_them(table):
     placed = _Placed.of(GROUP[0], table)
     mood = np.array([1.0, 1.5, 1.0, 2.0, 1.0])
-    placed.passes = [[float(factor) * 3e-3, float(factor) * 5e-3] for factor in mood]
+    placed.passes = [[float(factor) ** FELT * 3e-3, float(factor) ** FELT * 5e-3] for factor in mood]
     placed.passes[0][1] = 1.0  # a single disturbance
     placed.around = (2e-3 * mood).tolist()
-    assert placed.seconds(1e-3) == pytest.approx([1.5e-3, 2.5e-3])
+    assert placed.seconds(1e-3) == pytest.approx([3e-3 / 2**FELT, 5e-3 / 2**FELT])
     assert placed.seconds(None) == pytest.approx([3e-3, 5e-3])
 
 
@@ -104,6 +105,20 @@ def test_a_network_that_fails_beside_others_is_timed_by_itself_once_they_are_gon
     assert alive == [3, *[1] * VISITS]
     assert told == []
     assert [seen.round for kind, _, seen in recorded if kind == "anchor"] == [0] * VISITS + [2] * VISITS + [1] * VISITS
+
+
+def test_nodes_are_told_by_network_and_one_that_does_not_run_has_none(table, monkeypatch):
+    run_node = Backbone.run_node
+
+    def fails(self, *rest):
+        if self.architecture == GROUP[1]:
+            raise RuntimeError("no memory")
+        return run_node(self, *rest)
+
+    monkeypatch.setattr(Backbone, "run_node", fails)
+    first, second, third = time_each_in_place(GROUP, table)
+    assert ([node for node, _ in first], second) == (nodes_of(GROUP[0]), [])
+    assert [node for node, _ in third] == nodes_of(GROUP[2])
 
 
 def test_samples_tell_which_network_of_the_census_they_are_of(table):

@@ -12,9 +12,11 @@ from nas.predictors.environment import environment
 from nas.predictors.fresh_weights import told_apart
 from nas.predictors.kernel_times import (
     ENOUGH,
+    IN_PLACE,
     KERNELS,
     LEAST,
     MOST_COPIES,
+    SHARES,
     copies_for,
     node_clock,
     time_in_network,
@@ -77,7 +79,8 @@ def test_networks_are_timed_with_weights_that_an_exporter_cannot_merge():
 @pytest.mark.parametrize("before", ["in place", "kernels of ONNX Runtime, weights told apart"])
 def test_times_of_two_clocks_are_never_mixed(tmp_path, before):
     assert node_clock(ONNX) == KERNELS
-    assert node_clock(Target()) == node_clock(Target.parse("cpu:onnxruntime,precision=int8")) != KERNELS
+    assert node_clock(Target()) == SHARES
+    assert node_clock(Target.parse("cpu:onnxruntime,precision=int8")) == node_clock(Target.parse("cpu:compile")) == IN_PLACE
     table = LatencyTable(ONNX, "tiny", num_classes=10, anchor=1e-3, environment=environment("onnxruntime"))
     table.add_node(nodes(SPACE.sample(random.Random(0)), None, 3, 10)[0], 1e-4)
     table.environment["nodes"] = before

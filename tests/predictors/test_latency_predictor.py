@@ -252,12 +252,33 @@ def test_what_is_left_out_is_told_by_the_other_nodes_alone():
     wild = {key: replace(item, samples=tuple(value * 1.5 for value in item.samples)) for key, item in table.nodes.items()}
     kept = {key: item for key, item in table.nodes.items() if key not in {node.key for node in own}}
     wild = kept | {node.key: wild[node.key] for node in own}
-    before, after = times.left_out(own), times(own)
+    (before,), after = times.left_out([own]), times(own)
     assert not any(item.measured for item in before)
     assert all(item.measured for item in after)
     assert all(item.error > other.error for item, other in zip(before, after, strict=True))
     again = replace(times, table=replace(table, nodes=wild))
-    assert [item.seconds for item in again.left_out(own)] == [item.seconds for item in before]
+    assert [item.seconds for item in again.left_out([own])[0]] == [item.seconds for item in before]
+
+
+def test_what_is_left_out_of_a_network_is_not_left_out_of_another():
+    table = kernel_table(noise=0.05, seconds=node_seconds)
+    times = NodeTimes.fit(table)
+    first, second = (list(nodes(one, None, 3, 10)) for one in sampled("train", 2))
+    both = times.left_out([first, second])
+    for together, alone in zip(both, (times.left_out([first])[0], times.left_out([second])[0]), strict=True):
+        assert [item.seconds for item in together] == pytest.approx([item.seconds for item in alone], rel=1e-6)
+        assert [item.measured for item in together] == [item.measured for item in alone]
+    shared = {node.key for node in first} & {node.key for node in second}
+    assert all(item.measured for node, item in zip(first, both[0], strict=True) if node.key in shared)
+
+
+def test_a_node_that_only_its_network_has_is_left_out_however_often_it_has_it():
+    table = kernel_table(noise=0.05, seconds=node_seconds)
+    times = NodeTimes.fit(table)
+    node = next(node for node in nodes(sampled("train", 1)[0], None, 3, 10) if len(table.nodes[node.key].samples) == 1)
+    table.nodes[node.key] = replace(table.nodes[node.key], samples=table.nodes[node.key].samples * 2)
+    assert times.left_out([[node]])[0][0].measured
+    assert not times.left_out([[node, node]])[0][0].measured
 
 
 def test_small_nodes_with_wild_times_do_not_spoil_what_is_known_of_large_ones():

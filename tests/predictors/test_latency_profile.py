@@ -8,10 +8,11 @@ from known_machine import measured
 
 from nas.errors import FileError
 from nas.files import sole_writer
-from nas.predictors import latency_profile, node_cover
+from nas.predictors import latency_profile, network_profile, node_cover
 from nas.predictors import profile_cost as cost_of_profiles
 from nas.predictors.environment import differences, environment
 from nas.predictors.in_place_timing import time_in_place
+from nas.predictors.kernel_times import SHARES
 from nas.predictors.latency_predictor import LatencyPredictor
 from nas.predictors.latency_profile import networks_of, profile
 from nas.predictors.latency_table import HELD_OUT, TRAIN, LatencyTable
@@ -91,6 +92,38 @@ def test_large_nodes_are_looked_for_once_and_not_on_a_small_budget(tmp_path, mon
     assert profile(SPACE, Target(), tmp_path / "t.json", **options, seconds=0.2).outsized
     assert profile(SPACE, Target(), tmp_path / "t.json", **options, seconds=0.2).outsized
     assert len(looked) == 1
+
+
+@pytest.mark.parametrize("looking", [True, False])
+def test_training_networks_bring_node_times_along_where_there_is_time(tmp_path, monkeypatch, looking):
+    monkeypatch.setattr(latency_profile, "LOOKING_SECONDS", 0.5 if looking else 100.0)
+    monkeypatch.setattr(latency_profile, "outsized_batches", lambda *_: ())
+    table = profile(SPACE, Target(), tmp_path / "t.json", num_classes=10, train=3, held_out=2, seconds=1.0)
+
+    def known(role):
+        return [
+            {node.key for node in nodes(item.architecture, None, 3, 10)} <= table.nodes.keys() for item in table.of_role(role)
+        ]
+
+    assert known(TRAIN) == [looking] * 3
+    assert not any(known(HELD_OUT))
+    assert LatencyTable.load(tmp_path / "t.json").environment["nodes"] == SHARES
+
+
+def test_brought_node_times_go_half_of_the_way_to_the_latency(tmp_path, monkeypatch):
+    monkeypatch.setattr(latency_profile, "LOOKING_SECONDS", 0.0)
+    monkeypatch.setattr(latency_profile, "outsized_batches", lambda *_: ())
+    monkeypatch.setattr(LatencyTable, "tell_at", lambda *_: None)
+    monkeypatch.setattr(
+        network_profile,
+        "time_each_in_place",
+        lambda group, *_: [[(node, 1.0) for node in nodes(one, None, 3, 10)] for one in group],
+    )
+    table = profile(SPACE, Target(), tmp_path / "t.json", num_classes=10, train=1, held_out=0, seconds=1.0)
+    (network,) = table.of_role(TRAIN)
+    found = nodes(network.architecture, None, 3, 10)
+    expected = (network.measurement.quiet / len(found)) ** 0.5
+    assert all(table.nodes[node.key].samples[-1] == pytest.approx(expected) for node in found)
 
 
 def test_larger_numbers_extend_a_table_and_every_measurement_has_its_samples(tmp_path):
