@@ -32,8 +32,8 @@ def node_process(kernels: Sequence[Kernel], layout: Layout, features: Array, val
     part = [np.ones((len(some), len(some))), *(made.between(rows[some], rows[some]) for made, rows in fitted)]
     weights = _weights(np.stack(part), target[some], one[some])
     covariance = np.full((len(values), len(values)), weights[0])
-    for weight, (made, rows) in zip(weights[1:-1], fitted, strict=True):
-        covariance += weight * made.between(rows, rows)
+    for weight, (kernel, scaled) in zip(weights[1:-1], fitted, strict=True):
+        covariance += weight * kernel.between(scaled, scaled)
     covariance[np.diag_indices(len(values))] += weights[-1] + JITTER
     factor = np.asarray(np.linalg.cholesky(covariance), np.float64)
     alpha = cho_solve((factor, True), target)
