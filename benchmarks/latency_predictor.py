@@ -30,7 +30,7 @@ from nas.predictors.export_pool import ExportPool
 from nas.predictors.interleaving import Effort
 from nas.predictors.latency_predictor import LatencyPredictor
 from nas.predictors.latency_profile import GROUP, MEASURED, profile
-from nas.predictors.latency_table import HELD_OUT, TRAIN, LatencyTable
+from nas.predictors.latency_table import HELD_OUT, TRAIN, LatencyTable, NetworkTime
 from nas.predictors.network_profile import NetworkProfile
 from nas.predictors.profile_cost import NETWORK_SECONDS, ROUNDS
 from nas.predictors.samples import unrecorded
@@ -93,9 +93,10 @@ def arguments() -> argparse.Namespace:
 def compare(space: SearchSpace, table: LatencyTable, predictor: LatencyPredictor, path: Path) -> dict[str, Assessment]:
     """The assessment of every method on the held-out networks."""
     train, held_out = list(table.of_role(TRAIN)), list(table.of_role(HELD_OUT))
+    second = second_session(space, held_out, table, path.with_name(path.name.replace(".table.json", "") + ".again.json"))
+    held_out = [item for item in held_out if item.architecture.digest in second.networks]
     architectures = [item.architecture for item in held_out]
-    first = table.latency(held_out)
-    again = remeasured(space, architectures, table, path.with_name(path.name.replace(".table.json", "") + ".again.json"))
+    first, again = table.latency(held_out), told_as(table, second, held_out)
     measured = np.sqrt(first * again)
     plain = np.array([sum(table_times(predictor, architecture)) for architecture in architectures])
     known = [item.architecture for item in train]
@@ -130,24 +131,29 @@ def macs_regression(known: list[Architecture], seconds: list[float], new: list[A
     return np.exp(offset + slope * logs(new))
 
 
-def remeasured(space: SearchSpace, architectures: list[Architecture], table: LatencyTable, path: Path) -> Array:
-    """The latencies of a second session, which measures as the first did, told at the anchor of the first and at the factor by
-    which its medians exceed its quiet times; the file holds those measured so far."""
+def second_session(space: SearchSpace, held_out: list[NetworkTime], table: LatencyTable, path: Path) -> LatencyTable:
+    """The held-out networks measured again, as in the first session; the file holds those measured so far."""
     again = (
         LatencyTable.load(path, table.target)
         if path.exists()
         else replace(table, nodes={}, networks={}, refused=dict(table.refused), energies={}, seed=table.seed + 1)
     )
-    left = [(item, HELD_OUT) for item in architectures if item.digest not in again.networks]
+    left = [(item.architecture, HELD_OUT) for item in held_out if item.architecture.digest not in again.networks]
     with ExportPool(table.target, table.num_classes, table.in_channels) as exports:
         session = NetworkProfile(space, again, unrecorded, exports)
         for start in range(0, len(left), GROUP):
             session.measure(left[start : start + GROUP], Effort(MEASURED * NETWORK_SECONDS, ROUNDS))
             again.save(path)
-    first = [table.networks[item.digest] for item in architectures]
-    factor = float(np.median(table.latency(first) / [item.measurement.quiet or item.measurement.median for item in first]))
-    second = [again.networks[item.digest].measurement for item in architectures]
-    return factor * np.array([item.quiet or item.median for item in second])
+    return again
+
+
+def told_as(table: LatencyTable, second: LatencyTable, networks: list[NetworkTime]) -> Array:
+    """The latencies of a second session, told at the anchor of the first table and at the factor by which that one's medians
+    exceed its quiet times."""
+    quiet = [item.measurement.quiet or item.measurement.median for item in networks]
+    factor = float(np.median(table.latency(networks) / quiet))
+    again = [second.networks[item.architecture.digest].measurement for item in networks]
+    return factor * np.array([item.quiet or item.median for item in again])
 
 
 def speed(predictor: LatencyPredictor, sample: Any, number: int = 1000) -> float:

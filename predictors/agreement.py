@@ -11,6 +11,7 @@ from nas.errors import UsageError
 from nas.predictors.assessment import spearman
 from nas.predictors.environment import differences
 from nas.predictors.latency_table import LatencyTable
+from nas.predictors.timings import FELT
 
 MIN_NETWORKS = 5
 MAX_SHIFT = 0.03
@@ -22,9 +23,10 @@ MIN_SPEARMAN = 0.98
 class Agreement:
     """Two profiles compared over the `networks` that both measured.
 
-    `ratio` is the median of second / first, `shift` the same in units of the anchors, `deviation` the 90th percentile of how
-    far single ratios are from their median, relative to it, `spearman` the rank correlation, and `anchor` the second anchor's
-    time / the first's: how the machine itself changed. `node_ratio` is the median ratio of the `nodes` that both timed.
+    `ratio` is the median of second / first, `shift` the same at one speed of the machine, `deviation` the 90th percentile of
+    how far single ratios are from their median, relative to it, `spearman` the rank correlation, and `anchor` the second
+    anchor's time / the first's: how the machine itself changed, of which networks feel FELT. `node_ratio` is the median ratio
+    of the `nodes` that both timed.
     `reasons` say why they do not agree.
     """
 
@@ -40,7 +42,7 @@ class Agreement:
 
     @property
     def agree(self) -> bool:
-        """The medians in anchors within MAX_SHIFT, single networks within MAX_DEVIATION, the order the same to MIN_SPEARMAN."""
+        """Medians at one speed within MAX_SHIFT, single networks within MAX_DEVIATION, the order the same to MIN_SPEARMAN."""
         return not self.reasons
 
     def to_mapping(self) -> dict[str, Any]:
@@ -50,13 +52,13 @@ class Agreement:
     def lines(self) -> list[str]:
         """The comparison and its verdict, for people."""
         told = [
-            f"{self.networks} networks in both: median ratio {self.shift:.3f} in units of the anchor, nine of ten within "
+            f"{self.networks} networks in both: median ratio {self.shift:.3f} at one speed of the machine, nine of ten within "
             f"{self.deviation:.1%} of it, Spearman {self.spearman:.3f}",
             f"the machine itself, by the anchor, took {self.anchor:.3f} times as long",
         ]
         if self.node_ratio is not None:
-            ratio = self.node_ratio / self.anchor
-            told.append(f"{self.nodes} node times in both: median ratio {ratio:.3f} in units of the anchor")
+            ratio = self.node_ratio / self.anchor**FELT
+            told.append(f"{self.nodes} node times in both: median ratio {ratio:.3f} at one speed of the machine")
         return [*told, "they agree" if self.agree else f"they do not agree: {'; '.join(self.reasons)}"]
 
 
@@ -79,7 +81,7 @@ def compare(first: LatencyTable, second: LatencyTable) -> Agreement:
     found = Agreement(
         networks=len(digests),
         ratio=middle,
-        shift=middle / anchor,
+        shift=middle / anchor**FELT,
         deviation=float(np.quantile(np.abs(ratios / middle - 1), 0.9)),
         spearman=spearman(pairs[0], pairs[1]),
         anchor=anchor,
@@ -93,7 +95,7 @@ def compare(first: LatencyTable, second: LatencyTable) -> Agreement:
 def _reasons(found: Agreement, first: LatencyTable, second: LatencyTable) -> tuple[str, ...]:
     reasons = []
     if abs(found.shift - 1) > MAX_SHIFT:
-        reasons.append(f"the second is {found.shift:.3f} times the first in units of the anchor (limit {MAX_SHIFT:.0%})")
+        reasons.append(f"the second is {found.shift:.3f} times the first at one speed of the machine (limit {MAX_SHIFT:.0%})")
     if found.deviation > MAX_DEVIATION:
         reasons.append(f"single networks differ by {found.deviation:.1%} from the median ratio (limit {MAX_DEVIATION:.0%})")
     if found.spearman < MIN_SPEARMAN:

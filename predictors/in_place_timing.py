@@ -80,11 +80,12 @@ class _Placed:
         self.passes += passes
         self.around += around.tolist()
 
-    def seconds(self, reference: float | None) -> list[float]:
+    def seconds(self, reference: float | None, *, elsewhere: bool = False) -> list[float]:
         """Each node's seconds, the median of its passes, at the speed at which the anchor takes `reference`, or its usual time
-        here."""
+        here. Of the moods of one machine nodes feel FELT, of the speed of another (`elsewhere`) all."""
         around = np.array(self.around)
-        factors = (around / (reference or float(np.median(around)))) ** FELT
+        usual = float(np.median(around))
+        factors = (around / usual) ** FELT * (usual / (reference or usual)) ** (1.0 if elsewhere else FELT)
         return [float(item) for item in np.median(np.array(self.passes) / factors[:, None], axis=0)]
 
     def _pass(self) -> list[float]:
@@ -148,7 +149,8 @@ def _take_turns(
     for one in placed.values():
         for kind, key, seen in one.raw:
             record(kind, key, seen)
-    return {number: list(zip(one.nodes, one.seconds(table.anchor), strict=True)) for number, one in placed.items()}, failed
+    seconds = {number: one.seconds(table.anchor, elsewhere=bool(target.place)) for number, one in placed.items()}
+    return {number: list(zip(one.nodes, seconds[number], strict=True)) for number, one in placed.items()}, failed
 
 
 def around_runs(anchors: Sequence[float]) -> Array:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-import random
 import statistics
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from nas.errors import FileError, MeasurementError, SpaceError
+from nas.errors import FileError, MeasurementError
 from nas.files import sole_writer
-from nas.predictors.acquisition import informative, view_of
 from nas.predictors.census import node_batches
 from nas.predictors.coverage import covering_batches
 from nas.predictors.energy_profile import count_energies, require_same_meter
@@ -20,15 +17,15 @@ from nas.predictors.export_pool import ExportPool
 from nas.predictors.inheritance import Ancestors
 from nas.predictors.interleaving import Effort
 from nas.predictors.kernel_times import IN_PLACE, KERNELS, SHARES, node_clock
-from nas.predictors.latency_table import HELD_OUT, NETWORK, TRAIN, LatencyTable
+from nas.predictors.latency_table import TRAIN, LatencyTable
 from nas.predictors.measure import anchor_seconds
 from nas.predictors.meter import Meter, meter_of
 from nas.predictors.network_profile import DeviceLostError, NetworkProfile
-from nas.predictors.node_cover import covering
 from nas.predictors.node_refusal import NodeRefusals
 from nas.predictors.node_shares import usual_factor
 from nas.predictors.outsized import outsized_batches
 from nas.predictors.profile_cost import NETWORK_SECONDS, ROUNDS, node_seconds, numbers
+from nas.predictors.profiled_networks import ProfiledNetworks
 from nas.predictors.remote.place import environment_of
 from nas.predictors.samples import SampleFile, samples_path
 from nas.predictors.target import Target
@@ -36,7 +33,6 @@ from nas.predictors.timings import SLOWED
 from nas.predictors.visits import RunFailedError
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import build
-from nas.search_spaces.exclusion import operators_in, without
 from nas.search_spaces.graph import Node
 from nas.search_spaces.space import SearchSpace
 
@@ -50,7 +46,6 @@ MEASURED = 0.8
 GROUP, GROUP_AWAY, GROUP_BYTES, GROUP_SECONDS = 20, 4, 1 << 30, 60.0
 """Networks that are measured in turn, here and at another place, about how large they are together, and how long it takes: the
 more, the more of the machine's moods each of them meets."""
-DRAWS = 50
 
 
 def profile(
@@ -120,6 +115,7 @@ class _Session:
         self.space, self.table, self.path = space, table, path
         self.train, self.held_out = train, held_out
         self.active, self.ancestors, self.meter = active, ancestors, meter
+        self.networks = ProfiledNetworks(space, table, train, held_out, active, ancestors)
         self.samples = SampleFile(samples_path(path), table.target, table.environment["runtime"])
         self.started = self.saved = time.perf_counter()
         self.before = table.spent
@@ -234,14 +230,14 @@ class _Session:
         With `bring` the training networks bring node times along.
         """
         table = self.table
-        if bring and table.target.place and any(role == TRAIN for _, role in self.left()):
+        if bring and table.target.place and any(role == TRAIN for _, role in self.networks.left()):
             self._tell_client()
         with ExportPool(table.target, table.num_classes, table.in_channels) as exports:
             networks = NetworkProfile(self.space, table, self.samples.add, exports, bring)
             self._measure_left(networks, budget, progress)
 
     def _measure_left(self, networks: NetworkProfile, budget: float | None, progress: Progress) -> None:
-        total, cooling, left = self.train + self.held_out, COOLING_SECONDS, self.left()
+        total, cooling, left = self.train + self.held_out, COOLING_SECONDS, self.networks.left()
         size = most = self._most(left)
         while left:
             self.save()
@@ -254,7 +250,7 @@ class _Session:
                 raise self._lost(error) from error
             if any(self.table.networks[item.digest].measurement.slowed > SLOWED for item in networks.last):
                 cooling = 0.0  # it did not recover in the time it was given
-            left = left[size:] if len(self.table.refused) == refused else self.left()
+            left = left[size:] if len(self.table.refused) == refused else self.networks.left()
             if networks.spent:
                 size = max(1, min(most, round(size * GROUP_SECONDS / networks.spent)))
             progress(total - len(left), total, "whole networks")
@@ -279,69 +275,6 @@ class _Session:
             f"{self.table.target} stopped answering after {len(self.table.networks)} of {self.train + self.held_out} networks: "
             f"{error}; what was measured is kept in {self.path}: the same command goes on once the device is back"
         )
-
-    def left(self) -> list[tuple[Architecture, str]]:
-        """The networks to measure, by digest: so training and held-out networks meet the same moods of the machine."""
-        table = self.table
-        if table.excluded:
-            try:
-                without(self.space, table.excluded)
-            except SpaceError as error:
-                raise MeasurementError(f"{table.target} refuses too much: {error}") from error
-        learned = [item.architecture.digest for item in table.of_role(TRAIN)]
-        drawn = networks_of(self.space, table.seed, self.train, self.held_out, table.refused, learned)
-        wanted = self._chosen(list(drawn))
-        missing = [pair for pair in wanted if pair[0].digest not in table.networks]
-        return sorted(missing, key=lambda pair: pair[0].digest)
-
-    def _chosen(self, drawn: list[tuple[Architecture, str]]) -> list[tuple[Architecture, str]]:
-        """The networks that were drawn, or in place of the training ones those that tell more beside what is measured."""
-        table = self.table
-        inherits, active = self.ancestors is not None or bool(table.ancestry), self.active and bool(table.nodes)
-        if not inherits and not active and node_clock(table.target) != KERNELS:
-            return drawn
-        held_out = [pair for pair in drawn if pair[1] == HELD_OUT]
-        unwanted = {label.removeprefix(NETWORK) for label in table.refused} | {item.digest for item, _ in held_out}
-        measured = [item.architecture for item in table.of_role(TRAIN)]
-        if not inherits and not active:
-            return [(architecture, TRAIN) for architecture in measured + self._bringing(measured, unwanted)] + held_out
-        view = view_of(table) if self.ancestors is None else self.ancestors.view()
-        more = informative(self.space, view, measured, max(self.train - len(measured), 0), table.seed, unwanted)
-        return [(architecture, TRAIN) for architecture in measured + more] + held_out
-
-    def _bringing(self, measured: Sequence[Architecture], unwanted: Collection[str]) -> list[Architecture]:
-        """The training networks that are missing where networks bring node times along."""
-        table, have = self.table, {item.digest for item in measured}
-        if len(measured) >= self.train:
-            return []
-        found = covering(
-            self.space, self.train + len(measured), table.seed, table.in_channels, table.num_classes, table.refused, unwanted
-        )
-        return [item for item in found if item.digest not in have][: self.train - len(measured)]
-
-
-def networks_of(
-    space: SearchSpace,
-    seed: int,
-    train: int,
-    held_out: int,
-    refused: Collection[str] = (),
-    learned: Collection[str] = (),
-) -> Iterator[tuple[Architecture, str]]:
-    """Distinct random architectures, each drawn from a stream of its own, with their roles; fewer in a tiny space.
-
-    More of a role begin with the fewer. None has an operator that is `refused` (as in `LatencyTable.refused`): others are
-    drawn in their place. No held-out one has a digest that was `learned` from.
-    """
-    seen: set[str] = set()
-    for role, number in ((TRAIN, train), (HELD_OUT, held_out)):
-        if role == HELD_OUT:
-            seen |= set(learned)
-        drawn = (space.sample(random.Random(f"{seed}:{role}:{index}")) for index in range(DRAWS * number))
-        fresh = (item for item in drawn if item.digest not in seen and not seen.add(item.digest))  # type: ignore[func-returns-value]
-        if refused:
-            fresh = (item for item in fresh if operators_in(item).isdisjoint(refused) and NETWORK + item.digest not in refused)
-        yield from ((architecture, role) for architecture in itertools.islice(fresh, number))
 
 
 def open_table(

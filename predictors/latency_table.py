@@ -18,7 +18,7 @@ from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.graph import Node
 
 FORMAT = "nas-latency-table"
-VERSION = 4
+VERSION = 5
 TRAIN, HELD_OUT = "train", "held-out"
 NETWORK = "network:"
 

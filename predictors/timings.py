@@ -21,7 +21,8 @@ MIN_UNDISTURBED = 4
 SLOWED = 1.15
 FELT = 0.7
 """By so much of the logarithm of the anchor's slowness a network is slowed (`nas.predictors.quiet`); times told with 0.6 to 0.8
-repeat themselves nearly as well."""
+repeat themselves nearly as well. All times are told by it: by all of the slowness, a network that is verified on a machine 1.4
+times slower than usual would pass for a tenth faster than it is."""
 DRIFTED = 0.25
 
 
@@ -79,10 +80,10 @@ class Measurement:
         return (self.high - self.low) / 2 / self.median
 
     def scaled(self, factor: float) -> Self:
-        """The same at a reference at which the anchor takes `factor` times as long: so do all times, by FELT the quiet one."""
-        times = {name: getattr(self, name) * factor for name in ("median", "low", "high", "p90", "p99")}
-        quiet = None if self.quiet is None else self.quiet * factor**FELT
-        return replace(self, **times, slowed=self.slowed / factor, quiet=quiet)
+        """The same at a reference at which the anchor takes `factor` times as long: of that, all times feel FELT."""
+        names = ("median", "low", "high", "p90", "p99", *(() if self.quiet is None else ("quiet",)))
+        times = {name: getattr(self, name) * factor**FELT for name in names}
+        return replace(self, **times, slowed=self.slowed / factor)
 
     def to_mapping(self) -> dict[str, Any]:
         """The fields by name, fit for JSON."""
@@ -109,7 +110,7 @@ def summarise(
     moments: Sequence[Sequence[float]] | None = None,
 ) -> Measurement:
     """The measurement of runs in `visits` (seconds a run): `factors` tell by visit, and `moments` by run where they are known,
-    how many times slower than at the reference the machine was.
+    how many times slower than at the reference the anchor was, of which networks feel FELT.
 
     No run is left out for being slow. Visits that other work interrupted (`disturbed`) do not count for the median and its
     interval where MIN_UNDISTURBED others do; `p90`, `p99` and `spread` are of all runs, the first two by the factors of their
@@ -119,11 +120,11 @@ def summarise(
     if not visits or len(visits) != len(factors) or any(len(visit) == 0 for visit in visits):
         raise MeasurementError(f"a measurement needs runs in every visit, got {len(visits)} visits; give it more time")
     taken = [np.asarray(visit, float) for visit in visits]
-    runs = np.concatenate([visit / factor for visit, factor in zip(taken, factors, strict=True)])
+    runs = np.concatenate([visit / factor**FELT for visit, factor in zip(taken, factors, strict=True)])
     if not (np.isfinite(runs).all() and runs.min() > 0):
         raise MeasurementError("the clock returned times that are not above zero; measure a larger network or batch")
     slowness = factors if moments is None else [np.asarray(of_run, float) for of_run in moments]
-    corrected = [visit / factor for visit, factor in zip(taken, slowness, strict=True)]
+    corrected = [visit / factor**FELT for visit, factor in zip(taken, slowness, strict=True)]
     middles = np.array([np.median(visit) for visit in corrected])
     flags = np.zeros(len(visits), bool) if disturbed is None else np.asarray(disturbed, bool)
     if (~flags).sum() >= MIN_UNDISTURBED:

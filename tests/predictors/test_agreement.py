@@ -9,7 +9,7 @@ from nas.predictors.agreement import compare
 from nas.predictors.assessment import assess
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.target import Target
-from nas.predictors.timings import Measurement
+from nas.predictors.timings import FELT, Measurement
 from nas.search_spaces.graph import nodes
 from nas.search_spaces.presets import load_space
 
@@ -47,13 +47,13 @@ def test_a_profile_agrees_with_itself_and_with_one_of_a_little_noise():
 
 
 def test_a_machine_that_is_slower_as_a_whole_is_told_apart_from_other_networks():
-    same = compare(table(TIMES), table(noisy(1.2, 0.0), anchor=1.2e-3))
+    same = compare(table(TIMES), table(noisy(1.2**FELT, 0.0), anchor=1.2e-3))
     assert same.agree
-    assert (same.ratio, same.shift, same.anchor) == pytest.approx((1.2, 1.0, 1.2))
+    assert (same.ratio, same.shift, same.anchor) == pytest.approx((1.2**FELT, 1.0, 1.2))
     assert "took 1.200 times as long" in same.lines()[1]
     other = compare(table(TIMES), table(noisy(1.2, 0.0)))
     assert other.shift == pytest.approx(1.2)
-    assert "1.200 times the first in units of the anchor" in other.reasons[0]
+    assert "1.200 times the first at one speed of the machine" in other.reasons[0]
 
 
 def test_scattered_times_and_another_order_do_not_agree():

@@ -63,6 +63,7 @@ def test_a_time_is_the_median_of_passes_told_by_the_anchor_beside_them(table):
     placed.around = (2e-3 * mood).tolist()
     assert placed.seconds(1e-3) == pytest.approx([3e-3 / 2**FELT, 5e-3 / 2**FELT])
     assert placed.seconds(None) == pytest.approx([3e-3, 5e-3])
+    assert placed.seconds(1e-3, elsewhere=True) == pytest.approx([3e-3 / 2, 5e-3 / 2])
 
 
 def test_a_network_that_does_not_run_is_refused_and_the_others_are_timed(table, monkeypatch):

@@ -7,7 +7,7 @@ from simulated_clock import Clock
 
 from nas.predictors import visits
 from nas.predictors.interleaving import Effort, interleave
-from nas.predictors.timings import summarise_visits
+from nas.predictors.timings import FELT, summarise_visits
 from nas.predictors.visits import RunFailedError, Series
 
 ANCHOR = 1e-3
@@ -20,7 +20,7 @@ def measured(monkeypatch):
     def start(clock, works, reference=None, cold=0.0, **effort):
         monkeypatch.setattr("time.perf_counter", clock)
         monkeypatch.setattr(visits, "_OVERHEAD", [5e-8])
-        series, anchor = [Series(run, number) for number, run in enumerate(works)], Series(clock.work(ANCHOR, cold=cold))
+        series, anchor = [Series(run, number) for number, run in enumerate(works)], Series(clock.anchor(ANCHOR, cold=cold))
         interleave(series, anchor, 1, Effort(**effort), reference)
         found = [summarise_visits(item.visits, anchor.visits, "", 1, reference=reference) for item in series]
         return series, anchor, found
@@ -40,7 +40,9 @@ def test_each_run_is_kept_with_the_anchor_just_around_it(measured):
     for item, seconds in zip(series, (3e-3, 2e-4), strict=True):
         for visit in item.visits:
             assert len(visit.beside) == len(visit.seconds) >= 3
-            ratios = [one / beside for one, beside in zip(visit.seconds, visit.beside, strict=True)]
+            ratios = [
+                one / beside**FELT * ANCHOR ** (FELT - 1) for one, beside in zip(visit.seconds, visit.beside, strict=True)
+            ]
             assert ratios == pytest.approx([seconds / ANCHOR] * len(ratios), rel=5e-3)
 
 

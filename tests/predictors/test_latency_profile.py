@@ -14,11 +14,12 @@ from nas.predictors.environment import differences, environment
 from nas.predictors.in_place_timing import time_in_place
 from nas.predictors.kernel_times import SHARES
 from nas.predictors.latency_predictor import LatencyPredictor
-from nas.predictors.latency_profile import networks_of, profile
+from nas.predictors.latency_profile import profile
 from nas.predictors.latency_table import HELD_OUT, TRAIN, LatencyTable
 from nas.predictors.node_cover import covering
 from nas.predictors.node_timing import Repeated, difference, node_example, time_repeated
 from nas.predictors.profile_cost import default_seconds, numbers, profile_cost
+from nas.predictors.profiled_networks import networks_of
 from nas.predictors.remarks import remarks
 from nas.predictors.samples import read_samples, samples_path
 from nas.predictors.target import Target

@@ -13,6 +13,7 @@ from nas.predictors.environment import environment
 from nas.predictors.interleaving import Effort
 from nas.predictors.measure import measure, measure_many, measure_runs, threads
 from nas.predictors.target import Target
+from nas.predictors.timings import FELT
 from nas.predictors.visits import RunFailedError
 
 TARGET = Target()
@@ -23,7 +24,7 @@ def simulate(monkeypatch):
     def start(clock):
         monkeypatch.setattr("time.perf_counter", clock)
         monkeypatch.setattr(visits, "_OVERHEAD", [5e-8])
-        monkeypatch.setattr(measuring, "anchor", lambda target: clock.work(1e-3))
+        monkeypatch.setattr(measuring, "anchor", lambda target: clock.anchor(1e-3))
         return clock
 
     return start
@@ -70,7 +71,7 @@ def test_a_network_that_is_slower_than_the_time_allows_gets_its_rounds_neverthel
 def test_the_anchor_is_kept_beside_what_was_measured_and_brings_it_to_another_speed(simulate):
     clock = simulate(Clock(lambda now: 2.0))
     (found,) = measure_runs([clock.work(3e-3)], TARGET, [32], effort=Effort())
-    assert (found.median, found.anchor) == pytest.approx((6e-3, 2e-3), rel=2e-3)
+    assert (found.median, found.anchor) == pytest.approx((2**FELT * 3e-3, 2e-3), rel=2e-3)
     brought = found.scaled(0.5)
     assert (brought.median, brought.high, brought.slowed) == pytest.approx((3e-3, 3e-3, 2.0), rel=2e-3)
 

@@ -11,12 +11,13 @@ from nas.errors import MeasurementError
 from nas.predictors import census, coverage, device, latency_profile
 from nas.predictors import runtime as registry
 from nas.predictors.export_pool import ExportPool
-from nas.predictors.latency_profile import networks_of, profile
+from nas.predictors.latency_profile import profile
 from nas.predictors.latency_table import HELD_OUT, TRAIN, LatencyTable
 from nas.predictors.measure import measure_runnable
 from nas.predictors.network_profile import NetworkProfile
 from nas.predictors.node_times import operators_of
 from nas.predictors.profile_cost import profile_cost
+from nas.predictors.profiled_networks import networks_of
 from nas.predictors.refusal import blame, refusals, share_of
 from nas.predictors.remarks import remarks
 from nas.predictors.runtime import register, runtime

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from nas.errors import MeasurementError
 from nas.predictors.machine import MachineState
 from nas.predictors.timings import (
+    FELT,
     Measurement,
     Visit,
     drift_factors,
@@ -34,7 +35,7 @@ def test_drift_that_the_anchor_shows_is_divided_out():
     slow = np.linspace(1.0, 1.6, 40)
     anchors = 1e-3 * slow
     factors = drift_factors(anchors, reference=1e-3)
-    found = summarise(visits(drift=slow), factors, "t", 32)
+    found = summarise(visits(drift=slow**FELT), factors, "t", 32)
     assert found.median == pytest.approx(2e-3, rel=0.01)
     assert found.spread < 0.06
     assert found.drift == pytest.approx(np.ptp(slow) / np.median(slow), rel=0.15)
@@ -128,12 +129,20 @@ def test_recorded_visits_bring_load_and_throttling_with_them():
 
 
 def test_a_run_is_told_by_the_anchor_around_it_where_it_was_taken_and_else_by_that_of_its_round():
-    alone = [Visit(0.0, 0, (2e-3, 8e-3, 8e-3), 0, MachineState())]
+    slow = 2e-3 * 4**FELT
+    alone = [Visit(0.0, 0, (2e-3, slow, slow), 0, MachineState())]
     beside = [replace(alone[0], beside=(1e-3, 4e-3, 4e-3))]
-    assert summarise_visits(alone, anchors(2e-3), "", 1, reference=1e-3).median == pytest.approx(4e-3)
+    assert summarise_visits(alone, anchors(2e-3), "", 1, reference=1e-3).median == pytest.approx(slow / 2**FELT)
     found = summarise_visits(beside, anchors(2e-3), "", 1, reference=1e-3)
     assert (found.median, found.slowed) == pytest.approx((2e-3, 2.0))
-    assert summarise_visits(beside, anchors(2e-3), "", 1).median == pytest.approx(4e-3)
+    assert summarise_visits(beside, anchors(2e-3), "", 1).median == pytest.approx(2e-3 * 2**FELT)
+
+
+def test_a_network_on_a_slower_machine_does_not_pass_for_a_faster_one():
+    """What slows the anchor by 1.4 slows the network by less: divided by all of it, it would be told a tenth too fast."""
+    taken = [Visit(0.0, number, (4e-3 * 1.4**FELT,) * 3, 0, MachineState(), beside=(1.4e-3,) * 3) for number in range(8)]
+    found = summarise_visits(taken, anchors(*[1.4e-3] * 8), "", 1, reference=1e-3)
+    assert (found.median, found.high, found.p99, found.slowed) == pytest.approx((4e-3, 4e-3, 4e-3, 1.4))
 
 
 def test_a_warm_up_that_never_settles_is_told():
