@@ -22,7 +22,7 @@ import numpy as np
 from nas.files import read_json, write_json, write_text
 from nas.predictors.environment import environment
 from nas.predictors.latency_predictor import LatencyPredictor
-from nas.predictors.latency_table import TRAIN, LatencyTable
+from nas.predictors.latency_table import TRAIN, VERSION, LatencyTable
 from nas.predictors.target import Target
 from nas.quantities import format_time, parse_time
 from nas.results.verification import measure_network
@@ -73,11 +73,12 @@ def accept(path: Path, table_path: Path, budget: str | None, number: int) -> Non
         "in_channels": table.in_channels,
         "num_classes": table.num_classes,
         "anchor": table.anchor,
+        "version": VERSION,
         "budget": float(np.median(known)) if budget is None else parse_time(budget),
         "environment": environment(table.target.runtime),
         "networks": {},
     }
-    report = read_json(path, "contract") if path.exists() else fresh
+    report = known_report(path) if path.exists() else fresh
     networks = report["networks"]
     for architecture, predicted, upper in candidates(predictor, table.space, report["budget"]):
         if sum(item["accepted"] for item in networks.values()) >= number:
@@ -115,9 +116,17 @@ def candidates(predictor: LatencyPredictor, space: str, budget: float) -> Iterat
                 yield member, float(mean), float(upper)
 
 
+def known_report(path: Path) -> dict[str, Any]:
+    """The report of a file. Exits where its times were told otherwise than today's."""
+    report: dict[str, Any] = read_json(path, "contract")
+    if report.get("version") != VERSION:
+        raise SystemExit(f"{path} has times as version {report.get('version')} told them, not {VERSION}; name another --out")
+    return report
+
+
 def again(path: Path) -> None:
     """Measure every accepted network once more than any has been so far, and write each measurement down."""
-    report = read_json(path, "contract")
+    report = known_report(path)
     accepted = [item for item in report["networks"].values() if item["accepted"]]
     least = min((len(item["again"]) for item in accepted), default=0)
     for item in accepted:

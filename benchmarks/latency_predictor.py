@@ -5,8 +5,9 @@
 
 Profiles the target (or goes on with the table of an earlier run), measures the held-out networks a second time, and writes
 the comparison with hardware and versions to benchmarks/results/. What a network takes is the geometric mean of both sessions,
-which differ by their noise; one row holds ours against the first session alone. Both sessions go on where they were stopped,
-and nothing that a table holds is measured again.
+the second told at the level of the first, as companions tell later groups of a profile; one row holds ours against the first
+session alone, and one the second as it was. Both sessions go on where they were stopped, and nothing that a table holds is
+measured again.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def compare(space: SearchSpace, table: LatencyTable, predictor: LatencyPredictor
     held_out = [item for item in held_out if item.architecture.digest in second.networks]
     architectures = [item.architecture for item in held_out]
     first, again = table.latency(held_out), told_as(table, second, held_out)
-    measured = np.sqrt(first * again)
+    measured = np.sqrt(first * again / np.median(again / first))
     plain = np.array([sum(table_times(predictor, architecture)) for architecture in architectures])
     known = [item.architecture for item in train]
     macs = macs_regression(known, table.latency(train).tolist(), architectures)
@@ -106,7 +107,8 @@ def compare(space: SearchSpace, table: LatencyTable, predictor: LatencyPredictor
         "ours, first session alone": predictor.assess(architectures, first.tolist()),
         "plain additive table": banded(plain, measured),
         "MACs only (regression)": banded(macs, measured),
-        "measured again, of the first session (noise floor)": banded(again, first),
+        "first session, of both (noise floor)": banded(first, measured),
+        "second session, of the first": banded(again, first),
     }
 
 
@@ -150,6 +152,7 @@ def second_session(space: SearchSpace, held_out: list[NetworkTime], table: Laten
 def told_as(table: LatencyTable, second: LatencyTable, networks: list[NetworkTime]) -> Array:
     """The latencies of a second session, told at the anchor of the first table and at the factor by which that one's medians
     exceed its quiet times."""
+    second.tell_at(table.anchor or second.anchor or 1.0)
     quiet = [item.measurement.quiet or item.measurement.median for item in networks]
     factor = float(np.median(table.latency(networks) / quiet))
     again = [second.networks[item.architecture.digest].measurement for item in networks]

@@ -11,7 +11,7 @@ from nas.errors import UsageError
 from nas.predictors.assessment import spearman
 from nas.predictors.environment import differences
 from nas.predictors.latency_table import LatencyTable
-from nas.predictors.timings import FELT
+from nas.predictors.timings import felt
 
 MIN_NETWORKS = 5
 MAX_SHIFT = 0.03
@@ -25,9 +25,8 @@ class Agreement:
 
     `ratio` is the median of second / first, `shift` the same at one speed of the machine, `deviation` the 90th percentile of
     how far single ratios are from their median, relative to it, `spearman` the rank correlation, and `anchor` the second
-    anchor's time / the first's: how the machine itself changed, of which networks feel FELT. `node_ratio` is the median ratio
-    of the `nodes` that both timed.
-    `reasons` say why they do not agree.
+    anchor's time / the first's: how the machine itself changed, of which networks feel `part` of the logarithm. `node_ratio` is
+    the median ratio of the `nodes` that both timed. `reasons` say why they do not agree.
     """
 
     networks: int
@@ -36,6 +35,7 @@ class Agreement:
     deviation: float
     spearman: float
     anchor: float
+    part: float
     nodes: int
     node_ratio: float | None
     reasons: tuple[str, ...]
@@ -57,7 +57,7 @@ class Agreement:
             f"the machine itself, by the anchor, took {self.anchor:.3f} times as long",
         ]
         if self.node_ratio is not None:
-            ratio = self.node_ratio / self.anchor**FELT
+            ratio = self.node_ratio / self.anchor**self.part
             told.append(f"{self.nodes} node times in both: median ratio {ratio:.3f} at one speed of the machine")
         return [*told, "they agree" if self.agree else f"they do not agree: {'; '.join(self.reasons)}"]
 
@@ -75,16 +75,17 @@ def compare(first: LatencyTable, second: LatencyTable) -> Agreement:
     pairs = [table.latency([table.networks[digest] for digest in digests]) for table in (first, second)]
     ratios = np.divide(pairs[1], pairs[0])
     middle = float(np.median(ratios))
-    anchor = (second.anchor or 1.0) / (first.anchor or 1.0)
+    anchor, part = (second.anchor or 1.0) / (first.anchor or 1.0), felt(str(first.target))
     keys = sorted(first.nodes.keys() & second.nodes.keys())
     samples = [[float(np.median(table.nodes[key].samples)) for key in keys] for table in (first, second)]
     found = Agreement(
         networks=len(digests),
         ratio=middle,
-        shift=middle / anchor**FELT,
+        shift=middle / anchor**part,
         deviation=float(np.quantile(np.abs(ratios / middle - 1), 0.9)),
         spearman=spearman(pairs[0], pairs[1]),
         anchor=anchor,
+        part=part,
         nodes=len(keys),
         node_ratio=float(np.median(np.divide(samples[1], samples[0]))) if keys else None,
         reasons=(),

@@ -1,5 +1,5 @@
-"""The census of a profile: which nodes are timed, in which order, before whole networks are measured, where these do not bring
-node times along."""
+"""The census of a profile: which nodes are timed, in which order, before whole networks are measured, where exported ones do
+not bring all of them along."""
 
 from __future__ import annotations
 

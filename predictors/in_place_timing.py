@@ -82,7 +82,8 @@ class _Placed:
 
     def seconds(self, reference: float | None, *, elsewhere: bool = False) -> list[float]:
         """Each node's seconds, the median of its passes, at the speed at which the anchor takes `reference`, or its usual time
-        here. Of the moods of one machine nodes feel FELT, of the speed of another (`elsewhere`) all."""
+        here. Of the moods of this machine nodes feel FELT; of what it is slower than another (`elsewhere`), the whole group's
+        mood included, all."""
         around = np.array(self.around)
         usual = float(np.median(around))
         factors = (around / usual) ** FELT * (usual / (reference or usual)) ** (1.0 if elsewhere else FELT)
@@ -122,12 +123,12 @@ def time_in_place(
 
 
 def time_each_in_place(
-    group: Sequence[Architecture], table: LatencyTable, record: Record = unrecorded
+    group: Sequence[Architecture], table: LatencyTable, record: Record = unrecorded, first: int = 0
 ) -> list[list[tuple[Node, float]]]:
     """The nodes of each of some networks, which take turns, with their seconds; none of a network that does not run beside the
-    others."""
-    found, _ = _take_turns(dict(enumerate(group)), table, record)
-    return [found.get(number, []) for number in range(len(group))]
+    others. Among the raw samples their numbers begin with `first`."""
+    found, _ = _take_turns(dict(enumerate(group, first)), table, record)
+    return [found.get(first + place, []) for place in range(len(group))]
 
 
 def _take_turns(

@@ -36,11 +36,19 @@ class Effort:
             raise UsageError(f"{self}: give a time above zero, at least one round and a precision of 0 or more")
 
 
-def interleave(series: Sequence[Series], anchor: Series, threads: int, effort: Effort, reference: float | None = None) -> None:
+def interleave(
+    series: Sequence[Series],
+    anchor: Series,
+    threads: int,
+    effort: Effort,
+    reference: float | None = None,
+    target: str = "",
+) -> None:
     """Visit the anchor, A, B, ..., B, A in every round, on the same cores; the visits are left in the series.
 
-    `reference` is the anchor's time (seconds) at which the machine counts as undisturbed; by default its median now. Without
-    any series the anchor alone is visited, once a round. Raises RunFailedError where a run fails.
+    `reference` is the anchor's time (seconds) at which the machine counts as undisturbed; by default its median now. `target`
+    tells how much of the anchor's slowness networks feel (`felt`). Without any series the anchor alone is visited, once a
+    round. Raises RunFailedError where a run fails.
     """
     with pinned(threads) as cpus, undisturbed():
         state = machine_state(cpus)
@@ -57,7 +65,9 @@ def interleave(series: Sequence[Series], anchor: Series, threads: int, effort: E
                 visit(item, number, state, anchor)
             late = time.perf_counter() > deadline
             for item in active:
-                item.done = number + 1 >= effort.rounds and (late or _width(item, anchor, reference) <= effort.precision)
+                item.done = number + 1 >= effort.rounds and (
+                    late or _width(item, anchor, reference, target) <= effort.precision
+                )
 
 
 def _cool_down(anchor: Series, reference: float, limit: float) -> None:
@@ -83,5 +93,5 @@ def undisturbed() -> Iterator[None]:
             gc.enable()
 
 
-def _width(item: Series, anchor: Series, reference: float | None) -> float:
-    return summarise_visits(item.visits, anchor.visits, "", 1, reference=reference).precision
+def _width(item: Series, anchor: Series, reference: float | None, target: str) -> float:
+    return summarise_visits(item.visits, anchor.visits, target, 1, reference=reference).precision

@@ -110,7 +110,7 @@ class LatencyPredictor:
     def _as_new(self, known: Sequence[Architecture]) -> Summary:
         """What corrections would see of training networks if they were new: where they brought node times along, these are
         better known of them than of any network that is asked about."""
-        brought = self.table.environment.get("nodes", IN_PLACE) != IN_PLACE
+        brought = self.table.environment.get("nodes", IN_PLACE) != IN_PLACE and not self.table.ancestry
         return self._summaries.left_out(known) if brought else self.summary(known)
 
     def _refit(self) -> None:

@@ -16,7 +16,7 @@ from nas.predictors.environment import DECISIVE, differences, environment
 from nas.predictors.export_pool import ExportPool
 from nas.predictors.inheritance import Ancestors
 from nas.predictors.interleaving import Effort
-from nas.predictors.kernel_times import IN_PLACE, KERNELS, SHARES, node_clock
+from nas.predictors.kernel_times import IN_PLACE, IN_TRAINING, KERNELS, node_clock
 from nas.predictors.latency_table import TRAIN, LatencyTable
 from nas.predictors.measure import anchor_seconds
 from nas.predictors.meter import Meter, meter_of
@@ -141,7 +141,7 @@ class _Session:
                 self.time_nodes(alone, progress)
             if not (inherits or kernels):
                 self.cover_operators(progress, large=large)
-            self.measure_networks(seconds, progress, bring=kernels or (large and not inherits and clock == SHARES))
+            self.measure_networks(seconds, progress, bring=kernels or (large and not inherits and clock == IN_TRAINING))
             if kernels:
                 self.cover_operators(progress, large=large)
             if self.ancestors is not None:
@@ -199,7 +199,7 @@ class _Session:
         """Raise FileError where the table's node times were taken by another clock than those to come."""
         clock, before = node_clock(self.table.target), self.table.environment.get("nodes", IN_PLACE)
         if self.table.nodes and before != clock:
-            raise FileError(f"latency table {self.path} has nodes timed {before}, not by {clock}; name another file with --out")
+            raise FileError(f"latency table {self.path} has nodes timed another way: {before}, not {clock}; name another --out")
         self.table.environment["nodes"] = clock
 
     def _time(self, batch: Callable[[], list[tuple[Node, float]]], progress: Progress) -> None:

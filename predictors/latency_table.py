@@ -13,7 +13,7 @@ from nas.errors import FileError, MeasurementError, SpaceError, UsageError
 from nas.files import read_json, write_json
 from nas.predictors.energy import Energy
 from nas.predictors.target import Target
-from nas.predictors.timings import FELT, MAX_SPREAD, Array, Measurement, noise_reasons
+from nas.predictors.timings import MAX_SPREAD, Array, Measurement, felt, noise_reasons
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.graph import Node
 
@@ -103,9 +103,10 @@ class LatencyTable:
     def tell_at(self, anchor: float) -> None:
         """Tell all times at the speed at which the anchor takes so many seconds; nodes feel as much of it as networks do."""
         factor = anchor / (self.anchor or anchor)
+        part = felt(str(self.target))
         self.anchor = anchor
         for key, node in self.nodes.items():
-            self.nodes[key] = replace(node, samples=tuple(seconds * factor**FELT for seconds in node.samples))
+            self.nodes[key] = replace(node, samples=tuple(seconds * factor**part for seconds in node.samples))
         for digest, network in self.networks.items():
             self.networks[digest] = replace(network, measurement=network.measurement.scaled(factor))
 

@@ -165,7 +165,7 @@ def measure_runs(
     beside = Series(anchor(target))
     try:
         with threads(target.threads):
-            interleave(series, beside, target.threads, effort, reference)
+            interleave(series, beside, target.threads, effort, reference, str(target))
     finally:
         if watch is not None:
             for item in (beside, *series):

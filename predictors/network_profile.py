@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nas.errors import MeasurementError
-from nas.predictors.census import together
+from nas.predictors.census import MAX_CENSUS, together
 from nas.predictors.companions import Companions, level
 from nas.predictors.export_pool import ExportPool
 from nas.predictors.in_place_timing import time_each_in_place
@@ -40,7 +40,7 @@ class NetworkProfile:
 
     `record` is given the raw samples, `exports` writes the networks of a group to files where the target reads files, `last` is
     what was measured, and `spent` the seconds of measuring alone. With `bring` the training networks give node times too,
-    which are `timed` until the network itself is measured.
+    which are `timed` until the network itself is measured; among the raw samples their `number`s follow the census's.
     """
 
     space: SearchSpace
@@ -51,6 +51,7 @@ class NetworkProfile:
     last: list[Architecture] = field(default_factory=list)
     timed: dict[str, Timed] = field(default_factory=dict)
     spent: float = 0.0
+    number: int = MAX_CENSUS
     companions: Companions = field(init=False)
 
     def __post_init__(self) -> None:
@@ -114,8 +115,9 @@ class NetworkProfile:
         size = min((together(item, self.table) for item in allowed), default=1)
         for start in range(0, len(allowed), size):
             some = allowed[start : start + size]
-            for architecture, found in zip(some, time_each_in_place(some, self.table, self.record), strict=True):
+            for architecture, found in zip(some, time_each_in_place(some, self.table, self.record, self.number), strict=True):
                 self.timed[architecture.digest] = found
+            self.number += len(some)
 
     def _add_nodes(self, architecture: Architecture, measurement: Measurement) -> None:
         """Add the node times that were taken of a network which is measured now; away from here it is on another machine."""

@@ -17,7 +17,6 @@ from functools import cached_property
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nas.errors import MeasurementError
 from nas.predictors.latency_table import LatencyTable, NodeTime
@@ -119,30 +118,29 @@ class NodeTimes:
 
     def left_out(self, networks: Sequence[Sequence[Node]]) -> list[list[Estimate]]:
         """The estimates of the nodes of each network as if it had not been timed: without those that were timed no more often
-        than it has them.
+        than it has them. A network of which some nodes were never timed did not bring any: it is estimated as it is.
 
         Of these the process tells what all others say (Rasmussen and Williams 2006, equations 5.10 to 5.12, for a block).
         """
-        everything, own = [node for items in networks for node in items], dict[int, tuple[float, float]]()
+        everything = [node for items in networks for node in items]
         starts = np.cumsum([0, *map(len, networks)]).tolist()
-        for start, items in zip(starts, networks, strict=False):
-            times = Counter(node.key for node in items)
-            alone = {key: self.learned[key] for key in times.keys() & self.learned.keys()}
-            alone = {key: row for key, row in alone.items() if len(self.table.nodes[key].samples) <= times[key]}
-            blind = (
-                dict(zip(alone, zip(*self._blind(np.array(list(alone.values()))), strict=True), strict=True)) if alone else {}
-            )
-            own |= {start + place: blind[node.key] for place, node in enumerate(items) if node.key in blind}
-        found = self._estimates(everything, own)
+        blind: dict[int, tuple[float, float] | None] = {}
+        with one_thread():
+            for start, items in zip(starts[:-1], networks, strict=True):
+                own = self._blind(items)
+                blind |= {start + place: own[node.key] for place, node in enumerate(items) if node.key in own}
+        found = self._estimates(everything, blind)
         return [found[start:end] for start, end in itertools.pairwise(starts)]
 
-    def _estimates(self, items: Sequence[Node], blind: Mapping[int, tuple[float, float]]) -> list[Estimate]:
-        """The estimates of nodes; at some places `blind`, which has what the process says of those without their samples."""
+    def _estimates(self, items: Sequence[Node], blind: Mapping[int, tuple[float, float] | None]) -> list[Estimate]:
+        """The estimates of nodes, at some places `blind` to their samples: it has what the process says without them, None
+        where it did not learn from them."""
         x, expected = self.features(items)
         with one_thread():
             means, errors = self.process.predict(self.features.layout, x, np.ones(len(x)))
-        for place, (mean, error) in blind.items():
-            means[place], errors[place] = mean, error
+        for place, told in blind.items():
+            if told is not None:
+                means[place], errors[place] = told
         means = np.log(np.exp(expected) + self.offset) + means
         low, high = self.lengths
         outside = (np.maximum(low - x[:, :LENGTHS], 0) + np.maximum(x[:, :LENGTHS] - high, 0)).sum(1)
@@ -152,12 +150,21 @@ class NodeTimes:
             for place, (node, mean, error, far) in enumerate(found)
         ]
 
-    def _blind(self, rows: NDArray[np.intp]) -> tuple[Array, Array]:
-        """Mean and deviation of the process at some of its own rows, from all others."""
-        process = self.process
+    def _blind(self, items: Sequence[Node]) -> dict[str, tuple[float, float] | None]:
+        """By key the mean and deviation of the process at those nodes of a network that it alone brought, from all others; None
+        where the process did not learn from them."""
+        times, samples = Counter(node.key for node in items), self.table.nodes
+        if not times.keys() <= samples.keys():
+            return {}
+        own = [key for key, number in times.items() if len(samples[key].samples) <= number]
+        learned = [key for key in own if key in self.learned]
+        if not learned:
+            return dict.fromkeys(own)
+        process, rows = self.process, np.array([self.learned[key] for key in learned])
         block = np.asarray(np.linalg.inv(self._precision[np.ix_(rows, rows)]), np.float64)
         value = process.covariance[rows] @ process.alpha - block @ process.alpha[rows]
-        return process.centre + process.unit * value, process.unit * np.sqrt(np.diag(block))
+        means, deviations = process.centre + process.unit * value, process.unit * np.sqrt(np.diag(block))
+        return dict.fromkeys(own) | dict(zip(learned, zip(means.tolist(), deviations.tolist(), strict=True), strict=True))
 
     @cached_property
     def _precision(self) -> Array:

@@ -14,7 +14,7 @@ from nas.predictors.energy_profile import numbers_missing
 from nas.predictors.export_pool import reads_onnx, usual_workers
 from nas.predictors.in_place_timing import PASSES, VISITS, WARM
 from nas.predictors.interleaving import Effort
-from nas.predictors.kernel_times import KERNELS, SHARES, node_clock
+from nas.predictors.kernel_times import IN_TRAINING, KERNELS, node_clock
 from nas.predictors.latency_table import TRAIN, LatencyTable
 from nas.predictors.measure import measure_runs, prepare, threads
 from nas.predictors.meter import Meter
@@ -106,8 +106,8 @@ def profile_cost(
         return ProfileCost(nodes, 0.0, 0.0, 0, counting, counted)
     budgeted = default_seconds(target, networks) - node_seconds(target, None) if seconds is None else max(seconds - nodes, 0.0)
     preparing = networks * prepared / min(side_by_side, networks)
-    each = {KERNELS: KERNEL_SECONDS, SHARES: once * VISITS * (WARM + PASSES)}.get(node_clock(target), 0.0)
-    if not inherits:
+    if not inherits and seconds is None:  # else the budget pays for it
+        each = {KERNELS: KERNEL_SECONDS, IN_TRAINING: once * VISITS * (WARM + PASSES)}.get(node_clock(target), 0.0)
         nodes += each * max(train - (0 if table is None else len(list(table.of_role(TRAIN)))), 0)
     runs, least = (RUNS, 0.0) if seconds is not None else (ROUNDS * RUNS_A_ROUND, NETWORK_SECONDS)
     measuring = max(budgeted - preparing, networks * max(once * runs, least))
@@ -121,8 +121,8 @@ def default_seconds(target: Target, networks: int) -> float:
 
 
 def node_seconds(target: Target, seconds: float | None, *, active: bool = False) -> float:
-    """What a profile may spend on node times alone, of a budget or without one: nothing where networks bring them along, unless
-    networks are chosen (`active`) by them."""
+    """What a profile may spend on node times alone, of a budget or without one: nothing where exported networks bring all of
+    them along, unless networks are chosen (`active`) by them."""
     if node_clock(target) == KERNELS and not active:
         return 0.0
     return NODE_SECONDS if seconds is None else NODE_SHARE * seconds

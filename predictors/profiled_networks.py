@@ -22,8 +22,9 @@ DRAWS = 50
 
 @dataclass(frozen=True, slots=True)
 class ProfiledNetworks:
-    """The networks of a space that a table is to hold, so many to learn from and held out: chosen by what is measured where
-    `active`, or for what is unknown beside `ancestors`."""
+    """The networks of a space that a table is to hold, so many to learn from and held out: random ones, but those to learn from
+    chosen for their nodes where they are exported, by what was measured where `active`, by what `ancestors` measured where
+    there are any."""
 
     space: SearchSpace
     table: LatencyTable
@@ -62,7 +63,7 @@ class ProfiledNetworks:
         return [(architecture, TRAIN) for architecture in measured + more] + held_out
 
     def _bringing(self, measured: Sequence[Architecture], unwanted: Collection[str]) -> list[Architecture]:
-        """The training networks that are missing where networks bring node times along."""
+        """The training networks that are missing where exported ones bring all node times along."""
         table, have = self.table, {item.digest for item in measured}
         if len(measured) >= self.train:
             return []

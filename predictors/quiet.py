@@ -16,7 +16,7 @@ from itertools import chain
 
 import numpy as np
 
-from nas.predictors.timings import FELT, Measurement, Visit
+from nas.predictors.timings import Measurement, Visit, felt
 
 
 def with_quiet(found: Sequence[Measurement], visits: Sequence[Sequence[Visit]], reference: float | None) -> list[Measurement]:
@@ -28,10 +28,11 @@ def with_quiet(found: Sequence[Measurement], visits: Sequence[Sequence[Visit]], 
     if not all(visit.beside for visit in seen):
         return list(found)
     told = reference or float(np.median(np.concatenate([visit.beside for visit in seen])))
-    return [replace(one, quiet=quiet_seconds(own, told)) for one, own in zip(found, visits, strict=True)]
+    return [replace(one, quiet=quiet_seconds(own, told, felt(one.target))) for one, own in zip(found, visits, strict=True)]
 
 
-def quiet_seconds(visits: Sequence[Visit], reference: float) -> float:
-    """The quiet time (seconds) of one network where the anchor takes `reference` seconds."""
-    runs = [np.asarray(visit.seconds) * (reference / np.asarray(visit.beside)) ** FELT for visit in visits]
+def quiet_seconds(visits: Sequence[Visit], reference: float, part: float) -> float:
+    """The quiet time (seconds) of one network, which feels this part of the anchor's slowness, where the anchor takes
+    `reference` seconds."""
+    runs = [np.asarray(visit.seconds) * (reference / np.asarray(visit.beside)) ** part for visit in visits]
     return float(np.median(np.concatenate(runs)))

@@ -20,10 +20,17 @@ MAX_SPREAD = 0.25  # torch.utils.benchmark speaks of "significant environmental 
 MIN_UNDISTURBED = 4
 SLOWED = 1.15
 FELT = 0.7
-"""By so much of the logarithm of the anchor's slowness a network is slowed (`nas.predictors.quiet`); times told with 0.6 to 0.8
-repeat themselves nearly as well. All times are told by it: by all of the slowness, a network that is verified on a machine 1.4
-times slower than usual would pass for a tenth faster than it is."""
+"""By so much of the logarithm of the anchor's slowness a network is slowed on a CPU that other guests use too
+(`nas.predictors.quiet`); times told with 0.6 to 0.8 repeat themselves nearly as well. By all of the slowness, a network that is
+verified while the machine is 1.4 times slower than usual would pass for a tenth faster than it is."""
 DRIFTED = 0.25
+
+
+def felt(target: str) -> float:
+    """By how much of the logarithm of the anchor's slowness a target's networks are slowed: FELT on the CPU of this machine,
+    all of it on other devices and elsewhere, where what changes is mostly the clock, which moves both alike."""
+    device, _, rest = target.partition(":")
+    return FELT if device == "cpu" and "@" not in rest else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +87,9 @@ class Measurement:
         return (self.high - self.low) / 2 / self.median
 
     def scaled(self, factor: float) -> Self:
-        """The same at a reference at which the anchor takes `factor` times as long: of that, all times feel FELT."""
+        """The same at a reference at which the anchor takes `factor` times as long: times move by what they feel of it."""
         names = ("median", "low", "high", "p90", "p99", *(() if self.quiet is None else ("quiet",)))
-        times = {name: getattr(self, name) * factor**FELT for name in names}
+        times = {name: getattr(self, name) * factor ** felt(self.target) for name in names}
         return replace(self, **times, slowed=self.slowed / factor)
 
     def to_mapping(self) -> dict[str, Any]:
@@ -110,7 +117,7 @@ def summarise(
     moments: Sequence[Sequence[float]] | None = None,
 ) -> Measurement:
     """The measurement of runs in `visits` (seconds a run): `factors` tell by visit, and `moments` by run where they are known,
-    how many times slower than at the reference the anchor was, of which networks feel FELT.
+    how many times slower than at the reference the anchor was, of which networks feel a part (`felt`).
 
     No run is left out for being slow. Visits that other work interrupted (`disturbed`) do not count for the median and its
     interval where MIN_UNDISTURBED others do; `p90`, `p99` and `spread` are of all runs, the first two by the factors of their
@@ -120,11 +127,12 @@ def summarise(
     if not visits or len(visits) != len(factors) or any(len(visit) == 0 for visit in visits):
         raise MeasurementError(f"a measurement needs runs in every visit, got {len(visits)} visits; give it more time")
     taken = [np.asarray(visit, float) for visit in visits]
-    runs = np.concatenate([visit / factor**FELT for visit, factor in zip(taken, factors, strict=True)])
+    part = felt(target)
+    runs = np.concatenate([visit / factor**part for visit, factor in zip(taken, factors, strict=True)])
     if not (np.isfinite(runs).all() and runs.min() > 0):
         raise MeasurementError("the clock returned times that are not above zero; measure a larger network or batch")
-    slowness = factors if moments is None else [np.asarray(of_run, float) for of_run in moments]
-    corrected = [visit / factor**FELT for visit, factor in zip(taken, slowness, strict=True)]
+    slowness = [np.asarray(of_run, float) for of_run in (factors if moments is None else moments)]
+    corrected = [visit / factor**part for visit, factor in zip(taken, slowness, strict=True)]
     middles = np.array([np.median(visit) for visit in corrected])
     flags = np.zeros(len(visits), bool) if disturbed is None else np.asarray(disturbed, bool)
     if (~flags).sum() >= MIN_UNDISTURBED:

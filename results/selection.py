@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from nas.errors import DivergedError, InfeasibleError
 from nas.predictors.energy import Energy
-from nas.predictors.timings import FELT, SLOWED, Measurement
+from nas.predictors.timings import SLOWED, Measurement, felt
 from nas.progress import Step
 from nas.quantities import format_time
 from nas.results.export import DEFAULT_FORMATS, Exported, export
@@ -120,7 +120,7 @@ class Selection:
         """Keep a measurement, and tell whether it is under the budgets."""
         verdict = one.judge(architecture, found, final=final, energy=energy)
         if final and found.slowed > SLOWED:
-            taken = found.median * found.slowed**FELT
+            taken = found.median * found.slowed ** felt(str(one.target))
             self.run.reporter.note(
                 f"{one.target} runs {found.slowed:.2f} times slower now than in its profile: the "
                 f"{format_time(found.median)} told, at the profile's speed, were {format_time(taken)}"

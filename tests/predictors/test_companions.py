@@ -27,6 +27,19 @@ class Files:
         return {}
 
 
+class Written:
+    """Exports every network to a file of a folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def files(self, architectures):
+        found = {item.digest: self.folder / item.digest for item in architectures}
+        for path in found.values():
+            path.touch()
+        return found
+
+
 class Machine:
     """Runs networks at times that we know, slower by a mood of each group, and the anchor always at its usual time."""
 
@@ -179,6 +192,18 @@ def test_a_table_that_goes_on_another_day_is_told_at_its_first_speed(session, mo
     later.measure(second, Effort(1.0))
     assert machine.sizes[-1] == 20 + COMPANIONS - 1
     np.testing.assert_allclose(errors(found.table, second), errors(found.table, first)[0], atol=1e-9)
+
+
+def test_the_file_of_a_companion_is_deleted_whether_it_runs_or_not(session, monkeypatch, tmp_path):
+    found, machine, _ = session([1.0])
+    first, second = groups(20, 20)
+    found.measure(first, Effort(1.0))
+    later = NetworkProfile(SPACE, found.table, lambda *line: None, Written(tmp_path))
+    monkeypatch.setattr(later, "_prepare", machine.prepare)
+    machine.broken, machine.moods = {next(iter(found.companions.runs))}, iter([1.0])
+    later.measure(second, Effort(1.0))
+    assert machine.sizes[-1] == 20 + COMPANIONS - 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_stored_quiet_times_go_with_the_anchor_as_new_ones_do(session):

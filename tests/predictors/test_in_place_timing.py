@@ -122,6 +122,19 @@ def test_nodes_are_told_by_network_and_one_that_does_not_run_has_none(table, mon
     assert [node for node, _ in third] == nodes_of(GROUP[2])
 
 
+@pytest.mark.parametrize(("target", "elsewhere"), [("cpu:eager", False), ("cpu:onnxruntime@127.0.0.1:7070", True)])
+def test_nodes_of_a_target_elsewhere_are_told_at_its_speed(monkeypatch, target, elsewhere):
+    told = []
+
+    def seconds(self, reference, *, elsewhere):
+        told.append((reference, elsewhere))
+        return [1e-3] * len(self.nodes)
+
+    monkeypatch.setattr(_Placed, "seconds", seconds)
+    time_in_place(GROUP[:1], LatencyTable(Target.parse(target), "few", num_classes=10, anchor=0.5))
+    assert told == [(0.5, elsewhere)]
+
+
 def test_samples_tell_which_network_of_the_census_they_are_of(table):
     table.census, recorded = 40, []
     time_in_place(GROUP[:2], table, lambda kind, key, visit: recorded.append((kind, key, visit.round)))

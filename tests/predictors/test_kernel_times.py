@@ -13,10 +13,10 @@ from nas.predictors.fresh_weights import told_apart
 from nas.predictors.kernel_times import (
     ENOUGH,
     IN_PLACE,
+    IN_TRAINING,
     KERNELS,
     LEAST,
     MOST_COPIES,
-    SHARES,
     copies_for,
     node_clock,
     time_in_network,
@@ -79,13 +79,13 @@ def test_networks_are_timed_with_weights_that_an_exporter_cannot_merge():
 @pytest.mark.parametrize("before", ["in place", "kernels of ONNX Runtime, weights told apart"])
 def test_times_of_two_clocks_are_never_mixed(tmp_path, before):
     assert node_clock(ONNX) == KERNELS
-    assert node_clock(Target()) == SHARES
+    assert node_clock(Target()) == IN_TRAINING
     assert node_clock(Target.parse("cpu:onnxruntime,precision=int8")) == node_clock(Target.parse("cpu:compile")) == IN_PLACE
     table = LatencyTable(ONNX, "tiny", num_classes=10, anchor=1e-3, environment=environment("onnxruntime"))
     table.add_node(nodes(SPACE.sample(random.Random(0)), None, 3, 10)[0], 1e-4)
     table.environment["nodes"] = before
     table.save(tmp_path / "t.json")
-    with pytest.raises(FileError, match=f"nodes timed {before}, not by {KERNELS}"):
+    with pytest.raises(FileError, match=f"nodes timed another way: {before}, not {KERNELS}"):
         profile(SPACE, ONNX, tmp_path / "t.json", num_classes=10, seconds=0.1)
 
 

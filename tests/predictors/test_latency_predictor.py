@@ -7,10 +7,12 @@ import pytest
 from known_machine import latency, made_table, measured, node_seconds, sampled
 
 from nas.errors import MeasurementError, UsageError
+from nas.predictors import node_times
 from nas.predictors.assessment import assess
 from nas.predictors.corrections import simplest
+from nas.predictors.kernel_times import IN_TRAINING, KERNELS
 from nas.predictors.latency_predictor import LatencyPredictor, conformal_quantile
-from nas.predictors.latency_table import LatencyTable
+from nas.predictors.latency_table import TRAIN, LatencyTable
 from nas.predictors.node_times import NodeTimes, registered
 from nas.predictors.target import Target
 from nas.search_spaces.graph import nodes
@@ -223,9 +225,9 @@ def own_seconds(node):
     return node_seconds(node) * random.Random(node.key).lognormvariate(0, 0.4)
 
 
-def kernel_table(noise=0.0, seconds=own_seconds):
+def kernel_table(noise=0.0, seconds=own_seconds, clock=KERNELS):
     """A table whose training networks brought their node times along: these are known of them, and of no other network."""
-    rng, table = random.Random(0), LatencyTable(Target(), "tiny", num_classes=10, anchor=1e-3, environment={"nodes": "kernels"})
+    rng, table = random.Random(0), LatencyTable(Target(), "tiny", num_classes=10, anchor=1e-3, environment={"nodes": clock})
     for architecture in sampled("train", 40):
         table.add(architecture, measured(latency(architecture, seconds=seconds)), "train")
         for node in nodes(architecture, None, 3, 10):
@@ -233,8 +235,9 @@ def kernel_table(noise=0.0, seconds=own_seconds):
     return table
 
 
-def test_networks_that_brought_their_node_times_do_not_make_intervals_too_narrow():
-    table, truth = kernel_table(), [latency(architecture, seconds=own_seconds) for architecture in HELD_OUT]
+@pytest.mark.parametrize("clock", [KERNELS, IN_TRAINING])
+def test_networks_that_brought_their_node_times_do_not_make_intervals_too_narrow(clock):
+    table, truth = kernel_table(clock=clock), [latency(architecture, seconds=own_seconds) for architecture in HELD_OUT]
     honest = LatencyPredictor.fit(table)
     blind = LatencyPredictor.fit(replace(table, environment={}))
     found = honest.assess(HELD_OUT, truth)
@@ -270,6 +273,33 @@ def test_what_is_left_out_of_a_network_is_not_left_out_of_another():
         assert [item.measured for item in together] == [item.measured for item in alone]
     shared = {node.key for node in first} & {node.key for node in second}
     assert all(item.measured for node, item in zip(first, both[0], strict=True) if node.key in shared)
+
+
+def test_a_network_that_did_not_bring_its_nodes_is_known_as_a_new_one_is():
+    table = kernel_table(noise=0.05, seconds=node_seconds)
+    other = list(nodes(HELD_OUT[0], None, 3, 10))
+    assert {node.key for node in other} - table.nodes.keys()
+    times = NodeTimes.fit(table)
+    assert times.left_out([other]) == [times(other)]
+
+
+def test_what_the_process_did_not_learn_from_is_left_out_too(monkeypatch):
+    monkeypatch.setattr(node_times, "LEARNED", 200)
+    table = kernel_table(noise=0.05, seconds=node_seconds)
+    times, items = NodeTimes.fit(table), list(nodes(sampled("train", 1)[0], None, 3, 10))
+    own = {node.key for node in items if len(table.nodes[node.key].samples) == 1}
+    assert own - times.learned.keys()
+    assert own & times.learned.keys()
+    assert all(item.measured == (node.key not in own) for node, item in zip(items, times.left_out([items])[0], strict=True))
+
+
+def test_networks_that_are_learned_from_later_are_left_out_as_all_were_at_once():
+    table = kernel_table(noise=0.05, seconds=node_seconds)
+    known = list(table.of_role(TRAIN))
+    later = LatencyPredictor.fit(replace(table, networks={item.architecture.digest: item for item in known[:30]}))
+    later.correct([item.architecture for item in known[30:]], [item.measurement for item in known[30:]])
+    whole = LatencyPredictor.fit(table)
+    np.testing.assert_allclose(later.predict(HELD_OUT).mean, whole.predict(HELD_OUT).mean, rtol=1e-6)
 
 
 def test_a_node_that_only_its_network_has_is_left_out_however_often_it_has_it():

@@ -11,8 +11,8 @@ from nas.files import sole_writer
 from nas.predictors import latency_profile, network_profile, node_cover
 from nas.predictors import profile_cost as cost_of_profiles
 from nas.predictors.environment import differences, environment
-from nas.predictors.in_place_timing import time_in_place
-from nas.predictors.kernel_times import SHARES
+from nas.predictors.in_place_timing import PASSES, VISITS, WARM, time_in_place
+from nas.predictors.kernel_times import IN_TRAINING
 from nas.predictors.latency_predictor import LatencyPredictor
 from nas.predictors.latency_profile import profile
 from nas.predictors.latency_table import HELD_OUT, TRAIN, LatencyTable
@@ -23,7 +23,7 @@ from nas.predictors.profiled_networks import networks_of
 from nas.predictors.remarks import remarks
 from nas.predictors.samples import read_samples, samples_path
 from nas.predictors.target import Target
-from nas.predictors.timings import Measurement
+from nas.predictors.timings import FELT, Measurement
 from nas.search_spaces.graph import nodes
 from nas.search_spaces.presets import load_space
 
@@ -68,7 +68,7 @@ def test_a_killed_profile_goes_on_where_it_stopped_and_fits(tmp_path, monkeypatc
     for digest, network in before.networks.items():
         same, retold = network.measurement, table.networks[digest].measurement
         assert (retold.n, retold.anchor, retold.spread) == (same.n, same.anchor, same.spread)
-        assert retold.median / table.anchor == pytest.approx(same.median / before.anchor)
+        assert retold.median / table.anchor**FELT == pytest.approx(same.median / before.anchor**FELT)
     assert table.anchor == statistics.median(item.measurement.anchor for item in table.networks.values())
     assert seen[-1][:2] == (10, 10)
     assert (len(list(table.of_role(TRAIN))), len(list(table.of_role(HELD_OUT)))) == (8, 2)
@@ -108,7 +108,7 @@ def test_training_networks_bring_node_times_along_where_there_is_time(tmp_path, 
 
     assert known(TRAIN) == [looking] * 3
     assert not any(known(HELD_OUT))
-    assert LatencyTable.load(tmp_path / "t.json").environment["nodes"] == SHARES
+    assert LatencyTable.load(tmp_path / "t.json").environment["nodes"] == IN_TRAINING
 
 
 def test_brought_node_times_go_half_of_the_way_to_the_latency(tmp_path, monkeypatch):
@@ -151,7 +151,7 @@ def test_networks_that_bring_node_times_along_are_chosen_for_them_beside_those_t
     table = LatencyTable(Target("cpu", "onnxruntime"), "tiny", num_classes=10, in_channels=3, environment=runtime)
 
     def left(train, held_out=2):
-        found = latency_profile._Session(SPACE, table, tmp_path / "t.json", train, held_out).left()
+        found = latency_profile._Session(SPACE, table, tmp_path / "t.json", train, held_out).networks.left()
         return [[item for item, role in found if role == wanted] for wanted in (TRAIN, HELD_OUT)]
 
     train, held_out = left(5)
@@ -279,6 +279,15 @@ def test_fewer_networks_are_usual_where_they_are_exported_and_chosen(monkeypatch
     assert numbers(exported, None, None) < numbers(Target(), None, None)
     assert numbers(exported, 50, None) == (50, numbers(exported, None, None)[1])
     assert profile_cost(SPACE, exported).networks == sum(numbers(exported, None, None))
+
+
+def test_the_cost_holds_what_training_networks_bring_unless_a_budget_pays_for_it(monkeypatch):
+    monkeypatch.setattr(cost_of_profiles, "_one_network", lambda space, target: (0.0, 0.1))
+    assert profile_cost(SPACE, Target(), train=10, held_out=0).nodes == pytest.approx(
+        cost_of_profiles.NODE_SECONDS + 10 * 0.1 * VISITS * (WARM + PASSES)
+    )
+    assert profile_cost(SPACE, Target(), train=10, held_out=0, seconds=100.0).nodes == 50.0
+    assert profile_cost(SPACE, Target(runtime="compile"), train=10, held_out=0).nodes == cost_of_profiles.NODE_SECONDS
 
 
 def test_the_cost_is_told_in_parts_and_only_for_what_is_missing(tmp_path):

@@ -14,6 +14,7 @@ from nas.predictors.timings import (
     Measurement,
     Visit,
     drift_factors,
+    felt,
     median_interval,
     noise_reasons,
     spread,
@@ -35,7 +36,7 @@ def test_drift_that_the_anchor_shows_is_divided_out():
     slow = np.linspace(1.0, 1.6, 40)
     anchors = 1e-3 * slow
     factors = drift_factors(anchors, reference=1e-3)
-    found = summarise(visits(drift=slow**FELT), factors, "t", 32)
+    found = summarise(visits(drift=slow**FELT), factors, "cpu:eager", 32)
     assert found.median == pytest.approx(2e-3, rel=0.01)
     assert found.spread < 0.06
     assert found.drift == pytest.approx(np.ptp(slow) / np.median(slow), rel=0.15)
@@ -132,17 +133,35 @@ def test_a_run_is_told_by_the_anchor_around_it_where_it_was_taken_and_else_by_th
     slow = 2e-3 * 4**FELT
     alone = [Visit(0.0, 0, (2e-3, slow, slow), 0, MachineState())]
     beside = [replace(alone[0], beside=(1e-3, 4e-3, 4e-3))]
-    assert summarise_visits(alone, anchors(2e-3), "", 1, reference=1e-3).median == pytest.approx(slow / 2**FELT)
-    found = summarise_visits(beside, anchors(2e-3), "", 1, reference=1e-3)
+    assert summarise_visits(alone, anchors(2e-3), "cpu:eager", 1, reference=1e-3).median == pytest.approx(slow / 2**FELT)
+    found = summarise_visits(beside, anchors(2e-3), "cpu:eager", 1, reference=1e-3)
     assert (found.median, found.slowed) == pytest.approx((2e-3, 2.0))
-    assert summarise_visits(beside, anchors(2e-3), "", 1).median == pytest.approx(2e-3 * 2**FELT)
+    assert summarise_visits(beside, anchors(2e-3), "cpu:eager", 1).median == pytest.approx(2e-3 * 2**FELT)
 
 
 def test_a_network_on_a_slower_machine_does_not_pass_for_a_faster_one():
     """What slows the anchor by 1.4 slows the network by less: divided by all of it, it would be told a tenth too fast."""
     taken = [Visit(0.0, number, (4e-3 * 1.4**FELT,) * 3, 0, MachineState(), beside=(1.4e-3,) * 3) for number in range(8)]
-    found = summarise_visits(taken, anchors(*[1.4e-3] * 8), "", 1, reference=1e-3)
+    found = summarise_visits(taken, anchors(*[1.4e-3] * 8), "cpu:eager", 1, reference=1e-3)
     assert (found.median, found.high, found.p99, found.slowed) == pytest.approx((4e-3, 4e-3, 4e-3, 1.4))
+
+
+@pytest.mark.parametrize(
+    ("target", "part"),
+    [
+        ("cpu:eager,threads=1", FELT),
+        ("cpu:onnxruntime,batch=8", FELT),
+        ("cuda:eager", 1.0),
+        ("cpu:onnxruntime@192.168.1.20:7070", 1.0),
+    ],
+)
+def test_other_devices_and_places_feel_all_of_what_slows_their_anchor(target, part):
+    """Where a clock changes, network and anchor are slowed alike; what they feel of a shared host was measured on CPUs."""
+    assert felt(target) == part
+    taken = [Visit(0.0, number, (4e-3,) * 3, 0, MachineState(), beside=(2e-3,) * 3) for number in range(8)]
+    found = summarise_visits(taken, anchors(*[2e-3] * 8), target, 1, reference=1e-3)
+    assert (found.median, found.p90) == pytest.approx((4e-3 / 2**part, 4e-3 / 2**part))
+    assert found.scaled(2.0).median == pytest.approx(4e-3)
 
 
 def test_a_warm_up_that_never_settles_is_told():
