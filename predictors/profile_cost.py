@@ -29,6 +29,9 @@ NODE_SHARE = 0.5
 NODE_SECONDS = 30.0
 NETWORK_SECONDS = 0.75
 KERNEL_SECONDS = 1.0
+LEAST_SECONDS, LOOKED_SECONDS = 1.25, 20.0
+"""What a small network costs at least with its warm-up, rounds and companions, and looking for nodes of operators and sizes
+that random networks lack; a profile of `tiny` takes two to three minutes."""
 ROUNDS, RUNS_A_ROUND, RUNS = 6, 15, 40
 """Rounds of two visits to each network at least where nobody says how long a profile may take, what each round costs in runs of
 a large network, warm-up and companions included, and the runs where somebody does. A shared machine changes its mood within a
@@ -107,9 +110,10 @@ def profile_cost(
     budgeted = default_seconds(target, networks) - node_seconds(target, None) if seconds is None else max(seconds - nodes, 0.0)
     preparing = networks * prepared / min(side_by_side, networks)
     if not inherits and seconds is None:  # else the budget pays for it
+        nodes += LOOKED_SECONDS if known == 0 else 0.0
         each = {KERNELS: KERNEL_SECONDS, IN_TRAINING: once * VISITS * (WARM + PASSES)}.get(node_clock(target), 0.0)
         nodes += each * max(train - (0 if table is None else len(list(table.of_role(TRAIN)))), 0)
-    runs, least = (RUNS, 0.0) if seconds is not None else (ROUNDS * RUNS_A_ROUND, NETWORK_SECONDS)
+    runs, least = (RUNS, 0.0) if seconds is not None else (ROUNDS * RUNS_A_ROUND, LEAST_SECONDS)
     measuring = max(budgeted - preparing, networks * max(once * runs, least))
     return ProfileCost(nodes, preparing, measuring, networks, counting, counted)
 

@@ -284,10 +284,11 @@ def test_fewer_networks_are_usual_where_they_are_exported_and_chosen(monkeypatch
 def test_the_cost_holds_what_training_networks_bring_unless_a_budget_pays_for_it(monkeypatch):
     monkeypatch.setattr(cost_of_profiles, "_one_network", lambda space, target: (0.0, 0.1))
     assert profile_cost(SPACE, Target(), train=10, held_out=0).nodes == pytest.approx(
-        cost_of_profiles.NODE_SECONDS + 10 * 0.1 * VISITS * (WARM + PASSES)
+        cost_of_profiles.NODE_SECONDS + cost_of_profiles.LOOKED_SECONDS + 10 * 0.1 * VISITS * (WARM + PASSES)
     )
     assert profile_cost(SPACE, Target(), train=10, held_out=0, seconds=100.0).nodes == 50.0
-    assert profile_cost(SPACE, Target(runtime="compile"), train=10, held_out=0).nodes == cost_of_profiles.NODE_SECONDS
+    compiled = profile_cost(SPACE, Target(runtime="compile"), train=10, held_out=0)
+    assert compiled.nodes == cost_of_profiles.NODE_SECONDS + cost_of_profiles.LOOKED_SECONDS
 
 
 def test_the_cost_is_told_in_parts_and_only_for_what_is_missing(tmp_path):
