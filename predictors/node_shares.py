@@ -4,7 +4,7 @@ What a node's kernels take alone leaves out what they meet in a network, weights
 few seconds of measuring bear the machine's mood of these seconds, which all nodes of a network share. Its share of the
 network's latency, which is measured in rounds over minutes, has neither fault, but gives every node the same part of what some
 of them cause. The geometric mean of both is nearer to the truth than either. In place, where caches are as in a network, the
-mood alone is left: sums of 100 networks of `mobile`, timed twice, differed by 4.3 % a look, as much as their latencies did.
+mood alone is left: of 100 networks of `mobile` the sums of a look were off by 4.3 %, the latencies of a session by 3 %.
 """
 
 from __future__ import annotations
