@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch.export import ExportedProgram
 
 from nas.errors import FileError
 from nas.predictors.light_export import lighten
+from nas.predictors.translations import TRANSLATIONS, UNDIVIDED
 
 BATCH, SCOPED = "batch", "/"
 SCOPES = "pkg.torch.onnx.name_scopes"
@@ -58,19 +60,10 @@ def onnx_model(program: ExportedProgram, *, scoped: bool = False, light: bool = 
     With `light` it is simplified only as far as ONNX Runtime needs it (`nas.predictors.light_export`), in less time.
     Raises FileError where an operation has no ONNX counterpart.
     """
-    table: Any = {torch.ops.aten.scaled_dot_product_attention.default: attention}
     try:
-        with quiet(), torch.no_grad():
-            found: Any = torch.onnx.export(
-                program,
-                dynamo=True,
-                optimize=not light,
-                verbose=False,
-                input_names=["image"],
-                output_names=["logits"],
-                custom_translation_table=table,
-            )
-            if light:
+        found = _as_traced(program, optimize=not light) or _converted(program, TRANSLATIONS, optimize=not light)
+        if light:
+            with quiet():
                 lighten(found.model)
     except Exception as error:
         raise FileError(f"the network has no ONNX form: {first_cause(error)}; leave out 'onnx'") from error
@@ -80,35 +73,37 @@ def onnx_model(program: ExportedProgram, *, scoped: bool = False, light: bool = 
     return found
 
 
+def _converted(program: ExportedProgram, table: Mapping[Any, Callable[..., Any]], *, optimize: bool) -> Any:
+    """The exporter's `ONNXProgram`, its operations translated by the table where that has them. May raise anything."""
+    with quiet(), torch.no_grad():
+        return torch.onnx.export(
+            program,
+            dynamo=True,
+            optimize=optimize,
+            verbose=False,
+            input_names=["image"],
+            output_names=["logits"],
+            custom_translation_table=dict(table),
+        )
+
+
+def _as_traced(program: ExportedProgram, *, optimize: bool) -> Any:
+    """The `ONNXProgram` of the operations as they were traced; None where one of them has no translation, or writes into what
+    it reads. Half of an export's time goes to tracing the network anew in smaller operations, of which few are needed."""
+    called = [node.target for node in program.graph.nodes if node.op == "call_function"]
+    if any(getattr(target, "_schema", None) is not None and target._schema.is_mutable for target in called):
+        return None
+    whole: Any = copy.copy(program)
+    whole.run_decompositions = lambda table: whole
+    try:
+        return _converted(whole, {**TRANSLATIONS, **UNDIVIDED}, optimize=optimize)
+    except Exception:  # whatever the exporter raises: divided into smaller operations the network may have a form
+        return None
+
+
 def scope_of(name: str) -> str:
     """The node of the backbone that a name in a scoped model begins with; runtimes keep it where they fuse kernels."""
     return name.partition(SCOPED)[0]
-
-
-def attention(
-    query: Any,
-    key: Any,
-    value: Any,
-    attn_mask: Any = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Any:
-    """softmax(q k^T scale + mask) v in ONNX for tensors of any rank; the exporter's own translation takes four axes only."""
-    from onnxscript import opset18 as op
-
-    if is_causal or enable_gqa:
-        raise ValueError("attention with is_causal or enable_gqa is not translated")
-    rank = len(query.shape)
-    factor = op.Constant(value_float=float(query.shape[-1] ** -0.5 if scale is None else scale))
-    transposed = op.Transpose(key, perm=[*range(rank - 2), rank - 1, rank - 2])
-    scores = op.MatMul(op.Mul(query, factor), transposed)
-    if attn_mask is not None and str(attn_mask.dtype) == "BOOL":
-        scores = op.Where(attn_mask, scores, op.Constant(value_float=float("-inf")))
-    elif attn_mask is not None:
-        scores = op.Add(scores, attn_mask)
-    return op.MatMul(op.Softmax(scores, axis=-1), value)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from nas.predictors.target import Target
 from nas.search_spaces.backbone import build
 from nas.search_spaces.presets import load_space
 
-VIEWS = ("Reshape", "Squeeze", "Unsqueeze")
+VIEWS = ("Flatten", "Reshape", "Squeeze", "Unsqueeze")
 """Kernels that only count the axes of a tensor otherwise."""
 TARGET = Target.parse("cpu:onnxruntime")
 

@@ -14,7 +14,7 @@ import yaml
 from torch import nn
 
 from nas.errors import FileError, UnknownNameError, UsageError
-from nas.predictors import tracing
+from nas.predictors.translations import TRANSLATIONS
 from nas.results import export as exporting
 from nas.results.export import TOLERANCE, Exported, export, load_backbone, load_exported
 from nas.search_spaces.architecture import Architecture, Block, Op, Stage
@@ -138,8 +138,9 @@ def test_an_onnx_file_that_differs_is_refused(tmp_path: Path, monkeypatch: pytes
     def unscaled(query: object, key: object, value: object, attn_mask: object = None, **rest: object) -> object:
         return right(query, key, value, None, scale=3.0)
 
-    right = tracing.attention
-    monkeypatch.setattr(tracing, "attention", unscaled)
+    operation = torch.ops.aten.scaled_dot_product_attention.default
+    right = TRANSLATIONS[operation]
+    monkeypatch.setitem(TRANSLATIONS, operation, unscaled)
     model = build(small(), 3, 1)
     nn.init.normal_(model.nodes["s0b0_mixer"].op.position.table, std=2.0)
     with pytest.raises(FileError, match=r"backbone\.onnx differs from the network"):

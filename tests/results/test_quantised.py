@@ -50,7 +50,7 @@ def test_both_files_are_there_each_of_its_precision(exported: Exported) -> None:
     assert precision_of(exported.files["int8"]) == "int8"
     assert precision_of(exported.files["onnx"]) == "fp32"
     assert exported.dynamic_batch["int8"]
-    assert 0 < exported.differences["int8"] < 0.2
+    assert 0 < exported.differences["int8"] < 0.05
 
 
 def test_the_recipe_and_the_export_say_what_stayed_in_fp32(exported: Exported) -> None:
