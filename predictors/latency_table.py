@@ -18,7 +18,7 @@ from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.graph import Node
 
 FORMAT = "nas-latency-table"
-VERSION = 5
+VERSION = 6
 TRAIN, HELD_OUT = "train", "held-out"
 NETWORK = "network:"
 
@@ -68,7 +68,8 @@ class LatencyTable:
     `network:digest`, each with the `reason` and the `share` of the space that has it. `breaks` lists changes of the machine
     between sessions that were too small to refuse (`environment.differences`). `ancestry` names the targets that the node
     times are inherited from; where it is empty they were measured. `energies` holds the energy of some networks, by
-    digest. `outsized` is whether nodes larger than those of random networks were looked for (`nas.predictors.outsized`).
+    digest. `outsized` is whether nodes larger than those of random networks were looked for (`nas.predictors.outsized`), and
+    `factors` are how many times longer than its nodes alone each network took that brought node times.
     """
 
     target: Target
@@ -87,6 +88,7 @@ class LatencyTable:
     ancestry: list[str] = field(default_factory=list)
     energies: dict[str, Energy] = field(default_factory=dict)
     outsized: bool = False
+    factors: list[float] = field(default_factory=list)
 
     def add(self, architecture: Architecture, measurement: Measurement, role: str = TRAIN) -> None:
         """Record a network. Raises UsageError where it was measured on another target."""

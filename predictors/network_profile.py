@@ -16,7 +16,7 @@ from nas.predictors.interleaving import Effort
 from nas.predictors.kernel_times import KERNELS, node_clock, time_kernels
 from nas.predictors.latency_table import NETWORK, TRAIN, LatencyTable, NetworkTime
 from nas.predictors.measure import Run, measure_runs, noise, prepare, run_once, threads
-from nas.predictors.node_shares import Timed, shared_out
+from nas.predictors.node_shares import ALL, HALF, Timed, shared_out
 from nas.predictors.refusal import refusals
 from nas.predictors.samples import Record
 from nas.predictors.timings import Measurement, Visit
@@ -123,7 +123,9 @@ class NetworkProfile:
         """Add the node times that were taken of a network which is measured now; away from here it is on another machine."""
         found = self.timed.pop(architecture.digest, [])
         if found and not self.table.target.place:
-            found = shared_out(found, measurement.quiet or measurement.median)
+            part = ALL if node_clock(self.table.target) == KERNELS else HALF
+            found, factor = shared_out(found, measurement.quiet or measurement.median, part)
+            self.table.factors.append(factor)
         for node, seconds in found:
             self.table.add_node(node, seconds)
 

@@ -1,4 +1,5 @@
 import random
+from collections import Counter
 
 import pytest
 from few_operators import FEW
@@ -20,12 +21,15 @@ from nas.predictors.kernel_times import (
     copies_for,
     node_clock,
     time_in_network,
+    told_at,
 )
 from nas.predictors.latency_profile import profile
 from nas.predictors.latency_table import TRAIN, LatencyTable
+from nas.predictors.machine import MachineState
 from nas.predictors.node_times import operators_of
 from nas.predictors.samples import read_samples, samples_path
 from nas.predictors.target import Target
+from nas.predictors.timings import FELT, Visit
 from nas.search_spaces.backbone import build
 from nas.search_spaces.graph import nodes
 from nas.search_spaces.presets import load_space
@@ -48,6 +52,26 @@ def test_every_node_of_a_network_is_timed_by_copies_of_its_kernels():
     assert "x0" in {key for kind, key, _ in recorded if kind == "node"}
     assert {kind for kind, _, _ in recorded} == {"anchor", "node"}
     assert all(len(visit.beside) == len(visit.seconds) for kind, _, visit in recorded if kind == "node")
+
+
+@given(st.floats(0.5, 3.0), st.floats(1e-6, 1.0))
+def test_runs_are_told_by_what_kernels_feel_of_the_anchor_around_them(slower, seconds):
+    reference, runs = 1e-3, (seconds, 2 * seconds)
+    calm = Visit(0.0, 0, runs, None, MachineState(), beside=(reference, reference))
+    felt = tuple(run * slower**FELT for run in runs)
+    disturbed = Visit(0.0, 1, felt, None, MachineState(), beside=(slower * reference, slower * reference))
+    for visit in (calm, disturbed):
+        assert told_at(visit, reference) == pytest.approx(runs)
+
+
+def test_a_training_network_takes_what_its_nodes_take_together(tmp_path, monkeypatch):
+    """Each node's time is its share of the network's latency, so that no mood of the few seconds of its kernels is left."""
+    monkeypatch.setattr(latency_profile, "COOLING_SECONDS", 0.0)
+    table = profile(FEW, ONNX, tmp_path / "t.json", num_classes=10, train=1, held_out=0, seconds=0.2)
+    (network,) = table.of_role(TRAIN)
+    own = Counter(node.key for node in nodes(network.architecture, None, 3, 10))
+    firsts = [sum(table.nodes[key].samples[:number]) for key, number in own.items()]
+    assert sum(firsts) == pytest.approx(network.measurement.quiet)
 
 
 @given(st.floats(-1e-5, 1.0))
@@ -98,5 +122,6 @@ def test_node_times_come_with_the_training_networks(tmp_path, monkeypatch, space
     samples = [line for line in read_samples(samples_path(tmp_path / "t.json")) if line["what"] == "node"]
     assert known <= table.nodes.keys()
     assert table.census == 0
+    assert len(table.factors) == 2
     assert {line["id"].rpartition(" x")[0] for line in samples} <= {*table.nodes, ""}
     assert operators_of_space(space) <= operators_of(table.nodes.values())
