@@ -138,7 +138,7 @@ def second_session(space: SearchSpace, held_out: list[NetworkTime], table: Laten
     again = (
         LatencyTable.load(path, table.target)
         if path.exists()
-        else replace(table, nodes={}, networks={}, refused=dict(table.refused), energies={}, seed=table.seed + 1)
+        else replace(table, nodes={}, networks={}, refused=dict(table.refused), energies={}, factors=[], seed=table.seed + 1)
     )
     left = [(item.architecture, HELD_OUT) for item in held_out if item.architecture.digest not in again.networks]
     with ExportPool(table.target, table.num_classes, table.in_channels) as exports:

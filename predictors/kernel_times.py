@@ -107,7 +107,8 @@ def _undisturbed(runs: Array) -> float:
 def time_kernels(
     architecture: Architecture, table: LatencyTable, record: Record = unrecorded, file: Path | None = None
 ) -> list[tuple[Node, float]]:
-    """Every node with the seconds of its kernels, normalised by the anchor between them.
+    """Every node with the seconds of its kernels, at the speed at which the anchor takes the table's time. Of the moods of this
+    machine they feel FELT; of what it is slower or faster than the target's, where that is elsewhere, all.
 
     `file` is the architecture's export where there is one already. `record` is given the seconds of the runs of every node's
     copies, named `KEY x8` for eight of them, and `x0` for none. Raises MeasurementError where the network cannot be exported,
@@ -137,9 +138,9 @@ def time_kernels(
             record("node", item.label, visit)
     for visit in beside.visits:
         record("anchor", "", visit)
-    reference = table.anchor or anchor_median(beside.visits)
-    least = call.level(reference)
-    seconds = {place: (item.level(reference) - least) / item.number for place, item in timed.items()}
+    here = anchor_median(beside.visits)
+    least, speed = call.level(here), ((table.anchor or here) / here) ** (1.0 if target.place else FELT)
+    seconds = {place: speed * (item.level(here) - least) / item.number for place, item in timed.items()}
     return [(node, max(seconds.get(place, LEAST), LEAST)) for place, node in enumerate(found)]
 
 

@@ -18,7 +18,7 @@ from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.graph import Node
 
 FORMAT = "nas-latency-table"
-VERSION = 6
+VERSION = 5
 TRAIN, HELD_OUT = "train", "held-out"
 NETWORK = "network:"
 
@@ -151,7 +151,8 @@ class LatencyTable:
     def save(self, path: Path) -> None:
         """Write the file atomically. Raises FileError."""
         data = {name: getattr(self, name) for name in _PLAIN}
-        data |= {"format": FORMAT, "version": VERSION, "target": str(self.target), "outsized": self.outsized}
+        data |= {"format": FORMAT, "version": VERSION, "target": str(self.target)}
+        data |= {"outsized": self.outsized, "factors": self.factors}
         data["nodes"] = {key: item.to_mapping() for key, item in self.nodes.items()}
         data["networks"] = {
             digest: {
@@ -189,6 +190,7 @@ class LatencyTable:
     def _read(cls, data: dict[str, Any]) -> Self:
         table = cls(Target.parse(data["target"]), **{name: data[name] for name in _PLAIN})
         table.outsized = bool(data.get("outsized", False))
+        table.factors = [float(factor) for factor in data.get("factors", [])]
         table.nodes = {key: NodeTime.from_mapping(item) for key, item in data["nodes"].items()}
         for digest, item in data["networks"].items():
             measurement = Measurement.from_mapping(item["measurement"])
@@ -198,5 +200,5 @@ class LatencyTable:
         return table
 
 
-_READ_APART = ("target", "nodes", "networks", "energies", "outsized")
+_READ_APART = ("target", "nodes", "networks", "energies", "outsized", "factors")
 _PLAIN = tuple(item.name for item in fields(LatencyTable) if item.name not in _READ_APART)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from nas.errors import MeasurementError
 from nas.predictors.census import MAX_CENSUS, together
 from nas.predictors.companions import Companions, level
@@ -16,7 +18,7 @@ from nas.predictors.interleaving import Effort
 from nas.predictors.kernel_times import KERNELS, node_clock, time_kernels
 from nas.predictors.latency_table import NETWORK, TRAIN, LatencyTable, NetworkTime
 from nas.predictors.measure import Run, measure_runs, noise, prepare, run_once, threads
-from nas.predictors.node_shares import ALL, HALF, Timed, shared_out
+from nas.predictors.node_shares import ALL, HALF, Timed, level_nodes, shared_out
 from nas.predictors.refusal import refusals
 from nas.predictors.samples import Record
 from nas.predictors.timings import Measurement, Visit
@@ -119,15 +121,26 @@ class NetworkProfile:
                 self.timed[architecture.digest] = found
             self.number += len(some)
 
-    def _add_nodes(self, architecture: Architecture, measurement: Measurement) -> None:
-        """Add the node times that were taken of a network which is measured now; away from here it is on another machine."""
-        found = self.timed.pop(architecture.digest, [])
-        if found and not self.table.target.place:
-            part = ALL if node_clock(self.table.target) == KERNELS else HALF
-            found, factor = shared_out(found, measurement.quiet or measurement.median, part)
-            self.table.factors.append(factor)
-        for node, seconds in found:
-            self.table.add_node(node, seconds)
+    def _add_nodes(self, measured: Sequence[tuple[Architecture, Measurement]]) -> None:
+        """Add the node times that were taken of networks which are measured now; away from here each is on another machine.
+
+        Nodes whose kernels were timed before any network was measured are brought to what the first ones take.
+        """
+        table, kernels = self.table, node_clock(self.table.target) == KERNELS
+        brought: Timed = []
+        factors: list[float] = []
+        for architecture, measurement in measured:
+            found = self.timed.pop(architecture.digest, [])
+            if found and not table.target.place:
+                part = ALL if kernels else HALF
+                found, factor = shared_out(found, measurement.quiet or measurement.median, part)
+                factors.append(factor)
+            brought += found
+        if kernels and factors and not table.factors:
+            level_nodes(table, float(np.median(factors)))
+        table.factors += factors
+        for node, seconds in brought:
+            table.add_node(node, seconds)
 
     def _prepare(self, architecture: Architecture, file: Path | MeasurementError | None) -> Run:
         """A run of the network, from its file where there is one; what kept it from being written is raised."""
@@ -168,10 +181,12 @@ class NetworkProfile:
             watch=watch,
         )
         slower = level([item.measurement for item in beside], found[len(runs) :])
+        measured = []
         for ((architecture, role), _), taken in zip(runs, found, strict=False):
             measurement = taken if taken.quiet is None else replace(taken, quiet=taken.quiet / slower)
             table.add(architecture, measurement, role)
-            self._add_nodes(architecture, measurement)
+            measured.append((architecture, measurement))
+        self._add_nodes(measured)
         self.spent = time.perf_counter() - began
 
     def _refuse(self, architecture: Architecture, error: MeasurementError) -> None:

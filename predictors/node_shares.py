@@ -11,6 +11,8 @@ network, the mood alone is left: of 100 networks of `mobile` the sums of a look 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from nas.predictors.latency_table import LatencyTable
@@ -26,6 +28,12 @@ def shared_out(found: Timed, latency: float, part: float) -> tuple[Timed, float]
     (seconds); and by how many times that is longer than their sum."""
     factor = latency / sum(seconds for _, seconds in found)
     return [(node, seconds * factor**part) for node, seconds in found], factor
+
+
+def level_nodes(table: LatencyTable, factor: float) -> None:
+    """Bring all nodes of a table to where networks take `factor` times as long as their nodes alone."""
+    for key, node in table.nodes.items():
+        table.nodes[key] = replace(node, samples=tuple(factor * seconds for seconds in node.samples))
 
 
 def usual_factor(table: LatencyTable) -> float:

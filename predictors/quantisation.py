@@ -26,8 +26,8 @@ OPERATORS = ("Conv", "Gemm", "MatMul")
 CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
 BATCH_IMAGES = 8
 _MOVES = frozenset(
-    ("Cast", "Concat", "Constant", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape", "Shape", "Slice", "Split",
-     "Squeeze", "Tile", "Transpose", "Unsqueeze")
+    ("Cast", "Concat", "Constant", "Dropout", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape", "Shape", "Slice",
+     "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze")
 )  # fmt: skip
 
 

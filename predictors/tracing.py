@@ -53,18 +53,16 @@ def trace_static(model: nn.Module, image: Tensor) -> ExportedProgram:
         raise FileError(f"torch.export cannot trace the network: {first_cause(error)}; leave out 'onnx' and 'torch'") from error
 
 
-def onnx_model(program: ExportedProgram, *, scoped: bool = False, light: bool = False) -> Any:
+def onnx_model(program: ExportedProgram, *, scoped: bool = False, light: bool = False, divided: bool = False) -> Any:
     """The `torch.onnx.ONNXProgram` of a traced network: input `image`, output `logits`, a free batch size named `batch`.
 
     With `scoped` the names of its kernels and values begin with that of the backbone's node that they belong to (`scope_of`).
     With `light` it is simplified only as far as ONNX Runtime needs it (`nas.predictors.light_export`), in less time.
-    Raises FileError where an operation has no ONNX counterpart.
+    Operations are translated as they were traced; with `divided`, and where that fails, they are divided into smaller ones
+    before. The program stays as it is. Raises FileError where an operation has no ONNX counterpart.
     """
     try:
-        found = _as_traced(program, optimize=not light) or _converted(program, TRANSLATIONS, optimize=not light)
-        if light:
-            with quiet():
-                lighten(found.model)
+        found = (None if divided else _as_traced(program, light=light)) or _converted(program, TRANSLATIONS, light=light)
     except Exception as error:
         raise FileError(f"the network has no ONNX form: {first_cause(error)}; leave out 'onnx'") from error
     if scoped:
@@ -73,30 +71,35 @@ def onnx_model(program: ExportedProgram, *, scoped: bool = False, light: bool = 
     return found
 
 
-def _converted(program: ExportedProgram, table: Mapping[Any, Callable[..., Any]], *, optimize: bool) -> Any:
+def _converted(program: ExportedProgram, table: Mapping[Any, Callable[..., Any]], *, light: bool) -> Any:
     """The exporter's `ONNXProgram`, its operations translated by the table where that has them. May raise anything."""
     with quiet(), torch.no_grad():
-        return torch.onnx.export(
+        found: Any = torch.onnx.export(
             program,
             dynamo=True,
-            optimize=optimize,
+            optimize=not light,
             verbose=False,
             input_names=["image"],
             output_names=["logits"],
             custom_translation_table=dict(table),
         )
+        if light:
+            lighten(found.model)
+    return found
 
 
-def _as_traced(program: ExportedProgram, *, optimize: bool) -> Any:
+def _as_traced(program: ExportedProgram, *, light: bool) -> Any:
     """The `ONNXProgram` of the operations as they were traced; None where one of them has no translation, or writes into what
     it reads. Half of an export's time goes to tracing the network anew in smaller operations, of which few are needed."""
     called = [node.target for node in program.graph.nodes if node.op == "call_function"]
     if any(getattr(target, "_schema", None) is not None and target._schema.is_mutable for target in called):
         return None
     whole: Any = copy.copy(program)
+    # The exporter writes into the graph that it believes to be its own, for it asks for a divided copy first.
+    whole._graph_module = torch.fx.GraphModule(program.graph_module, copy.deepcopy(program.graph))
     whole.run_decompositions = lambda table: whole
     try:
-        return _converted(whole, {**TRANSLATIONS, **UNDIVIDED}, optimize=optimize)
+        return _converted(whole, {**TRANSLATIONS, **UNDIVIDED}, light=light)
     except Exception:  # whatever the exporter raises: divided into smaller operations the network may have a form
         return None
 

@@ -1,7 +1,7 @@
 """PyTorch's operations in ONNX, where the exporter translates none of their kind, or divides them into smaller ones before.
 
-What `UNDIVIDED` makes is what the exporter makes of the smaller ones, so that a runtime ends at the same kernels. Each
-raises ValueError where it does not: the exporter divides the operation then.
+What `UNDIVIDED` makes is what the exporter makes of the smaller ones, so that a runtime ends at the same kernels. A call that
+it does not hold for raises ValueError, and the network is divided.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+
+COMPLEX = (14, 15)
+"""ONNX's numbers of complex types."""
 
 
 def attention(
@@ -73,7 +76,27 @@ def cast(x: Any, dtype: int, non_blocking: bool = False, copy: bool = False) -> 
     """A tensor in another type; `dtype` is ONNX's number of it."""
     from onnxscript import opset18 as op
 
+    if "COMPLEX" in str(x.dtype) or int(dtype) in COMPLEX:
+        raise ValueError("ONNX casts no complex numbers")
     return op.Cast(x, to=int(dtype))
+
+
+def parts(x: Any, chunks: int, dim: int = 0) -> Any:
+    """Equal parts of an axis; the exporter's own translation miscounts others."""
+    from onnxscript import opset18 as op
+
+    size = x.shape[dim]
+    if not isinstance(size, int) or chunks < 2 or size % chunks:
+        raise ValueError("chunk is translated to several equal parts of an axis that is not free")
+    return op.Split(x, axis=dim, num_outputs=chunks)
+
+
+def transposed(x: Any) -> Any:
+    """A matrix, or a batch of them, with rows for columns."""
+    from onnxscript import opset18 as op
+
+    rank = len(x.shape)
+    return op.Transpose(x, perm=[*range(rank - 2), rank - 1, rank - 2])
 
 
 def softshrink(x: Any, lambd: float = 0.5) -> Any:
@@ -111,6 +134,8 @@ UNDIVIDED: dict[Any, Callable[..., Any]] = {
     _aten.rms_norm.default: rms_norm,
     _aten.__and__.Tensor: both,
     _aten.to.dtype: cast,
+    _aten.chunk.default: parts,
+    _aten.mT.default: transposed,
     _aten.adaptive_avg_pool1d.default: pool_to,
     _aten.softshrink.default: softshrink,
     _aten.square.default: square,

@@ -19,27 +19,47 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a traced network is written to a file, and how a file is opened: as a function from images to logits."""
+    """In which ways a traced network is written to a file, the quickest first, and how a file is opened: as a function from
+    images to logits."""
 
-    write: Callable[[ExportedProgram, Path], None]
+    ways: tuple[Callable[[ExportedProgram, Path], None], ...]
     open: Callable[[Path], Callable[[Tensor], Tensor]]
 
 
 def write_traced(form: Form, model: nn.Module, traced: Traced, path: Path, image: Tensor, logits: Tensor) -> tuple[float, bool]:
-    """Write the ONNX or the torch.export file for any batch size, or where that fails for one image, and check it."""
-    if traced.any_batch:
-        try:
-            form.write(traced.program, path)
-            run = form.open(path)
-            outputs = torch.cat([run(image), run(image[:1])])
-            return relative_difference(path.name, outputs, torch.cat([logits, logits[:1]]), TOLERANCE), True
-        except FileError:
+    """Write the ONNX or the torch.export file for any batch size, or where that fails for one image, and check it.
+
+    Gives the relative difference, and whether the file takes any batch size. Raises FileError where no way leads to a file
+    that agrees with the network: why the last one did not.
+    """
+
+    def programs() -> Iterator[tuple[ExportedProgram, bool]]:
+        yield traced.program, traced.any_batch
+        if traced.any_batch:
             # Some operations exist for fixed shapes only; the fixed form is checked just as hard.
-            path.unlink(missing_ok=True)
-    form.write(trace_static(model, image[:1]) if traced.any_batch else traced.program, path)
-    run = form.open(path)
-    outputs = torch.cat([run(image[i : i + 1]) for i in range(len(image))])
-    return relative_difference(path.name, outputs, logits, TOLERANCE), False
+            yield trace_static(model, image[:1]), False
+
+    refusal: FileError | None = None
+    for program, any_batch in programs():
+        for write in form.ways:
+            try:
+                write(program, path)
+                return _difference(form.open(path), path.name, image, logits, any_batch=any_batch), any_batch
+            except FileError as error:
+                path.unlink(missing_ok=True)
+                refusal = error
+    assert refusal is not None, "there is a way to write every form"
+    raise refusal
+
+
+def _difference(run: Callable[[Tensor], Tensor], file: str, image: Tensor, logits: Tensor, *, any_batch: bool) -> float:
+    """The relative difference of what a file gives for all images at once and for the first alone, or for one after another.
+    Raises FileError."""
+    if any_batch:
+        outputs, wanted = torch.cat([run(image), run(image[:1])]), torch.cat([logits, logits[:1]])
+    else:
+        outputs, wanted = torch.cat([run(image[i : i + 1]) for i in range(len(image))]), logits
+    return relative_difference(file, outputs, wanted, TOLERANCE)
 
 
 def relative_difference(file: str, found: Tensor, wanted: Tensor, tolerance: float) -> float:
@@ -58,6 +78,11 @@ def relative_difference(file: str, found: Tensor, wanted: Tensor, tolerance: flo
 def _write_onnx(program: ExportedProgram, path: Path) -> None:
     with quiet():
         onnx_model(program).save(path, external_data=False)
+
+
+def _write_onnx_divided(program: ExportedProgram, path: Path) -> None:
+    with quiet():
+        onnx_model(program, divided=True).save(path, external_data=False)
 
 
 def _open_onnx(path: Path) -> Callable[[Tensor], Tensor]:
@@ -101,4 +126,4 @@ def _running(path: Path, form: str) -> Iterator[None]:
         raise FileError(f"{path.name} does not run: {first_cause(error)}; leave out {form!r}") from error
 
 
-TRACED = {"onnx": Form(_write_onnx, _open_onnx), "torch": Form(_write_torch, _open_torch)}
+TRACED = {"onnx": Form((_write_onnx, _write_onnx_divided), _open_onnx), "torch": Form((_write_torch,), _open_torch)}

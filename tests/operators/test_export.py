@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from nas.predictors.tracing import onnx_model, trace_static
 from nas.search_spaces.operators.attention_base import Modifiers
 from nas.search_spaces.registry import Kind, Operator, Settings, operator, operators
 
@@ -71,7 +72,7 @@ def construct(op: Operator, settings: Settings) -> nn.Module:
 
 def assert_runs_the_same(side: Side, x: Tensor) -> None:
     file = io.BytesIO()
-    torch.onnx.export(side, (x,), dynamo=True, verbose=False).save(file)
+    onnx_model(trace_static(side, x)).save(file)
     session = onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
     found = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     with torch.no_grad():

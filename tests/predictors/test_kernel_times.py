@@ -21,6 +21,7 @@ from nas.predictors.kernel_times import (
     copies_for,
     node_clock,
     time_in_network,
+    time_kernels,
     told_at,
 )
 from nas.predictors.latency_profile import profile
@@ -62,6 +63,23 @@ def test_runs_are_told_by_what_kernels_feel_of_the_anchor_around_them(slower, se
     disturbed = Visit(0.0, 1, felt, None, MachineState(), beside=(slower * reference, slower * reference))
     for visit in (calm, disturbed):
         assert told_at(visit, reference) == pytest.approx(runs)
+
+
+@pytest.mark.parametrize(("place", "part"), [("", FELT), ("@127.0.0.1:1", 1.0)])
+def test_kernels_of_a_target_elsewhere_are_told_at_its_speed_and_here_by_what_they_feel(place, part, monkeypatch):
+    architecture, told = SPACE.sample(random.Random(3)), {}
+
+    def visited(items, beside, state):
+        for item in items:
+            item.series.visits.append(Visit(0.0, 0, (1e-3 * (item.number > 0),), None, state, beside=(1e-3,)))
+        beside.visits.append(Visit(0.0, 0, (1e-3,), None, state))
+
+    monkeypatch.setattr(kernel_times, "_visit_in_turn", visited)
+    for anchor in (1e-3, 8e-3):
+        table = LatencyTable(Target.parse(f"cpu:onnxruntime{place}"), "tiny", num_classes=10, anchor=anchor)
+        told[anchor] = [seconds for _, seconds in time_kernels(architecture, table)]
+    ratios = {round(slow / quick, 6) for quick, slow in zip(told[1e-3], told[8e-3], strict=True) if quick > LEAST}
+    assert ratios == {round(8**part, 6)}
 
 
 def test_a_training_network_takes_what_its_nodes_take_together(tmp_path, monkeypatch):

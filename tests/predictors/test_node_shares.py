@@ -8,9 +8,13 @@ import random
 import pytest
 
 import nas
+from nas.predictors.export_pool import ExportPool
 from nas.predictors.latency_table import LatencyTable
+from nas.predictors.network_profile import NetworkProfile
 from nas.predictors.node_shares import ALL, HALF, shared_out, usual_factor
+from nas.predictors.samples import unrecorded
 from nas.predictors.target import Target
+from nas.predictors.timings import Measurement
 from nas.search_spaces.graph import nodes
 
 SPACE = nas.load_space("tiny")
@@ -46,3 +50,34 @@ def test_nodes_without_a_network_are_brought_to_what_the_others_are():
     assert usual_factor(table) == 1.0
     table.factors += [1.1, 1.3, 1.2]
     assert usual_factor(table) == pytest.approx(1.2)
+
+
+@pytest.mark.parametrize(("target", "ratio"), [("cpu:onnxruntime", 1.5), ("cpu:eager", 1.5**0.5)])
+def test_what_is_timed_before_any_network_is_brought_to_what_the_first_ones_take(target, ratio):
+    """By kernels; nodes that were timed in place are told by themselves."""
+    table = LatencyTable(Target.parse(target), "tiny", num_classes=10)
+    before, found = nodes(SPACE.sample(random.Random(7)), None, 3, 10)[0], timed(0)
+    table.add_node(before, 1.0)
+    session = NetworkProfile(SPACE, table, unrecorded, ExportPool(table.target, 10, 3), bring=True)
+    architecture = SPACE.sample(random.Random(0))
+    for factor in (1.5, 3.0):  # the second network is no first one
+        session.timed[architecture.digest] = found
+        session._add_nodes([(architecture, measured(str(table.target), factor * sum(seconds for _, seconds in found)))])
+    assert table.nodes[before.key].samples[0] == pytest.approx(1.5 if ratio == 1.5 else 1.0)
+    assert table.factors == pytest.approx([1.5, 3.0])
+    last = found[-1]
+    assert table.nodes[last[0].key].samples[0] == pytest.approx(ratio * last[1])
+
+
+def test_nodes_of_a_target_elsewhere_keep_their_own_times():
+    table = LatencyTable(Target.parse("cpu:onnxruntime@127.0.0.1:1"), "tiny", num_classes=10)
+    session = NetworkProfile(SPACE, table, unrecorded, ExportPool(table.target, 10, 3), bring=True)
+    architecture, found = SPACE.sample(random.Random(0)), timed(0)
+    session.timed[architecture.digest] = found
+    session._add_nodes([(architecture, measured(str(table.target), 1.0))])
+    assert table.nodes[found[0][0].key].samples[0] == found[0][1]
+    assert table.factors == []
+
+
+def measured(target: str, seconds: float) -> Measurement:
+    return Measurement(seconds, seconds, seconds, seconds, seconds, 10, 0.0, 0.0, target, 32)

@@ -57,6 +57,15 @@ def test_the_int8_file_gives_nearly_the_networks_logits_for_any_batch(file, tmp_
         np.testing.assert_allclose(logits(tmp_path / "int8.onnx", images), logits(file, images), atol=0.02)
 
 
+def test_weights_take_seven_bits(file, tmp_path):
+    """Sums of eight saturate where a processor adds pairs of products in 16 bits."""
+    quantise(file, tmp_path / "int8.onnx", IMAGES)
+    weights = [onnx.numpy_helper.to_array(item) for item in onnx.load(tmp_path / "int8.onnx").graph.initializer]
+    found = [item for item in weights if item.dtype == np.int8 and item.size > 8]
+    assert len(found) == 2
+    assert all(np.abs(item.astype(int)).max() <= 64 for item in found)
+
+
 def test_the_images_set_the_ranges(file, tmp_path):
     quantise(file, tmp_path / "narrow.onnx", IMAGES * 0.01)
     quantise(file, tmp_path / "fitting.onnx", IMAGES)

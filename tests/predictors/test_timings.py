@@ -91,6 +91,15 @@ def test_warm_up_ends_when_blocks_agree():
     assert steady([5.0, 2.0, 2.05, 1.98])
 
 
+def test_warm_up_goes_on_while_blocks_get_faster_and_not_because_a_machine_changes_its_speed():
+    restless = [2.0, 2.6, 2.1, 2.9, 2.0, 2.5]
+    assert not steady(restless[:5])
+    assert steady(restless)
+    assert not steady([9.0, 8.0, 7.0, 6.0, 5.0, 4.0])
+    assert not steady([2.0, 2.6, 2.1, 2.9, 1.8, 2.5])
+    assert steady([2.0, 2.6, 2.1, 2.9, 1.8, 2.5, 2.3, 1.75])
+
+
 def test_mapping_round_trip_and_refusal():
     found = summarise(visits(), [1.0] * 40, "cpu:eager", 32)
     assert Measurement.from_mapping(found.to_mapping()) == found

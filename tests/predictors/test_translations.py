@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.nn import functional
 
+from nas.errors import FileError
 from nas.predictors.runtimes.onnxruntime import exported, open_session, session_options
 from nas.predictors.target import Target
+from nas.predictors.tracing import onnx_model, trace_static
 
 TARGET = Target.parse("cpu:onnxruntime")
 
@@ -46,8 +48,8 @@ class Normed(nn.Module):
 
 
 def masked(x: Tensor, weight: Tensor) -> Tensor:
-    flags = (torch.arange(8)[:, None] > torch.arange(8)) & (torch.arange(8) > 2)
-    return x * (~flags).to(torch.float32) * weight
+    flags = (x > 0) & (x < weight)
+    return x * (~flags).to(torch.float32)
 
 
 def written_into(x: Tensor, weight: Tensor) -> Tensor:
@@ -64,10 +66,14 @@ UNDIVIDED = {
     "softshrink": Calls(lambda x, weight: functional.softshrink(x, 0.3)),
     "square": Calls(lambda x, weight: torch.square(x)),
     "pool_to": Calls(lambda x, weight: functional.adaptive_avg_pool1d(x.flatten(2), 16)),
+    "parts": Calls(lambda x, weight: torch.cat(torch.chunk(x * weight, 4, -1)[::-1], -1)),
+    "transposed": Calls(lambda x, weight: (x * weight).mT),
     "attention": Calls(lambda x, weight: functional.scaled_dot_product_attention(x, x * weight, x)),
 }
 DIVIDED = {
-    "unequal parts": Calls(lambda x, weight: functional.adaptive_avg_pool1d(x.flatten(2), 10)),
+    "unequal pools": Calls(lambda x, weight: functional.adaptive_avg_pool1d(x.flatten(2), 10)),
+    "unequal parts": Calls(lambda x, weight: torch.cat(torch.chunk(x * weight, 5, -1)[::-1], -1)),
+    "one part": Calls(lambda x, weight: torch.chunk(x * weight, 1, -1)[0]),
     "norm without a weight": Calls(lambda x, weight: functional.rms_norm(x, [8], None, 1e-2)),
     "norm over two axes": Calls(lambda x, weight: functional.rms_norm(x, [8, 8], weight.expand(8, 8), 1e-2)),
     "written into": Calls(written_into),
@@ -110,3 +116,18 @@ def test_an_operation_is_translated_as_it_was_traced(name: str, light: bool, tmp
 def test_what_has_no_translation_is_divided(name: str, tmp_path: Path, divided: list[str]) -> None:
     gives_the_same(DIVIDED[name], tmp_path, light=True)
     assert divided
+
+
+@pytest.mark.parametrize("name", ["both and cast", "frequencies"])
+def test_a_program_stays_as_it_is(name: str) -> None:
+    """The file of torch.export is written from the same one, and a network is divided where translating it failed."""
+    program = trace_static({**UNDIVIDED, **DIVIDED}[name].eval(), torch.randn(1, 4, 8, 8))
+    before = str(program.graph)
+    onnx_model(program)
+    assert str(program.graph) == before
+
+
+def test_what_has_no_form_at_all_is_one_line() -> None:
+    program = trace_static(Calls(lambda x, weight: torch.linalg.svdvals(x) + weight).eval(), torch.randn(1, 4, 8, 8))
+    with pytest.raises(FileError, match=r"^the network has no ONNX form: .*; leave out 'onnx'$"):
+        onnx_model(program)
