@@ -1,6 +1,6 @@
 """A quicker way to the kernels that ONNX Runtime runs: what it simplifies itself is not simplified before.
 
-A quarter of an export's time goes to rules that rewrite the model, and ONNX Runtime applies its own to whatever it loads.
+Four tenths of an export go to rules that rewrite the model, and ONNX Runtime applies its own to whatever it loads.
 Without the exporter's it ends at the same kernels but for some that only count axes otherwise, which cost it next to nothing;
 reshapes that follow one another are joined here. Files that are handed over keep all of the exporter's rules: other runtimes
 and quantisers rely on them.

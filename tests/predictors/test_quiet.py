@@ -10,23 +10,23 @@ from known_machine import made_table
 
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.machine import MachineState
-from nas.predictors.quiet import with_quiet
+from nas.predictors.quiet import part_felt, with_quiet
 from nas.predictors.timings import FELT, Measurement, Visit, summarise_visits
 
 ANCHOR = 1e-3
 TRUTH = np.array([4e-3, 5e-3, 9e-3])
 
 
-def session(seed, moods=0.0, slow=lambda at: 1.0, rounds=8, stalled=0.0):
+def session(seed, moods=0.0, slow=lambda at: 1.0, rounds=8, stalled=0.0, part=FELT):
     """Visits of three networks and the anchor, whose runs a machine's `moods` (standard deviation of their logarithms) slow
-    together, networks by FELT of it; `slow` does so for longer, and `stalled` runs take twice as long on their own."""
+    together, networks by a `part` of it; `slow` does so for longer, and `stalled` runs take twice as long on their own."""
     rng = np.random.default_rng(seed)
 
     def visit(at, number, place):
         mood = slow(at) * np.exp(moods * rng.standard_normal(6))
         own = np.where(rng.random(6) < stalled, 2.0, 1.0) * rng.lognormal(0, 0.005, 6)
         beside = ANCHOR * mood * rng.lognormal(0, 0.005, 6)
-        return Visit(at, number, tuple(TRUTH[place] * mood**FELT * own), 0, MachineState(), True, tuple(beside))
+        return Visit(at, number, tuple(TRUTH[place] * mood**part * own), 0, MachineState(), True, tuple(beside))
 
     found = [[] for _ in TRUTH]
     for number in range(2 * rounds * len(TRUTH)):
@@ -62,6 +62,28 @@ def test_a_machine_that_slows_down_for_seconds_is_told_by_the_anchor():
     visits[2] = [visit for visit in visits[2] if visit.at > 3]
     found = told(visits, anchors)
     np.testing.assert_allclose([item.quiet for item in found], TRUTH, rtol=0.03)
+
+
+@pytest.mark.parametrize("part", [0.4, 1.0, 1.3])
+def test_how_much_of_the_anchors_slowness_networks_feel_is_read_off_the_rounds(part):
+    visits, anchors = session(0, slow=lambda at: 1.3 if at % 1.3 < 0.6 else 0.9, rounds=12, part=part)
+    assert part_felt(visits * 5, FELT) == pytest.approx(part, abs=0.1)
+    late = [replace(one, seconds=tuple(1.5 * run for run in one.seconds)) if one.round > 8 else one for one in visits[0]]
+    assert part_felt([late, *visits * 5], FELT) == pytest.approx(part, abs=0.1)
+    found = [summarise_visits(own, anchors, "cpu:eager", 32, reference=ANCHOR) for own in visits[2:] * 10]
+    np.testing.assert_allclose([item.quiet for item in with_quiet(found, visits[2:] * 10, ANCHOR)], TRUTH[2], rtol=0.02)
+
+
+def test_few_networks_and_a_machine_that_keeps_its_pace_say_nothing_of_how_much_is_felt():
+    restless, steady = session(0, moods=0.2, part=1.0)[0], session(0, slow=lambda at: 1.4, part=1.0)[0]
+    assert part_felt([], FELT) == part_felt(restless, FELT) == FELT
+    assert part_felt(steady * 5, FELT) == pytest.approx(FELT, abs=0.05)
+
+
+def test_devices_whose_clock_moves_all_alike_are_told_by_all_of_it():
+    visits, anchors = session(0, slow=lambda at: 1.3 if at % 1.3 < 0.6 else 0.9, part=1.0)
+    found = [summarise_visits(own, anchors, "cuda:eager", 32, reference=ANCHOR) for own in visits]
+    np.testing.assert_allclose([item.quiet for item in with_quiet(found, visits, ANCHOR)], TRUTH, rtol=0.01)
 
 
 def test_without_the_anchor_beside_the_runs_there_is_no_quiet_time():
