@@ -58,6 +58,8 @@ def part_felt(visits: Sequence[Sequence[Visit]], usual: float) -> float:
         return usual
     rounds = np.array([np.median(both, 0) for both in moods.values()])
     network, anchor = (rounds - rounds.mean(0)).T
+    if not anchor.any():
+        return usual
     left = network - anchor * (network @ anchor) / (anchor @ anchor)
     doubt = max(float(left @ left) / (len(moods) - 2), NOISE**2 / len(visits)) / UNCERTAIN**2
     return float(np.clip((network @ anchor + doubt * usual) / (anchor @ anchor + doubt), LEAST, MOST))

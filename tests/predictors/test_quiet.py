@@ -78,6 +78,8 @@ def test_few_networks_and_a_machine_that_keeps_its_pace_say_nothing_of_how_much_
     restless, steady = session(0, moods=0.2, part=1.0)[0], session(0, slow=lambda at: 1.4, part=1.0)[0]
     assert part_felt([], FELT) == part_felt(restless, FELT) == FELT
     assert part_felt(steady * 5, FELT) == pytest.approx(FELT, abs=0.05)
+    exact = [[Visit(0.0, number, (2e-3,), 0, MachineState(), True, (ANCHOR,)) for number in range(6)] for _ in range(9)]
+    assert part_felt(exact, FELT) == FELT
 
 
 def test_devices_whose_clock_moves_all_alike_are_told_by_all_of_it():
