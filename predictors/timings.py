@@ -234,8 +234,8 @@ def spread(values: Array | Sequence[float]) -> float:
 
 
 def steady(middles: Sequence[float], tolerance: float = 0.05) -> bool:
-    """Whether warm-up is over: the last two block medians agree with the one before them within `tolerance`, or the last three
-    bring nothing that is faster by more than it than three or more before them.
+    """Whether warm-up is over: the last two block medians agree with the one before them within `tolerance`, or the fastest of
+    the last three with the fastest of three or more before them.
 
     What warms up gets faster; on a machine whose speed changes all the time blocks may never agree.
     """
@@ -243,7 +243,7 @@ def steady(middles: Sequence[float], tolerance: float = 0.05) -> bool:
         return False
     last, before = np.asarray(middles[-3:]), middles[:-3]
     agree = bool(np.ptp(last) <= tolerance * np.median(last))
-    return agree or (len(before) >= 3 and bool(last.min() >= (1 - tolerance) * min(before)))
+    return agree or (len(before) >= 3 and bool(abs(last.min() - min(before)) <= tolerance * min(before)))
 
 
 def drift_factors(anchors: Sequence[float], window: int = 5, reference: float | None = None) -> list[float]:
