@@ -75,6 +75,7 @@ def test_kernels_of_a_target_elsewhere_are_told_at_its_speed_and_here_by_what_th
         beside.visits.append(Visit(0.0, 0, (1e-3,), None, state))
 
     monkeypatch.setattr(kernel_times, "_visit_in_turn", visited)
+    monkeypatch.setattr(kernel_times, "copies_for", lambda seconds: 1)
     for anchor in (1e-3, 8e-3):
         table = LatencyTable(Target.parse(f"cpu:onnxruntime{place}"), "tiny", num_classes=10, anchor=anchor)
         told[anchor] = [seconds for _, seconds in time_kernels(architecture, table)]
