@@ -11,7 +11,6 @@ from nas.errors import UsageError
 from nas.predictors.assessment import spearman
 from nas.predictors.environment import differences
 from nas.predictors.latency_table import LatencyTable
-from nas.predictors.timings import felt
 
 MIN_NETWORKS = 5
 MAX_SHIFT = 0.03
@@ -75,7 +74,7 @@ def compare(first: LatencyTable, second: LatencyTable) -> Agreement:
     pairs = [table.latency([table.networks[digest] for digest in digests]) for table in (first, second)]
     ratios = np.divide(pairs[1], pairs[0])
     middle = float(np.median(ratios))
-    anchor, part = (second.anchor or 1.0) / (first.anchor or 1.0), felt(str(first.target))
+    anchor, part = (second.anchor or 1.0) / (first.anchor or 1.0), (first.felt + second.felt) / 2
     keys = sorted(first.nodes.keys() & second.nodes.keys())
     samples = [[float(np.median(table.nodes[key].samples)) for key in keys] for table in (first, second)]
     found = Agreement(

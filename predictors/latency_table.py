@@ -13,7 +13,7 @@ from nas.errors import FileError, MeasurementError, SpaceError, UsageError
 from nas.files import read_json, write_json
 from nas.predictors.energy import Energy
 from nas.predictors.target import Target
-from nas.predictors.timings import MAX_SPREAD, Array, Measurement, felt, noise_reasons
+from nas.predictors.timings import MAX_SPREAD, Array, Measurement, Speed, felt, noise_reasons
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.graph import Node
 
@@ -105,7 +105,7 @@ class LatencyTable:
     def tell_at(self, anchor: float) -> None:
         """Tell all times at the speed at which the anchor takes so many seconds; nodes feel as much of it as networks do."""
         factor = anchor / (self.anchor or anchor)
-        part = felt(str(self.target))
+        part = self.felt
         self.anchor = anchor
         for key, node in self.nodes.items():
             self.nodes[key] = replace(node, samples=tuple(seconds * factor**part for seconds in node.samples))
@@ -119,6 +119,17 @@ class LatencyTable:
                 f"an energy of {architecture.digest} on {energy.target} does not belong into the table of {self.target}"
             )
         self.energies[architecture.digest] = energy
+
+    @property
+    def felt(self) -> float:
+        """How much of the logarithm of the anchor's slowness networks feel on this target, by the median of those measured."""
+        known = [item.measurement.felt for item in self.networks.values()]
+        return float(np.median(known)) if known else felt(str(self.target))
+
+    @property
+    def speed(self) -> Speed | None:
+        """The speed of the machine that all times are told at; None before anything is measured."""
+        return None if self.anchor is None else Speed(self.anchor, self.felt)
 
     @property
     def excluded(self) -> frozenset[str]:

@@ -16,7 +16,7 @@ from nas.predictors.quiet import with_quiet
 from nas.predictors.remote.place import place
 from nas.predictors.runtime import runtime
 from nas.predictors.target import Target
-from nas.predictors.timings import MAX_SPREAD, Measurement, Visit, anchor_median, noise_reasons, summarise_visits
+from nas.predictors.timings import MAX_SPREAD, Measurement, Speed, Visit, anchor_median, noise_reasons, summarise_visits
 from nas.predictors.tracing import first_cause
 from nas.predictors.visits import Series
 
@@ -36,16 +36,16 @@ def measure(
     accept_noise: bool = False,
     max_spread: float = MAX_SPREAD,
     seed: int = 0,
-    reference: float | None = None,
+    speed: Speed | None = None,
 ) -> Measurement:
-    """The latency of one network on square images of `resolution`, in seconds for a batch; `reference` as for `measure_runs`.
+    """The latency of one network on square images of `resolution`, in seconds for a batch; `speed` as for `measure_many`.
 
     Stops when half the 95 % interval of the median is at most `precision` of it, or after `budget_seconds`, but not before
     eight visits: an interval of fewer says little. Raises MeasurementError where the device is missing, the network cannot
     run, or the runs spread by more than `max_spread` (interquartile range / median) and `accept_noise` is off.
     """
     effort = Effort(budget_seconds, precision=precision)
-    found = measure_many([model], target, resolution, in_channels=in_channels, effort=effort, seed=seed, reference=reference)[0]
+    found = measure_many([model], target, resolution, in_channels=in_channels, effort=effort, seed=seed, speed=speed)[0]
     if found.spread > max_spread and not accept_noise:
         reasons = ", ".join(noise_reasons(found)) or "why cannot be told"
         raise MeasurementError(
@@ -63,18 +63,20 @@ def measure_many(
     in_channels: int = 3,
     effort: Effort | None = None,
     seed: int = 0,
-    reference: float | None = None,
+    speed: Speed | None = None,
 ) -> list[Measurement]:
     """The latencies of several networks, interleaved: fairer to compare than one after another.
 
-    `resolution` is one for all or one for each; `reference` as for `measure_runs`. Noise is recorded in `spread`, not
-    refused. Raises MeasurementError where the device is missing or a network cannot run.
+    `resolution` is one for all or one for each; times are told at `speed`, by default at that of the machine now. Noise is
+    recorded in `spread`, not refused. Raises MeasurementError where the device is missing or a network cannot run.
     """
     target.require()
     sides = [resolution] * len(models) if isinstance(resolution, int) else list(resolution)
     with threads(target.threads):
         runs = [prepare(model, target, side, in_channels) for model, side in zip(models, sides, strict=True)]
-        return measure_runs(runs, target, sides, effort=effort or Effort(), seed=seed, reference=reference)
+        anchor = None if speed is None else speed.anchor
+        found = measure_runs(runs, target, sides, effort=effort or Effort(), seed=seed, reference=anchor)
+        return found if speed is None else [one.told_by(speed.part) for one in found]
 
 
 def measure_runnable(
@@ -84,7 +86,7 @@ def measure_runnable(
     *,
     in_channels: int = 3,
     effort: Effort,
-    reference: float | None = None,
+    speed: Speed | None = None,
 ) -> list[Measurement | None]:
     """`measure_many` with None for every network that the target refuses. Raises MeasurementError where it refuses all.
 
@@ -92,7 +94,7 @@ def measure_runnable(
     """
 
     def measured(chosen: Sequence[nn.Module], sides: Sequence[int]) -> list[Measurement]:
-        return measure_many(chosen, target, sides, in_channels=in_channels, effort=effort, reference=reference)
+        return measure_many(chosen, target, sides, in_channels=in_channels, effort=effort, speed=speed)
 
     try:
         return list(measured(models, resolutions))

@@ -30,7 +30,8 @@ ENOUGH = 8
 
 
 def with_quiet(found: Sequence[Measurement], visits: Sequence[Sequence[Visit]], reference: float | None) -> list[Measurement]:
-    """The measurements of networks that were visited in turn, with their quiet times where the anchor ran beside them.
+    """The measurements of networks that were visited in turn, told by what they feel of the anchor and with their quiet times
+    where it ran beside them.
 
     `reference` is the anchor's time (seconds) at which all times are told, by default its median beside these networks.
     """
@@ -40,7 +41,7 @@ def with_quiet(found: Sequence[Measurement], visits: Sequence[Sequence[Visit]], 
     told = reference or float(np.median(np.concatenate([visit.beside for visit in seen])))
     usual = felt(found[0].target)
     part = part_felt(visits, usual) if usual < 1 else usual
-    return [replace(one, quiet=quiet_seconds(own, told, part)) for one, own in zip(found, visits, strict=True)]
+    return [replace(one.told_by(part), quiet=quiet_seconds(own, told, part)) for one, own in zip(found, visits, strict=True)]
 
 
 def part_felt(visits: Sequence[Sequence[Visit]], usual: float) -> float:

@@ -20,9 +20,9 @@ MAX_SPREAD = 0.25  # torch.utils.benchmark speaks of "significant environmental 
 MIN_UNDISTURBED = 4
 SLOWED = 1.15
 FELT = 0.7
-"""By so much of the logarithm of the anchor's slowness a network is slowed on a CPU that other guests use too
-(`nas.predictors.quiet`); times told with 0.6 to 0.8 repeat themselves nearly as well. By all of the slowness, a network that is
-verified while the machine is 1.4 times slower than usual would pass for a tenth faster than it is."""
+"""By so much of the logarithm of the anchor's slowness a network is slowed on a CPU that other guests use too, where nothing is
+known of it: it was 0.5 to 1.2 (`nas.predictors.quiet`). A table tells its own networks, and those that are verified at its
+speed, by what was read off them."""
 DRIFTED = 0.25
 
 
@@ -49,6 +49,15 @@ class Visit:
 
 
 @dataclass(frozen=True, slots=True)
+class Speed:
+    """The speed of a machine at which times are told: the anchor takes `anchor` seconds there, and networks feel `part` of the
+    logarithm of how much slower it is elsewhere."""
+
+    anchor: float
+    part: float
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """The latency of one network on one target, in seconds.
 
@@ -60,7 +69,7 @@ class Measurement:
     The machine meanwhile: `disturbed` is the share of visits that other work interrupted, `slowed` how many times slower the
     anchor ran than at the reference, `load` the load average, `throttled` whether heat slowed a core down, and `unsettled`
     whether times still changed at the end of the warm-up. `anchor` is the anchor's median then (seconds), None where it was
-    not kept.
+    not kept, and `part` how much of the logarithm of its slowness the times are told by on the whole (None: `felt`).
     """
 
     median: float
@@ -80,6 +89,12 @@ class Measurement:
     anchor: float | None = None
     unsettled: bool = False
     quiet: float | None = None
+    part: float | None = None
+
+    @property
+    def felt(self) -> float:
+        """How much of the logarithm of the anchor's slowness the times are told by on the whole."""
+        return felt(self.target) if self.part is None else self.part
 
     @property
     def precision(self) -> float:
@@ -88,9 +103,16 @@ class Measurement:
 
     def scaled(self, factor: float) -> Self:
         """The same at a reference at which the anchor takes `factor` times as long: times move by what they feel of it."""
+        return replace(self._longer(factor**self.felt), slowed=self.slowed / factor)
+
+    def told_by(self, part: float) -> Self:
+        """The same where networks feel `part` of the logarithm of how much slower the machine was on the whole; what the
+        anchor tells of single visits and runs stays."""
+        return replace(self._longer(self.slowed ** (self.felt - part)), part=part)
+
+    def _longer(self, factor: float) -> Self:
         names = ("median", "low", "high", "p90", "p99", *(() if self.quiet is None else ("quiet",)))
-        times = {name: getattr(self, name) * factor ** felt(self.target) for name in names}
-        return replace(self, **times, slowed=self.slowed / factor)
+        return replace(self, **{name: getattr(self, name) * factor for name in names})
 
     def to_mapping(self) -> dict[str, Any]:
         """The fields by name, fit for JSON."""

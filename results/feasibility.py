@@ -16,7 +16,7 @@ from nas.predictors.measure import measure_many, measure_runnable
 from nas.predictors.node_times import operators_of
 from nas.predictors.remote.place import environment_of
 from nas.predictors.target import Target
-from nas.predictors.timings import Measurement
+from nas.predictors.timings import Measurement, Speed
 from nas.progress import Step
 from nas.quantities import format_time
 from nas.search_spaces.architecture import Architecture
@@ -41,11 +41,11 @@ class Fastest:
 
 
 def fastest(
-    space: SearchSpace, target: Target, in_channels: int, num_classes: int, progress: Step, reference: float | None = None
+    space: SearchSpace, target: Target, in_channels: int, num_classes: int, progress: Step, speed: Speed | None = None
 ) -> Fastest:
     """Measure small members, one kind of operator after another: mixers first, then what surrounds them.
 
-    Times are told at the speed of the machine at which its anchor takes `reference` seconds, by default at its speed now.
+    Times are told at `speed`, by default at that of the machine now.
     A greedy descent over kinds with all sizes at their cheapest; it measures some twenty networks, not all combinations.
     What the target refuses is passed over. Raises MeasurementError where it refuses all.
     """
@@ -60,7 +60,7 @@ def fastest(
         models = [build(member, num_classes, in_channels) for member in members]
         sides = [member.resolution for member in members]
         effort = Effort(_SECONDS_EACH, rounds=3)
-        found = measure_runnable(models, target, sides, in_channels=in_channels, effort=effort, reference=reference)
+        found = measure_runnable(models, target, sides, in_channels=in_channels, effort=effort, speed=speed)
         for option in options:
             measured = dict(zip(members, found, strict=True))[space.decode(option)]
             if measured is not None and (best is None or measured.median < best.measurement.median):
@@ -71,7 +71,7 @@ def fastest(
 
 
 def slowest(
-    space: SearchSpace, target: Target, in_channels: int, num_classes: int, progress: Step, reference: float | None = None
+    space: SearchSpace, target: Target, in_channels: int, num_classes: int, progress: Step, speed: Speed | None = None
 ) -> Fastest:
     """Measure the members of most MACs that a greedy ascent over kinds finds, all sizes at their dearest; the slower one.
 
@@ -92,7 +92,7 @@ def slowest(
         model, effort = build(member, num_classes, in_channels), Effort(_SECONDS_EACH, rounds=1)
         try:
             side = member.resolution
-            (one,) = measure_many([model], target, side, in_channels=in_channels, effort=effort, reference=reference)
+            (one,) = measure_many([model], target, side, in_channels=in_channels, effort=effort, speed=speed)
             found.append(Fastest(member, one))
         except MeasurementError as error:
             refused = error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from nas.errors import DivergedError, InfeasibleError
 from nas.predictors.energy import Energy
-from nas.predictors.timings import SLOWED, Measurement, felt
+from nas.predictors.timings import SLOWED, Measurement
 from nas.progress import Step
 from nas.quantities import format_time
 from nas.results.export import DEFAULT_FORMATS, Exported, export
@@ -111,7 +111,7 @@ class Selection:
     def _measured(self, one: RunTarget, folder: Path, side: int) -> tuple[Measurement, Energy | None]:
         """The latency of an exported network, and its energy where that is asked for and can be counted here."""
         channels, accept_noise = self.run.outputs[1], self.run.config.accept_noise
-        found = measure_exported(folder, one.target, side, channels, reference=one.speed, accept_noise=accept_noise)
+        found = measure_exported(folder, one.target, side, channels, speed=one.speed, accept_noise=accept_noise)
         return found, None if one.meter is None else count_exported(folder, one.target, one.meter, side, channels)
 
     def _record(
@@ -120,7 +120,7 @@ class Selection:
         """Keep a measurement, and tell whether it is under the budgets."""
         verdict = one.judge(architecture, found, final=final, energy=energy)
         if final and found.slowed > SLOWED:
-            taken = found.median * found.slowed ** felt(str(one.target))
+            taken = found.median * found.slowed**found.felt
             self.run.reporter.note(
                 f"{one.target} runs {found.slowed:.2f} times slower now than in its profile: the "
                 f"{format_time(found.median)} told, at the profile's speed, were {format_time(taken)}"

@@ -16,7 +16,7 @@ from nas.predictors.latency_predictor import LatencyPredictor
 from nas.predictors.latency_table import HELD_OUT, LatencyTable
 from nas.predictors.meter import Meter, meter_of
 from nas.predictors.target import Target
-from nas.predictors.timings import Measurement
+from nas.predictors.timings import Measurement, Speed
 from nas.results.feasibility import require_table
 from nas.results.metrics import ENERGY, LATENCY
 from nas.results.verification import ENERGY_ROUNDS, Verdict
@@ -95,9 +95,9 @@ class RunTarget:
         return LatencyTable.load(self.path, self.target) if self.path.exists() else None
 
     @property
-    def given_speed(self) -> float | None:
+    def given_speed(self) -> Speed | None:
         """What `speed` will be, where a table is given."""
-        return None if self.given is None else LatencyTable.load(self.given, self.target).anchor
+        return None if self.given is None else LatencyTable.load(self.given, self.target).speed
 
     def load(self, verdicts: Sequence[Verdict]) -> None:
         """Fit the predictors to the table and to the networks that were measured over a budget so far."""
@@ -149,9 +149,9 @@ class RunTarget:
         return found
 
     @property
-    def speed(self) -> float | None:
-        """The anchor's time (seconds) at the speed of the machine that the table's times are told at."""
-        return self.predictor.table.anchor
+    def speed(self) -> Speed | None:
+        """The speed of the machine that the table's times are told at."""
+        return self.predictor.table.speed
 
     def counting_seconds(self) -> float:
         """About how long counting a candidate and the winner takes; nothing where nothing is counted."""

@@ -19,7 +19,7 @@ from nas.predictors.export_pool import reads_onnx
 from nas.predictors.measure import measure, prepare, threads
 from nas.predictors.meter import Meter
 from nas.predictors.target import Target
-from nas.predictors.timings import Measurement
+from nas.predictors.timings import Measurement, Speed
 from nas.results.export import FORMATS, export
 from nas.results.load import load_exported
 from nas.search_spaces.architecture import Architecture
@@ -70,13 +70,13 @@ def measure_network(
     num_classes: int,
     in_channels: int,
     *,
-    reference: float | None = None,
+    speed: Speed | None = None,
     accept_noise: bool = False,
 ) -> Measurement:
     """Export a network to a scratch folder and measure the file that the target's runtime loads."""
     with exported(network, target, num_classes, in_channels) as folder:
         side = network.architecture.resolution
-        return measure_exported(folder, target, side, in_channels, reference=reference, accept_noise=accept_noise)
+        return measure_exported(folder, target, side, in_channels, speed=speed, accept_noise=accept_noise)
 
 
 @contextlib.contextmanager
@@ -107,10 +107,10 @@ def measure_exported(
     resolution: int,
     in_channels: int,
     *,
-    reference: float | None = None,
+    speed: Speed | None = None,
     accept_noise: bool = False,
 ) -> Measurement:
-    """Measure an exported network, at the speed of the machine at which its anchor takes `reference` seconds.
+    """Measure an exported network; its times are told at `speed`, by default at that of the machine now.
 
     A noisy measurement is repeated; the third one's error passes through. Raises MeasurementError where the
     machine is too noisy to believe the numbers.
@@ -120,7 +120,7 @@ def measure_exported(
         try:
             return measure(
                 artefact, target, resolution, in_channels=in_channels, budget_seconds=_SECONDS, seed=attempt,
-                accept_noise=accept_noise, reference=reference,
+                accept_noise=accept_noise, speed=speed,
             )  # fmt: skip
         except MeasurementError:
             if attempt == _ATTEMPTS - 1:

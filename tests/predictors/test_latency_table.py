@@ -8,7 +8,7 @@ from nas.errors import FileError, MeasurementError, UsageError
 from nas.predictors.latency_table import HELD_OUT, LatencyTable
 from nas.predictors.remarks import remarks
 from nas.predictors.target import Target
-from nas.predictors.timings import FELT, Measurement
+from nas.predictors.timings import FELT, Measurement, Speed
 from nas.search_spaces.graph import nodes
 from nas.search_spaces.presets import load_space
 
@@ -92,6 +92,20 @@ def test_measurements_of_another_target_do_not_mix(table):
         table.add(SPACE.sample(random.Random(2)), measured(1e-3, "cpu:onnxruntime,threads=1,batch=1,precision=fp32"))
     with pytest.raises(UsageError, match="role"):
         table.add(SPACE.sample(random.Random(2)), measured(1e-3), "both")
+
+
+def test_a_table_knows_what_its_networks_feel_of_the_anchor_and_tells_each_at_another_speed_by_it(table):
+    assert table.speed == Speed(1e-3, FELT)
+    for digest, item in table.networks.items():
+        table.networks[digest] = replace(item, measurement=item.measurement.told_by(1.1))
+    before = {digest: item.measurement.median for digest, item in table.networks.items()}
+    assert table.speed == Speed(1e-3, 1.1)
+    table.tell_at(2e-3)
+    assert {digest: item.measurement.median for digest, item in table.networks.items()} == pytest.approx(
+        {digest: 2**1.1 * seconds for digest, seconds in before.items()}
+    )
+    empty = LatencyTable(Target(), "tiny", num_classes=10)
+    assert (empty.felt, empty.speed) == (FELT, None)
 
 
 def test_all_times_can_be_told_at_another_speed(table):

@@ -13,7 +13,7 @@ from nas.predictors.environment import environment
 from nas.predictors.interleaving import Effort
 from nas.predictors.measure import measure, measure_many, measure_runs, threads
 from nas.predictors.target import Target
-from nas.predictors.timings import FELT
+from nas.predictors.timings import FELT, Speed
 from nas.predictors.visits import RunFailedError
 
 TARGET = Target()
@@ -74,6 +74,15 @@ def test_the_anchor_is_kept_beside_what_was_measured_and_brings_it_to_another_sp
     assert (found.median, found.anchor) == pytest.approx((2**FELT * 3e-3, 2e-3), rel=2e-3)
     brought = found.scaled(0.5)
     assert (brought.median, brought.high, brought.slowed) == pytest.approx((3e-3, 3e-3, 2.0), rel=2e-3)
+
+
+def test_a_network_is_told_at_the_speed_of_a_table_by_what_its_networks_feel(simulate, monkeypatch):
+    clock = simulate(Clock(lambda now: 1.5))
+    monkeypatch.setattr(measuring, "prepare", lambda *_: clock.work(3e-3, felt=1.1))
+    for part, factor in ((1.1, 1.0), (FELT, 1.5 ** (1.1 - FELT))):
+        (found,) = measure_many([nn.Identity()], TARGET, 8, speed=Speed(1e-3, part))
+        assert (found.median, found.high, found.slowed) == pytest.approx((factor * 3e-3, factor * 3e-3, 1.5), rel=2e-3)
+        assert found.felt == part
 
 
 def test_noise_is_refused_unless_accepted(simulate, monkeypatch):

@@ -173,6 +173,17 @@ def test_other_devices_and_places_feel_all_of_what_slows_their_anchor(target, pa
     assert found.scaled(2.0).median == pytest.approx(4e-3)
 
 
+def test_a_network_is_told_by_what_those_of_its_table_feel_of_the_anchors_slowness():
+    taken = [Visit(0.0, number, (3e-3 * 1.4**1.1,) * 3, 0, MachineState(), beside=(1.4e-3,) * 3) for number in range(8)]
+    usual = summarise_visits(taken, anchors(*[1.4e-3] * 8), "cpu:eager", 1, reference=1e-3)
+    found = replace(usual, quiet=usual.median).told_by(1.1)
+    assert (found.median, found.low, found.p99, found.quiet) == pytest.approx((3e-3,) * 4)
+    assert (found.felt, found.slowed) == pytest.approx((1.1, 1.4))
+    assert found.told_by(1.1) == found
+    assert found.told_by(FELT).median == pytest.approx(usual.median)
+    assert found.scaled(1.4).median == pytest.approx(3e-3 * 1.4**1.1)
+
+
 def test_a_warm_up_that_never_settles_is_told():
     growing = itertools.count(1)
     restless, calm = Series(lambda: time.sleep(5e-4 * 1.05 ** next(growing))), Series(lambda: time.sleep(5e-3))

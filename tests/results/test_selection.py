@@ -19,7 +19,7 @@ def recorded(monkeypatch, tmp_path, slowed, final):
     )
     monkeypatch.setattr(selection, "write_verdicts", lambda path, verdicts: None)
     one = SimpleNamespace(target="cpu:eager", judge=lambda *_, final, energy: SimpleNamespace(accepted=True))
-    found = SimpleNamespace(median=4e-3, slowed=slowed)
+    found = SimpleNamespace(median=4e-3, slowed=slowed, felt=0.7)
     assert Selection(run, lambda *_: None)._record(one, sampled("one", 1)[0], found, None, final=final)
     assert len(run.verdicts) == 1
     return notes

@@ -11,7 +11,7 @@ from nas.predictors.energy import Energy
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.meters import rapl
 from nas.predictors.target import Target
-from nas.predictors.timings import Measurement
+from nas.predictors.timings import Measurement, Speed
 from nas.results.selection import nothing_verified
 from nas.results.targets import RunTarget
 from nas.results.verification import Verdict
@@ -22,7 +22,10 @@ SLOW = Measurement(6e-3, 5e-3, 7e-3, 7e-3, 8e-3, 40, 0.01, 0.0, str(Target()), 3
 
 class Predictor:
     def __init__(self, anchor):
-        self.table, self.learned = SimpleNamespace(anchor=anchor, add_energy=lambda *found: self.learned.append(found[1])), []
+        self.table, self.learned = (
+            SimpleNamespace(speed=Speed(anchor, 0.8), add_energy=lambda *found: self.learned.append(found[1])),
+            [],
+        )
 
     def predict(self, architectures):
         return SimpleNamespace(mean=np.array([4e-3]))
@@ -34,7 +37,7 @@ class Predictor:
 def test_a_verdict_is_of_the_speed_of_the_table_and_the_predictor_learns_from_one_over_the_budget(tmp_path):
     one = RunTarget("latency", Target(), tmp_path / "t.json", 6.5e-3, None)
     one.predictor = Predictor(1e-3)
-    assert one.speed == 1e-3
+    assert one.speed == Speed(1e-3, 0.8)
     verdict = one.judge(MEMBER, SLOW, final=False)
     assert not verdict.accepted
     assert verdict.measurement == SLOW
