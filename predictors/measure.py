@@ -74,9 +74,7 @@ def measure_many(
     sides = [resolution] * len(models) if isinstance(resolution, int) else list(resolution)
     with threads(target.threads):
         runs = [prepare(model, target, side, in_channels) for model, side in zip(models, sides, strict=True)]
-        anchor = None if speed is None else speed.anchor
-        found = measure_runs(runs, target, sides, effort=effort or Effort(), seed=seed, reference=anchor)
-        return found if speed is None else [one.told_by(speed.part) for one in found]
+        return measure_runs(runs, target, sides, effort=effort or Effort(), seed=seed, speed=speed)
 
 
 def measure_runnable(
@@ -149,20 +147,19 @@ def measure_runs(
     *,
     effort: Effort,
     seed: int = 0,
-    reference: float | None = None,
+    speed: Speed | None = None,
     watch: Watch | None = None,
 ) -> list[Measurement]:
     """The times of prepared runs, visited in the order anchor, A, B, ..., B, A in every round, on the same cores.
 
-    `reference` is the anchor's time (seconds) at which the machine counts as undisturbed; by default its median now. `watch`
-    is given all visits, also where one of the runs fails. Raises RunFailedError then.
+    Times are told at `speed`, at which the machine counts as undisturbed; by default at that of the machine now. `watch` is
+    given all visits, also where one of the runs fails. Raises RunFailedError then.
     """
     if not runs:
         return []
     if target.place:
-        return place(target.place).measure_runs(
-            runs, target, resolutions, effort=effort, seed=seed, reference=reference, watch=watch
-        )
+        return place(target.place).measure_runs(runs, target, resolutions, effort=effort, seed=seed, speed=speed, watch=watch)
+    reference = None if speed is None else speed.anchor
     series = [Series(run, position) for position, run in enumerate(runs)]
     beside = Series(anchor(target))
     try:
@@ -176,7 +173,7 @@ def measure_runs(
         summarise_visits(item.visits, beside.visits, str(target), side, seed, reference)
         for item, side in zip(series, resolutions, strict=True)
     ]
-    return with_quiet(found, [item.visits for item in series], reference)
+    return with_quiet(found, [item.visits for item in series], speed)
 
 
 def anchor_seconds(target: Target, rounds: int = 20) -> float:

@@ -177,7 +177,7 @@ class NetworkProfile:
             [architecture.resolution for architecture, _ in series],
             effort=replace(effort, seconds=effort.seconds * len(runs) / len(series)),
             seed=table.seed,
-            reference=table.anchor,
+            speed=table.speed,
             watch=watch,
         )
         slower = level([item.measurement for item in beside], found[len(runs) :])

@@ -78,7 +78,7 @@ def _measured(pairs: Sequence[tuple[Node, list[Run]]], table: LatencyTable, reco
         for visit in visits:
             record("anchor" if position is None else "node", "" if position is None else names[position], visit)
 
-    found = measure_runs(runs, table.target, sides, effort=REPEATED, seed=table.seed, reference=table.anchor, watch=watch)
+    found = measure_runs(runs, table.target, sides, effort=REPEATED, seed=table.seed, speed=table.speed, watch=watch)
     return [(node, difference(*found[2 * i : 2 * i + 2])) for i, (node, _) in enumerate(pairs)]
 
 

@@ -19,34 +19,37 @@ from itertools import chain
 
 import numpy as np
 
-from nas.predictors.timings import Measurement, Visit, felt
+from nas.predictors.timings import Measurement, Speed, Visit, felt
 
-NOISE, UNCERTAIN = 0.1, 0.3
-"""Standard deviations of what a round of one network is off by itself, and of the part from machine to machine and network to
-network, both of logarithms."""
+NOISE, UNKNOWN, KNOWN = 0.1, 0.3, 0.1
+"""Standard deviations: of the logarithm of what a round of one network is off by itself, and of the part that networks feel,
+from machine to machine and space to space, and from group to group of one table."""
 LEAST, MOST = 0.3, 1.5
 ENOUGH = 8
 """Of fewer networks, chance tells more than what they feel."""
 
 
-def with_quiet(found: Sequence[Measurement], visits: Sequence[Sequence[Visit]], reference: float | None) -> list[Measurement]:
+def with_quiet(found: Sequence[Measurement], visits: Sequence[Sequence[Visit]], speed: Speed | None) -> list[Measurement]:
     """The measurements of networks that were visited in turn, told by what they feel of the anchor and with their quiet times
     where it ran beside them.
 
-    `reference` is the anchor's time (seconds) at which all times are told, by default its median beside these networks.
+    All times are told at `speed`; by default where the anchor takes its median beside these networks, and by what is usual of
+    its slowness where that cannot be read off them.
     """
     seen = list(chain.from_iterable(visits))
     if not seen or not all(visit.beside for visit in seen):
         return list(found)
-    told = reference or float(np.median(np.concatenate([visit.beside for visit in seen])))
-    usual = felt(found[0].target)
-    part = part_felt(visits, usual) if usual < 1 else usual
-    return [replace(one.told_by(part), quiet=quiet_seconds(own, told, part)) for one, own in zip(found, visits, strict=True)]
+    anchor = float(np.median(np.concatenate([visit.beside for visit in seen]))) if speed is None else speed.anchor
+    part = felt(found[0].target) if speed is None else speed.part
+    if felt(found[0].target) < 1:
+        part = part_felt(visits, part, UNKNOWN if speed is None else KNOWN)
+    return [replace(one.told_by(part), quiet=quiet_seconds(own, anchor, part)) for one, own in zip(found, visits, strict=True)]
 
 
-def part_felt(visits: Sequence[Sequence[Visit]], usual: float) -> float:
+def part_felt(visits: Sequence[Sequence[Visit]], usual: float, uncertain: float = UNKNOWN) -> float:
     """How much of the logarithm of the anchor's slowness networks that were visited in turn feel: the slope of one upon the
-    other from round to round, of the median network, drawn to the `usual` one the more the less certain it is.
+    other from round to round, of the median network, drawn to the `usual` one the more the less certain it is, and the less
+    the more `uncertain` that one is (its standard deviation).
 
     Single visits would tell too little: what a network of some hundredths of a second meets is over when the anchor runs.
     """
@@ -62,7 +65,7 @@ def part_felt(visits: Sequence[Sequence[Visit]], usual: float) -> float:
     if not anchor.any():
         return usual
     left = network - anchor * (network @ anchor) / (anchor @ anchor)
-    doubt = max(float(left @ left) / (len(moods) - 2), NOISE**2 / len(visits)) / UNCERTAIN**2
+    doubt = max(float(left @ left) / (len(moods) - 2), NOISE**2 / len(visits)) / uncertain**2
     return float(np.clip((network @ anchor + doubt * usual) / (anchor @ anchor + doubt), LEAST, MOST))
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nas.predictors.interleaving import Effort
     from nas.predictors.measure import Run, Watch
     from nas.predictors.target import Target
-    from nas.predictors.timings import Measurement
+    from nas.predictors.timings import Measurement, Speed
 
 WORD = re.compile(r"[a-z0-9_.-]+")
 NEEDS_TORCH = ("eager", "compile")
@@ -94,19 +94,19 @@ class AgentPlace(ABC):
         *,
         effort: Effort,
         seed: int,
-        reference: float | None,
+        speed: Speed | None,
         watch: Watch | None,
     ) -> list[Measurement]:
         """One job of all networks."""
         from nas.predictors.remote.job import Shipped, job_of, measurements
 
         networks = [run.network for run in runs if isinstance(run, Shipped)]
-        timed, _ = self._run(job_of(networks, target, effort, reference), target)
+        timed, _ = self._run(job_of(networks, target, effort, speed), target)
         if watch is not None:
             for position, visits in enumerate(timed.visits):
                 watch(position, visits)
             watch(None, timed.anchor)
-        return measurements(timed, target, sides, seed, reference)
+        return measurements(timed, target, sides, seed, speed)
 
     def _anchor(self, target: Target, rounds: int) -> tuple[Timed, dict[str, Any]]:
         from nas.predictors.interleaving import Effort

@@ -20,7 +20,7 @@ from nas.predictors.remote.agent.jobs import Job, Network, Timed
 from nas.predictors.remote.place import place
 from nas.predictors.runtimes.onnxruntime import onnx_file
 from nas.predictors.target import Target
-from nas.predictors.timings import Measurement, summarise_visits
+from nas.predictors.timings import Measurement, Speed, summarise_visits
 
 ANCHOR_SHAPE = (1, 3, 64, 64)
 ONCE_SECONDS = 0.01
@@ -37,15 +37,16 @@ class Shipped:
         """Raises MeasurementError where it does not run there."""
         where, side = place(self.target.place), self.network.shape[-1]
         effort = Effort(ONCE_SECONDS, 1)
-        return where.measure_runs([self], self.target, [side], effort=effort, seed=0, reference=None, watch=None)
+        return where.measure_runs([self], self.target, [side], effort=effort, seed=0, speed=None, watch=None)
 
 
-def job_of(networks: Sequence[Network], target: Target, effort: Effort, reference: float | None) -> Job:
+def job_of(networks: Sequence[Network], target: Target, effort: Effort, speed: Speed | None) -> Job:
     """A new job. Where the networks are no ONNX files the agent takes an anchor of its own."""
     own = bool(networks) and not any(looks_like_onnx(network.content) for network in networks)
     return Job(
         uuid.uuid4().hex, target.device, target.runtime, target.precision, target.threads, tuple(networks),
-        None if own else anchor_network(), effort.seconds, effort.rounds, effort.precision, effort.cooling, reference,
+        None if own else anchor_network(), effort.seconds, effort.rounds, effort.precision, effort.cooling,
+        None if speed is None else speed.anchor,
     )  # fmt: skip
 
 
@@ -70,15 +71,16 @@ def anchor_network() -> Network:
         return Network(_exported(Anchor(), torch.zeros(ANCHOR_SHAPE), Target()), ANCHOR_SHAPE)
 
 
-def measurements(timed: Timed, target: Target, sides: Sequence[int], seed: int, reference: float | None) -> list[Measurement]:
+def measurements(timed: Timed, target: Target, sides: Sequence[int], seed: int, speed: Speed | None) -> list[Measurement]:
     """What the raw samples say. Raises MeasurementError where they are not those of as many networks."""
     if len(timed.visits) != len(sides):
         raise MeasurementError(f"the agent measured {len(timed.visits)} networks of {len(sides)}; measure again")
+    reference = None if speed is None else speed.anchor
     found = [
         summarise_visits(visits, timed.anchor, str(target), side, seed, reference)
         for visits, side in zip(timed.visits, sides, strict=True)
     ]
-    return with_quiet(found, timed.visits, reference)
+    return with_quiet(found, timed.visits, speed)
 
 
 def looks_like_onnx(content: bytes) -> bool:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nas.predictors.interleaving import Effort
     from nas.predictors.measure import Run, Watch
     from nas.predictors.target import Target
-    from nas.predictors.timings import Measurement
+    from nas.predictors.timings import Measurement, Speed
 
 NETWORK = "tcp"
 
@@ -63,7 +63,7 @@ class Place(Protocol):
         *,
         effort: Effort,
         seed: int,
-        reference: float | None,
+        speed: Speed | None,
         watch: Watch | None,
     ) -> list[Measurement]:
         """What `nas.predictors.measure.measure_runs` says, there, of what `prepare` returned.

@@ -17,6 +17,7 @@ from nas.predictors.timings import FELT, Speed
 from nas.predictors.visits import RunFailedError
 
 TARGET = Target()
+SPEED = Speed(1e-3, FELT)
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_steady_work_is_measured_exactly(simulate):
 def test_a_machine_that_slows_down_does_not_change_the_answer(simulate):
     clock = simulate(Clock(lambda now: 1.0 + 0.5 * now))
     effort = Effort(seconds=1.0, precision=0.0)
-    found = measure_runs([clock.work(3e-3), clock.work(3e-3)], TARGET, [32, 32], effort=effort, reference=1e-3)
+    found = measure_runs([clock.work(3e-3), clock.work(3e-3)], TARGET, [32, 32], effort=effort, speed=SPEED)
     assert [item.median for item in found] == pytest.approx([3e-3, 3e-3], rel=0.04)
     assert found[0].drift > 0.3
 
@@ -144,12 +145,12 @@ def test_a_machine_that_is_slower_than_the_reference_is_waited_for_a_bounded_tim
     monkeypatch.setattr("time.sleep", waited.append)
     clock = simulate(Clock(lambda now: 2.0 if len(waited) < 3 else 1.0))
     effort = Effort(cooling=5.0)
-    found = measure_runs([clock.work(3e-3)], TARGET, [32], effort=effort, reference=1e-3)[0]
+    found = measure_runs([clock.work(3e-3)], TARGET, [32], effort=effort, speed=SPEED)[0]
     assert len(waited) == 3
     assert found.slowed == pytest.approx(1.0, rel=1e-2)
     waited.clear()
     slow = simulate(Clock(lambda now: 2.0))
-    found = measure_runs([slow.work(3e-3)], TARGET, [32], effort=Effort(cooling=0.0), reference=1e-3)[0]
+    found = measure_runs([slow.work(3e-3)], TARGET, [32], effort=Effort(cooling=0.0), speed=SPEED)[0]
     assert not waited
     assert found.slowed == pytest.approx(2.0, rel=1e-2)
     assert found.median == pytest.approx(3e-3, rel=1e-2)

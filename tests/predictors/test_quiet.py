@@ -10,8 +10,8 @@ from known_machine import made_table
 
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.machine import MachineState
-from nas.predictors.quiet import part_felt, with_quiet
-from nas.predictors.timings import FELT, Measurement, Visit, summarise_visits
+from nas.predictors.quiet import KNOWN, UNKNOWN, part_felt, with_quiet
+from nas.predictors.timings import FELT, Measurement, Speed, Visit, summarise_visits
 
 ANCHOR = 1e-3
 TRUTH = np.array([4e-3, 5e-3, 9e-3])
@@ -38,7 +38,7 @@ def session(seed, moods=0.0, slow=lambda at: 1.0, rounds=8, stalled=0.0, part=FE
 
 def told(visits, anchors, reference=ANCHOR):
     found = [summarise_visits(own, anchors, "cpu:eager", 32, reference=reference) for own in visits]
-    return with_quiet(found, visits, reference)
+    return with_quiet(found, visits, Speed(reference, FELT))
 
 
 @given(st.integers(0, 1000))
@@ -71,9 +71,22 @@ def test_how_much_of_the_anchors_slowness_networks_feel_is_read_off_the_rounds(p
     late = [replace(one, seconds=tuple(1.5 * run for run in one.seconds)) if one.round > 8 else one for one in visits[0]]
     assert part_felt([late, *visits * 5], FELT) == pytest.approx(part, abs=0.15)
     found = [summarise_visits(own, anchors, "cpu:eager", 32, reference=ANCHOR) for own in visits[2:] * 10]
-    known = with_quiet(found, visits[2:] * 10, ANCHOR)
-    np.testing.assert_allclose([item.quiet for item in known], TRUTH[2], rtol=0.02)
+    known = with_quiet(found, visits[2:] * 10, None)
+    anchor = np.median([run for visit in visits[2] for run in visit.beside])
+    np.testing.assert_allclose([item.quiet for item in known], TRUTH[2] * (anchor / ANCHOR) ** part, rtol=0.02)
     assert [item.felt for item in known] == pytest.approx([part] * 10, abs=0.1)
+
+
+@pytest.mark.parametrize("part", [0.4, 1.0, 1.3])
+def test_a_few_networks_are_told_by_what_those_of_the_table_feel_and_many_hold_to_it(part):
+    visits, anchors = session(0, slow=lambda at: 1.3 if at % 1.3 < 0.6 else 0.9, rounds=12, part=part)
+    found = [summarise_visits(own, anchors, "cpu:eager", 32, reference=ANCHOR) for own in visits]
+    few = with_quiet(found, visits, Speed(ANCHOR, part))
+    np.testing.assert_allclose([item.quiet for item in few], TRUTH, rtol=0.02)
+    assert {item.felt for item in few} == {part}
+    noisy = [[replace(one, seconds=(one.seconds[0] * (1.2 if one.round % 2 else 1.0),)) for one in own] for own in visits]
+    drawn = [abs(part_felt(noisy * 5, part, doubt) - part) for doubt in (KNOWN, UNKNOWN)]
+    assert drawn[0] < drawn[1]
 
 
 def test_few_networks_and_a_machine_that_keeps_its_pace_say_nothing_of_how_much_is_felt():
@@ -87,7 +100,7 @@ def test_few_networks_and_a_machine_that_keeps_its_pace_say_nothing_of_how_much_
 def test_devices_whose_clock_moves_all_alike_are_told_by_all_of_it():
     visits, anchors = session(0, slow=lambda at: 1.3 if at % 1.3 < 0.6 else 0.9, part=1.0)
     found = [summarise_visits(own, anchors, "cuda:eager", 32, reference=ANCHOR) for own in visits]
-    np.testing.assert_allclose([item.quiet for item in with_quiet(found, visits, ANCHOR)], TRUTH, rtol=0.01)
+    np.testing.assert_allclose([item.quiet for item in with_quiet(found, visits, Speed(ANCHOR, 1.0))], TRUTH, rtol=0.01)
 
 
 def test_without_the_anchor_beside_the_runs_there_is_no_quiet_time():

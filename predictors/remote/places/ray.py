@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nas.predictors.interleaving import Effort
     from nas.predictors.measure import Run, Watch
     from nas.predictors.target import Target
-    from nas.predictors.timings import Measurement, Visit
+    from nas.predictors.timings import Measurement, Speed, Visit
 
 RETRIES = 2
 PREFIX = "nas_device_"
@@ -97,12 +97,12 @@ class RayNode:
         *,
         effort: Effort,
         seed: int,
-        reference: float | None,
+        speed: Speed | None,
         watch: Watch | None,
     ) -> list[Measurement]:
         """One task of all networks; files travel as bytes."""
         sent = [(run.model, run.example) for run in runs if isinstance(run, Sent)]
-        options = {"effort": effort, "seed": seed, "reference": reference}
+        options = {"effort": effort, "seed": seed, "speed": speed}
         found: Found = self.run(_measure, sent, str(_here(target)), list(sides), options)
         if watch is not None:
             for position, visits in found.visits.items():
