@@ -3,11 +3,11 @@
     python benchmarks/latency_predictor.py --space tiny --target cpu:eager
     python benchmarks/latency_predictor.py --space mobile --target cpu:onnxruntime
 
-Profiles the target (or goes on with the table of an earlier run), measures the held-out networks a second time, and writes
-the comparison with hardware and versions to benchmarks/results/. What a network takes is the geometric mean of both sessions,
-the second told at the level of the first, as companions tell later groups of a profile; one row holds ours against the first
-session alone, and one the second as it was. Both sessions go on where they were stopped, and nothing that a table holds is
-measured again.
+Profiles the target (or goes on with the table of an earlier run), measures the held-out networks in `--sessions` in all, and
+writes the comparison with hardware and versions to benchmarks/results/. What a network takes is the geometric mean of all
+sessions, later ones told at the level of the first, as companions tell later groups of a profile; one row holds ours against
+the first session alone, and one each later session as it was. All go on where they were stopped, and nothing that a table holds
+is measured again.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def main() -> None:
         "cross_validated_mape": predictor.scores,
         "node_times": len(table.nodes),
         "training_networks": len(list(table.of_role(TRAIN))),
-        "held_out": {method: item.to_mapping() for method, item in compare(space, table, predictor, path).items()},
+        "held_out": {
+            method: item.to_mapping() for method, item in compare(space, table, predictor, path, options.sessions).items()
+        },
         "environment": environment(target.runtime),
     }
     write_json(RESULTS / f"{name}.json", report)
@@ -83,6 +85,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--target", default="cpu:eager")
     parser.add_argument("--train", type=int, help="networks to learn from (default: as many as a profile of the target takes)")
     parser.add_argument("--held-out", type=int, default=100)
+    parser.add_argument(
+        "--sessions", type=int, default=2, help="of measuring the held-out networks, that of the profile included"
+    )
     parser.add_argument("--seconds", type=float, help="time budget of the profile")
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
@@ -91,14 +96,19 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def compare(space: SearchSpace, table: LatencyTable, predictor: LatencyPredictor, path: Path) -> dict[str, Assessment]:
-    """The assessment of every method on the held-out networks."""
+def compare(
+    space: SearchSpace, table: LatencyTable, predictor: LatencyPredictor, path: Path, sessions: int = 2
+) -> dict[str, Assessment]:
+    """The assessment of every method on the held-out networks, against the geometric mean of so many sessions of measuring."""
     train, held_out = list(table.of_role(TRAIN)), list(table.of_role(HELD_OUT))
-    second = second_session(space, held_out, table, path.with_name(path.name.replace(".table.json", "") + ".again.json"))
-    held_out = [item for item in held_out if item.architecture.digest in second.networks]
+    stem, later = path.name.replace(".table.json", ""), []
+    for number in range(1, sessions):
+        file = path.with_name(f"{stem}.again{number if number > 1 else ''}.json")
+        later.append(measured_again(space, held_out, table, file, number))
+    held_out = [item for item in held_out if all(item.architecture.digest in one.networks for one in later)]
     architectures = [item.architecture for item in held_out]
-    first, again = table.latency(held_out), told_as(table, second, held_out)
-    measured = np.sqrt(first * again / np.median(again / first))
+    first, others = table.latency(held_out), [told_as(table, one, held_out) for one in later]
+    measured = np.exp(np.mean(np.log([first, *(again / np.median(again / first) for again in others)]), 0))
     plain = np.array([sum(table_times(predictor, architecture)) for architecture in architectures])
     known = [item.architecture for item in train]
     macs = macs_regression(known, table.latency(train).tolist(), architectures)
@@ -107,8 +117,8 @@ def compare(space: SearchSpace, table: LatencyTable, predictor: LatencyPredictor
         "ours, first session alone": predictor.assess(architectures, first.tolist()),
         "plain additive table": banded(plain, measured),
         "MACs only (regression)": banded(macs, measured),
-        "first session, of both (noise floor)": banded(first, measured),
-        "second session, of the first": banded(again, first),
+        "first session, of all (noise floor)": banded(first, measured),
+        **{f"session {number}, of the first": banded(again, first) for number, again in enumerate(others, 2)},
     }
 
 
@@ -133,12 +143,16 @@ def macs_regression(known: list[Architecture], seconds: list[float], new: list[A
     return np.exp(offset + slope * logs(new))
 
 
-def second_session(space: SearchSpace, held_out: list[NetworkTime], table: LatencyTable, path: Path) -> LatencyTable:
-    """The held-out networks measured again, as in the first session; the file holds those measured so far."""
+def measured_again(
+    space: SearchSpace, held_out: list[NetworkTime], table: LatencyTable, path: Path, number: int
+) -> LatencyTable:
+    """The held-out networks measured for the `number`th time more, as at first; the file holds those measured so far."""
     again = (
         LatencyTable.load(path, table.target)
         if path.exists()
-        else replace(table, nodes={}, networks={}, refused=dict(table.refused), energies={}, factors=[], seed=table.seed + 1)
+        else replace(
+            table, nodes={}, networks={}, refused=dict(table.refused), energies={}, factors=[], seed=table.seed + number
+        )
     )
     left = [(item.architecture, HELD_OUT) for item in held_out if item.architecture.digest not in again.networks]
     with ExportPool(table.target, table.num_classes, table.in_channels) as exports:
@@ -149,13 +163,13 @@ def second_session(space: SearchSpace, held_out: list[NetworkTime], table: Laten
     return again
 
 
-def told_as(table: LatencyTable, second: LatencyTable, networks: list[NetworkTime]) -> Array:
-    """The latencies of a second session, told at the anchor of the first table and at the factor by which that one's medians
+def told_as(table: LatencyTable, later: LatencyTable, networks: list[NetworkTime]) -> Array:
+    """The latencies of a later session, told at the anchor of the first table and at the factor by which that one's medians
     exceed its quiet times."""
-    second.tell_at(table.anchor or second.anchor or 1.0)
+    later.tell_at(table.anchor or later.anchor or 1.0)
     quiet = [item.measurement.quiet or item.measurement.median for item in networks]
     factor = float(np.median(table.latency(networks) / quiet))
-    again = [second.networks[item.architecture.digest].measurement for item in networks]
+    again = [later.networks[item.architecture.digest].measurement for item in networks]
     return factor * np.array([item.quiet or item.median for item in again])
 
 

@@ -129,7 +129,7 @@ class LatencyTable:
     @property
     def speed(self) -> Speed | None:
         """The speed of the machine that all times are told at; None before anything is measured."""
-        return None if self.anchor is None else Speed(self.anchor, self.felt)
+        return None if self.anchor is None else Speed(self.anchor, self.felt if self.networks else None)
 
     @property
     def excluded(self) -> frozenset[str]:

@@ -40,9 +40,10 @@ def with_quiet(found: Sequence[Measurement], visits: Sequence[Sequence[Visit]], 
     if not seen or not all(visit.beside for visit in seen):
         return list(found)
     anchor = float(np.median(np.concatenate([visit.beside for visit in seen]))) if speed is None else speed.anchor
-    part = felt(found[0].target) if speed is None else speed.part
-    if felt(found[0].target) < 1:
-        part = part_felt(visits, part, UNKNOWN if speed is None else KNOWN)
+    usual, known = felt(found[0].target), None if speed is None else speed.part
+    part = usual if known is None else known
+    if usual < 1:
+        part = part_felt(visits, part, UNKNOWN if known is None else KNOWN)
     return [replace(one.told_by(part), quiet=quiet_seconds(own, anchor, part)) for one, own in zip(found, visits, strict=True)]
 
 

@@ -51,10 +51,10 @@ class Visit:
 @dataclass(frozen=True, slots=True)
 class Speed:
     """The speed of a machine at which times are told: the anchor takes `anchor` seconds there, and networks feel `part` of the
-    logarithm of how much slower it is elsewhere."""
+    logarithm of how much slower it is at other times (None: nothing is known of it)."""
 
     anchor: float
-    part: float
+    part: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

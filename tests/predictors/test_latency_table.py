@@ -106,6 +106,8 @@ def test_a_table_knows_what_its_networks_feel_of_the_anchor_and_tells_each_at_an
     )
     empty = LatencyTable(Target(), "tiny", num_classes=10)
     assert (empty.felt, empty.speed) == (FELT, None)
+    empty.anchor = 1e-3
+    assert empty.speed == Speed(1e-3, None)
 
 
 def test_all_times_can_be_told_at_another_speed(table):
