@@ -42,12 +42,12 @@ def interleave(
     threads: int,
     effort: Effort,
     reference: float | None = None,
-    target: str = "",
+    part: float = 1.0,
 ) -> None:
     """Visit the anchor, A, B, ..., B, A in every round, on the same cores; the visits are left in the series.
 
-    `reference` is the anchor's time (seconds) at which the machine counts as undisturbed; by default its median now. `target`
-    tells how much of the anchor's slowness networks feel (`felt`). Without any series the anchor alone is visited, once a
+    `reference` is the anchor's time (seconds) at which the machine counts as undisturbed; by default its median now. Of
+    the logarithm of its slowness networks feel `part`. Without any series the anchor alone is visited, once a
     round. Raises RunFailedError where a run fails.
     """
     with pinned(threads) as cpus, undisturbed():
@@ -65,9 +65,7 @@ def interleave(
                 visit(item, number, state, anchor)
             late = time.perf_counter() > deadline
             for item in active:
-                item.done = number + 1 >= effort.rounds and (
-                    late or _width(item, anchor, reference, target) <= effort.precision
-                )
+                item.done = number + 1 >= effort.rounds and (late or _width(item, anchor, reference, part) <= effort.precision)
 
 
 def _cool_down(anchor: Series, reference: float, limit: float) -> None:
@@ -93,5 +91,5 @@ def undisturbed() -> Iterator[None]:
             gc.enable()
 
 
-def _width(item: Series, anchor: Series, reference: float | None, target: str) -> float:
-    return summarise_visits(item.visits, anchor.visits, target, 1, reference=reference).precision
+def _width(item: Series, anchor: Series, reference: float | None, part: float) -> float:
+    return summarise_visits(item.visits, anchor.visits, "", 1, reference=reference, part=part).precision

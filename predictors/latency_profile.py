@@ -20,7 +20,7 @@ from nas.predictors.kernel_times import IN_PLACE, IN_TRAINING, KERNELS, node_clo
 from nas.predictors.latency_table import TRAIN, LatencyTable
 from nas.predictors.measure import anchor_seconds
 from nas.predictors.meter import Meter, meter_of
-from nas.predictors.network_profile import DeviceLostError, NetworkProfile
+from nas.predictors.network_profile import DeviceLostError, NetworkProfile, share
 from nas.predictors.node_refusal import NodeRefusals
 from nas.predictors.node_shares import usual_factor
 from nas.predictors.outsized import outsized_batches
@@ -151,7 +151,7 @@ class _Session:
         finally:
             anchors = [item.measurement.anchor for item in table.networks.values() if item.measurement.anchor]
             if anchors:
-                table.tell_at(statistics.median(anchors))
+                table.tell_at(statistics.median(anchors), share(table.target) if table.factors else 0.0)
             self.save()
 
     def save(self, every: float = 0.0) -> None:

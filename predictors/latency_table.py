@@ -13,7 +13,7 @@ from nas.errors import FileError, MeasurementError, SpaceError, UsageError
 from nas.files import read_json, write_json
 from nas.predictors.energy import Energy
 from nas.predictors.target import Target
-from nas.predictors.timings import MAX_SPREAD, Array, Measurement, Speed, felt, noise_reasons
+from nas.predictors.timings import MAX_SPREAD, Array, Measurement, Speed, noise_reasons, usual_part
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.graph import Node
 
@@ -102,15 +102,20 @@ class LatencyTable:
         samples = (seconds,) if known is None else (*known.samples, seconds)
         self.nodes[node.key] = NodeTime(node, samples)
 
-    def tell_at(self, anchor: float) -> None:
-        """Tell all times at the speed at which the anchor takes so many seconds; nodes feel as much of it as networks do."""
+    def tell_at(self, anchor: float, shared: float = 0.0) -> None:
+        """Tell all times at the speed at which the anchor takes so many seconds.
+
+        Quiet times move by one part of it, for groups of networks are at one level. Nodes move by the usual part, as they were
+        told, but so far as they are `shared`, on the way to their shares of networks' quiet times, with these.
+        """
         factor = anchor / (self.anchor or anchor)
-        part = self.felt
+        usual, felt = usual_part(str(self.target)), self.felt
+        part = usual + shared * (felt - usual)
         self.anchor = anchor
         for key, node in self.nodes.items():
             self.nodes[key] = replace(node, samples=tuple(seconds * factor**part for seconds in node.samples))
         for digest, network in self.networks.items():
-            self.networks[digest] = replace(network, measurement=network.measurement.scaled(factor))
+            self.networks[digest] = replace(network, measurement=network.measurement.scaled(factor, felt))
 
     def add_energy(self, architecture: Architecture, energy: Energy) -> None:
         """Record the energy of a network that is in the table. Raises UsageError where it is not, or for another target."""
@@ -122,14 +127,20 @@ class LatencyTable:
 
     @property
     def felt(self) -> float:
-        """How much of the logarithm of the anchor's slowness networks feel on this target, by the median of those measured."""
-        known = [item.measurement.felt for item in self.networks.values()]
-        return float(np.median(known)) if known else felt(str(self.target))
+        """How much of the logarithm of the anchor's slowness networks feel: what was found, or what is usual of the target."""
+        found = self._found
+        return usual_part(str(self.target)) if found is None else found
 
     @property
     def speed(self) -> Speed | None:
-        """The speed of the machine that all times are told at; None before anything is measured."""
-        return None if self.anchor is None else Speed(self.anchor, self.felt if self.networks else None)
+        """The speed of the machine that all times are told at; None before the anchor was measured."""
+        return None if self.anchor is None else Speed(self.anchor, self._found)
+
+    @property
+    def _found(self) -> float | None:
+        """What networks were found to feel, in the median of those of which it was found."""
+        found = [item.measurement.part for item in self.networks.values() if item.measurement.part is not None]
+        return float(np.median(found)) if found else None
 
     @property
     def excluded(self) -> frozenset[str]:

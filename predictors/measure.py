@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from nas.errors import MeasurementError, NasError
 from nas.predictors.anchor import anchor
 from nas.predictors.interleaving import Effort, interleave
-from nas.predictors.quiet import with_quiet
+from nas.predictors.quiet import summarise_group
 from nas.predictors.remote.place import place
 from nas.predictors.runtime import runtime
 from nas.predictors.target import Target
-from nas.predictors.timings import MAX_SPREAD, Measurement, Speed, Visit, anchor_median, noise_reasons, summarise_visits
+from nas.predictors.timings import MAX_SPREAD, Measurement, Speed, Visit, anchor_median, noise_reasons, usual_part
 from nas.predictors.tracing import first_cause
 from nas.predictors.visits import Series
 
@@ -159,21 +159,18 @@ def measure_runs(
         return []
     if target.place:
         return place(target.place).measure_runs(runs, target, resolutions, effort=effort, seed=seed, speed=speed, watch=watch)
-    reference = None if speed is None else speed.anchor
     series = [Series(run, position) for position, run in enumerate(runs)]
     beside = Series(anchor(target))
+    reference, known = (None, None) if speed is None else (speed.anchor, speed.part)
     try:
         with threads(target.threads):
-            interleave(series, beside, target.threads, effort, reference, str(target))
+            part = usual_part(str(target)) if known is None else known
+            interleave(series, beside, target.threads, effort, reference, part)
     finally:
         if watch is not None:
             for item in (beside, *series):
                 watch(item.position, item.visits)
-    found = [
-        summarise_visits(item.visits, beside.visits, str(target), side, seed, reference)
-        for item, side in zip(series, resolutions, strict=True)
-    ]
-    return with_quiet(found, [item.visits for item in series], speed)
+    return summarise_group([item.visits for item in series], beside.visits, str(target), resolutions, seed, speed)
 
 
 def anchor_seconds(target: Target, rounds: int = 20) -> float:

@@ -19,7 +19,7 @@ from itertools import chain
 
 import numpy as np
 
-from nas.predictors.timings import Measurement, Speed, Visit, felt
+from nas.predictors.timings import FELT, Measurement, Speed, Visit, summarise_visits, usual_part
 
 NOISE, UNKNOWN, KNOWN = 0.1, 0.3, 0.1
 """Standard deviations: of the logarithm of what a round of one network is off by itself, and of the part that networks feel,
@@ -29,28 +29,38 @@ ENOUGH = 8
 """Of fewer networks, chance tells more than what they feel."""
 
 
-def with_quiet(found: Sequence[Measurement], visits: Sequence[Sequence[Visit]], speed: Speed | None) -> list[Measurement]:
-    """The measurements of networks that were visited in turn, told by what they feel of the anchor and with their quiet times
-    where it ran beside them.
+def summarise_group(
+    visits: Sequence[Sequence[Visit]],
+    anchors: Sequence[Visit],
+    target: str,
+    resolutions: Sequence[int],
+    seed: int = 0,
+    speed: Speed | None = None,
+) -> list[Measurement]:
+    """`summarise_visits` of networks that were visited in turn, with their quiet times where the anchor ran beside them.
 
-    All times are told at `speed`; by default where the anchor takes its median beside these networks, and by what is usual of
-    its slowness where that cannot be read off them.
+    All times are told at `speed`, by default where the anchor takes its median now, and by what these networks feel of its
+    slowness, which is held to what is known of it.
     """
+    reference, known = (None, None) if speed is None else (speed.anchor, speed.part)
     seen = list(chain.from_iterable(visits))
-    if not seen or not all(visit.beside for visit in seen):
-        return list(found)
-    anchor = float(np.median(np.concatenate([visit.beside for visit in seen]))) if speed is None else speed.anchor
-    usual, known = felt(found[0].target), None if speed is None else speed.part
-    part = usual if known is None else known
-    if usual < 1:
-        part = part_felt(visits, part, UNKNOWN if known is None else KNOWN)
-    return [replace(one.told_by(part), quiet=quiet_seconds(own, anchor, part)) for one, own in zip(found, visits, strict=True)]
+    apart = bool(seen) and all(visit.beside for visit in seen)
+    usual = usual_part(target)
+    part = part_felt(visits, known) if apart and usual < 1 else known
+    found = [
+        summarise_visits(own, anchors, target, side, seed, reference, part)
+        for own, side in zip(visits, resolutions, strict=True)
+    ]
+    if not apart:
+        return found
+    told = reference or float(np.median(np.concatenate([visit.beside for visit in seen])))
+    return [replace(one, quiet=quiet_seconds(own, told, one.felt)) for one, own in zip(found, visits, strict=True)]
 
 
-def part_felt(visits: Sequence[Sequence[Visit]], usual: float, uncertain: float = UNKNOWN) -> float:
+def part_felt(visits: Sequence[Sequence[Visit]], known: float | None = None) -> float | None:
     """How much of the logarithm of the anchor's slowness networks that were visited in turn feel: the slope of one upon the
-    other from round to round, of the median network, drawn to the `usual` one the more the less certain it is, and the less
-    the more `uncertain` that one is (its standard deviation).
+    other from round to round, of the median network, drawn to what is `known` of other groups, or else to FELT, the more the
+    less certain it is. Of few networks, and where next to nothing changed, it is what is known.
 
     Single visits would tell too little: what a network of some hundredths of a second meets is over when the anchor runs.
     """
@@ -60,14 +70,19 @@ def part_felt(visits: Sequence[Sequence[Visit]], usual: float, uncertain: float 
         for visit, (network, anchor) in zip(own, slow - np.median(slow, 0), strict=True):
             moods[visit.round].append((network, anchor))
     if len(visits) < ENOUGH or len(moods) < 3:
-        return usual
+        return known
     rounds = np.array([np.median(both, 0) for both in moods.values()])
     network, anchor = (rounds - rounds.mean(0)).T
-    if not anchor.any():
-        return usual
-    left = network - anchor * (network @ anchor) / (anchor @ anchor)
-    doubt = max(float(left @ left) / (len(moods) - 2), NOISE**2 / len(visits)) / uncertain**2
-    return float(np.clip((network @ anchor + doubt * usual) / (anchor @ anchor + doubt), LEAST, MOST))
+    told = float(anchor @ anchor)
+    if not told:
+        return known
+    left = network - anchor * (network @ anchor) / told
+    doubt = max(float(left @ left) / (len(moods) - 2), NOISE**2 / len(visits))
+    doubt /= UNKNOWN**2 if known is None else KNOWN**2
+    if known is None and doubt > told:
+        return None
+    usual = FELT if known is None else known
+    return float(np.clip((network @ anchor + doubt * usual) / (told + doubt), LEAST, MOST))
 
 
 def quiet_seconds(visits: Sequence[Visit], reference: float, part: float) -> float:

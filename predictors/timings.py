@@ -20,17 +20,17 @@ MAX_SPREAD = 0.25  # torch.utils.benchmark speaks of "significant environmental 
 MIN_UNDISTURBED = 4
 SLOWED = 1.15
 FELT = 0.7
-"""By so much of the logarithm of the anchor's slowness a network is slowed on a CPU that other guests use too, where nothing is
-known of it: it was 0.5 to 1.2 (`nas.predictors.quiet`). A table tells its own networks, and those that are verified at its
-speed, by what was read off them."""
+"""By so much of the logarithm of the anchor's slowness networks are slowed on a CPU that other guests use too, where nothing is
+known of them: it was 0.5 to 1.2 (`nas.predictors.quiet`). Single nodes are always told so."""
 DRIFTED = 0.25
 
 
-def felt(target: str) -> float:
-    """By how much of the logarithm of the anchor's slowness a target's networks are slowed: FELT on the CPU of this machine,
-    all of it on other devices and elsewhere, where what changes is mostly the clock, which moves both alike."""
+def usual_part(target: str) -> float:
+    """By how much of the logarithm of the anchor's slowness a target's networks are usually slowed: FELT on the CPU of this
+    machine or of a node of a Ray cluster, all of it on other devices and at agents, where what changes is mostly the clock,
+    which moves both alike."""
     device, _, rest = target.partition(":")
-    return FELT if device == "cpu" and "@" not in rest else 1.0
+    return FELT if device == "cpu" and ("@" not in rest or "@ray:" in rest) else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,8 @@ class Measurement:
     The machine meanwhile: `disturbed` is the share of visits that other work interrupted, `slowed` how many times slower the
     anchor ran than at the reference, `load` the load average, `throttled` whether heat slowed a core down, and `unsettled`
     whether times still changed at the end of the warm-up. `anchor` is the anchor's median then (seconds), None where it was
-    not kept, and `part` how much of the logarithm of its slowness the times are told by on the whole (None: `felt`).
+    not kept, and `part` how much of the logarithm of its slowness networks of this table were found to feel and are told by
+    (None: nothing was found, and `usual_part` was taken).
     """
 
     median: float
@@ -93,26 +94,20 @@ class Measurement:
 
     @property
     def felt(self) -> float:
-        """How much of the logarithm of the anchor's slowness the times are told by on the whole."""
-        return felt(self.target) if self.part is None else self.part
+        """How much of the logarithm of the anchor's slowness the times are told by."""
+        return usual_part(self.target) if self.part is None else self.part
 
     @property
     def precision(self) -> float:
         """Half the interval / median."""
         return (self.high - self.low) / 2 / self.median
 
-    def scaled(self, factor: float) -> Self:
-        """The same at a reference at which the anchor takes `factor` times as long: times move by what they feel of it."""
-        return replace(self._longer(factor**self.felt), slowed=self.slowed / factor)
-
-    def told_by(self, part: float) -> Self:
-        """The same where networks feel `part` of the logarithm of how much slower the machine was on the whole; what the
-        anchor tells of single visits and runs stays."""
-        return replace(self._longer(self.slowed ** (self.felt - part)), part=part)
-
-    def _longer(self, factor: float) -> Self:
-        names = ("median", "low", "high", "p90", "p99", *(() if self.quiet is None else ("quiet",)))
-        return replace(self, **{name: getattr(self, name) * factor for name in names})
+    def scaled(self, factor: float, common: float | None = None) -> Self:
+        """The same at a reference at which the anchor takes `factor` times as long: times move by what they feel of it, the
+        quiet time by the `common` part of it where one is given, so that it stays comparable with others."""
+        times = {name: getattr(self, name) * factor**self.felt for name in ("median", "low", "high", "p90", "p99")}
+        quiet = None if self.quiet is None else self.quiet * factor ** (self.felt if common is None else common)
+        return replace(self, **times, quiet=quiet, slowed=self.slowed / factor)
 
     def to_mapping(self) -> dict[str, Any]:
         """The fields by name, fit for JSON."""
@@ -137,9 +132,10 @@ def summarise(
     seed: int = 0,
     disturbed: Sequence[bool] | None = None,
     moments: Sequence[Sequence[float]] | None = None,
+    part: float | None = None,
 ) -> Measurement:
     """The measurement of runs in `visits` (seconds a run): `factors` tell by visit, and `moments` by run where they are known,
-    how many times slower than at the reference the anchor was, of which networks feel a part (`felt`).
+    how many times slower than at the reference the anchor was, of which networks feel a `part` (by default `usual_part`).
 
     No run is left out for being slow. Visits that other work interrupted (`disturbed`) do not count for the median and its
     interval where MIN_UNDISTURBED others do; `p90`, `p99` and `spread` are of all runs, the first two by the factors of their
@@ -149,12 +145,12 @@ def summarise(
     if not visits or len(visits) != len(factors) or any(len(visit) == 0 for visit in visits):
         raise MeasurementError(f"a measurement needs runs in every visit, got {len(visits)} visits; give it more time")
     taken = [np.asarray(visit, float) for visit in visits]
-    part = felt(target)
-    runs = np.concatenate([visit / factor**part for visit, factor in zip(taken, factors, strict=True)])
+    felt = usual_part(target) if part is None else part
+    runs = np.concatenate([visit / factor**felt for visit, factor in zip(taken, factors, strict=True)])
     if not (np.isfinite(runs).all() and runs.min() > 0):
         raise MeasurementError("the clock returned times that are not above zero; measure a larger network or batch")
     slowness = [np.asarray(of_run, float) for of_run in (factors if moments is None else moments)]
-    corrected = [visit / factor**part for visit, factor in zip(taken, slowness, strict=True)]
+    corrected = [visit / factor**felt for visit, factor in zip(taken, slowness, strict=True)]
     middles = np.array([np.median(visit) for visit in corrected])
     flags = np.zeros(len(visits), bool) if disturbed is None else np.asarray(disturbed, bool)
     if (~flags).sum() >= MIN_UNDISTURBED:
@@ -175,6 +171,7 @@ def summarise(
         resolution,
         disturbed=float(flags.mean()),
         slowed=float(np.median(factors)),
+        part=part,
     )
 
 
@@ -185,6 +182,7 @@ def summarise_visits(
     resolution: int,
     seed: int = 0,
     reference: float | None = None,
+    part: float | None = None,
 ) -> Measurement:
     """`summarise` of recorded visits, with what is known of the machine; `anchors` are the anchor's visits, one a round.
 
@@ -205,6 +203,7 @@ def summarise_visits(
             [one / base for one in visit.beside] or [factor] * len(visit.seconds)
             for visit, factor in zip(visits, factors, strict=True)
         ],
+        part,
     )
     loads = [visit.state.load for visit in visits if visit.state.load is not None]
     throttles = [visit.state.throttles for visit in visits if visit.state.throttles is not None]

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from nas.errors import MeasurementError
 from nas.predictors.anchor import Anchor
 from nas.predictors.interleaving import Effort
-from nas.predictors.quiet import with_quiet
+from nas.predictors.quiet import summarise_group
 from nas.predictors.remote.agent.jobs import Job, Network, Timed
 from nas.predictors.remote.place import place
 from nas.predictors.runtimes.onnxruntime import onnx_file
 from nas.predictors.target import Target
-from nas.predictors.timings import Measurement, Speed, summarise_visits
+from nas.predictors.timings import Measurement, Speed
 
 ANCHOR_SHAPE = (1, 3, 64, 64)
 ONCE_SECONDS = 0.01
@@ -75,12 +75,7 @@ def measurements(timed: Timed, target: Target, sides: Sequence[int], seed: int, 
     """What the raw samples say. Raises MeasurementError where they are not those of as many networks."""
     if len(timed.visits) != len(sides):
         raise MeasurementError(f"the agent measured {len(timed.visits)} networks of {len(sides)}; measure again")
-    reference = None if speed is None else speed.anchor
-    found = [
-        summarise_visits(visits, timed.anchor, str(target), side, seed, reference)
-        for visits, side in zip(timed.visits, sides, strict=True)
-    ]
-    return with_quiet(found, timed.visits, speed)
+    return summarise_group(timed.visits, timed.anchor, str(target), sides, seed, speed)
 
 
 def looks_like_onnx(content: bytes) -> bool:

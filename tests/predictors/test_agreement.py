@@ -56,6 +56,16 @@ def test_a_machine_that_is_slower_as_a_whole_is_told_apart_from_other_networks()
     assert "1.200 times the first at one speed of the machine" in other.reasons[0]
 
 
+def test_profiles_are_compared_by_what_their_networks_feel():
+    first, second = table(TIMES), table(noisy(1.2**1.1, 0.0), anchor=1.2e-3)
+    for one, part in ((first, 1.2), (second, 1.0)):
+        for digest, item in one.networks.items():
+            one.networks[digest] = replace(item, measurement=replace(item.measurement, part=part))
+    found = compare(first, second)
+    assert found.agree
+    assert (found.part, found.shift) == pytest.approx((1.1, 1.0))
+
+
 def test_scattered_times_and_another_order_do_not_agree():
     found = compare(table(TIMES), table(noisy(1.0, 0.3)))
     assert any("single networks differ" in text for text in found.reasons)

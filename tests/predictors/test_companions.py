@@ -46,6 +46,7 @@ class Machine:
     def __init__(self, moods, noise=0.0):
         self.moods, self.rng, self.noise = iter(moods), np.random.default_rng(0), noise
         self.broken, self.prepared, self.efforts, self.sizes = set(), [], [], []
+        self.part = None
 
     def prepare(self, architecture, file):
         self.prepared.append(architecture.digest)
@@ -53,17 +54,17 @@ class Machine:
             raise MeasurementError("it was there a moment ago")
         return lambda: architecture
 
-    def measure_runs(self, runs, target, sides, *, effort, seed, reference, watch):
+    def measure_runs(self, runs, target, sides, *, effort, seed, speed, watch):
         networks = [run() for run in runs]
         for place, network in enumerate(networks):
             watch(place, [Visit(0.0, 0, (latency(network),), 0, MachineState())])
             if {"everything", network.digest} & self.broken:
                 raise RunFailedError("it stopped", place)
-        mood = next(self.moods) * (reference / ANCHOR) ** FELT
+        mood = next(self.moods) * (speed.anchor / ANCHOR) ** FELT
         self.efforts.append(effort)
         self.sizes.append(len(runs))
         taken = [latency(network) * mood * self.rng.lognormal(0, self.noise) for network in networks]
-        return [replace(measured(seconds, target), quiet=seconds) for seconds in taken]
+        return [replace(measured(seconds, target), quiet=seconds, part=self.part) for seconds in taken]
 
 
 @pytest.fixture
@@ -104,6 +105,17 @@ def test_groups_of_other_moods_are_told_at_the_speed_of_the_first(session):
     medians = [found.table.networks[architecture.digest].measurement.median for architecture, _ in parts[1]]
     truth = [latency(architecture) for architecture, _ in parts[1]]
     assert np.median(np.array(medians) / truth) == pytest.approx(1.2, rel=0.02), "what the clock told stays as it was"
+
+
+def test_groups_that_felt_the_anchor_differently_stay_at_one_level_when_the_table_is_told_at_its_last_speed(session):
+    found, machine, _ = session([1.0, 1.2])
+    first, second = groups(20, 20)
+    for group, part in ((first, 0.8), (second, 1.0)):
+        machine.part = part
+        found.measure(group, Effort(1.0))
+    found.table.tell_at(1.3 * ANCHOR)
+    np.testing.assert_allclose(errors(found.table, second), errors(found.table, first)[0], atol=1e-9)
+    assert found.table.speed.part == pytest.approx(0.9)
 
 
 def test_companions_take_their_part_of_the_time_and_are_recorded_as_such(session):

@@ -21,7 +21,7 @@ def measured(monkeypatch):
         monkeypatch.setattr("time.perf_counter", clock)
         monkeypatch.setattr(visits, "_OVERHEAD", [5e-8])
         series, anchor = [Series(run, number) for number, run in enumerate(works)], Series(clock.anchor(ANCHOR, cold=cold))
-        interleave(series, anchor, 1, Effort(**effort), reference, "cpu:eager")
+        interleave(series, anchor, 1, Effort(**effort), reference, FELT)
         found = [summarise_visits(item.visits, anchor.visits, "cpu:eager", 1, reference=reference) for item in series]
         return series, anchor, found
 

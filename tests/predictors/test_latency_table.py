@@ -95,19 +95,29 @@ def test_measurements_of_another_target_do_not_mix(table):
 
 
 def test_a_table_knows_what_its_networks_feel_of_the_anchor_and_tells_each_at_another_speed_by_it(table):
-    assert table.speed == Speed(1e-3, FELT)
-    for digest, item in table.networks.items():
-        table.networks[digest] = replace(item, measurement=item.measurement.told_by(1.1))
-    before = {digest: item.measurement.median for digest, item in table.networks.items()}
-    assert table.speed == Speed(1e-3, 1.1)
+    assert (table.felt, table.speed) == (FELT, Speed(1e-3, None))
+    for (digest, item), part in zip(table.networks.items(), (1.2, 1.0), strict=True):
+        table.networks[digest] = replace(item, measurement=replace(item.measurement, quiet=2e-3, part=part))
+    before = [item.measurement.median for item in table.networks.values()]
+    assert (table.felt, table.speed) == (1.1, Speed(1e-3, 1.1))
     table.tell_at(2e-3)
-    assert {digest: item.measurement.median for digest, item in table.networks.items()} == pytest.approx(
-        {digest: 2**1.1 * seconds for digest, seconds in before.items()}
-    )
+    found = [item.measurement for item in table.networks.values()]
+    assert [item.median for item in found] == pytest.approx([2**1.2 * before[0], 2.0 * before[1]])
+    assert [item.quiet for item in found] == pytest.approx([2**1.1 * 2e-3] * 2), "groups stay at one level"
     empty = LatencyTable(Target(), "tiny", num_classes=10)
     assert (empty.felt, empty.speed) == (FELT, None)
     empty.anchor = 1e-3
     assert empty.speed == Speed(1e-3, None)
+
+
+@pytest.mark.parametrize(("shared", "part"), [(0.0, FELT), (0.5, (FELT + 1.1) / 2), (1.0, 1.1)])
+def test_nodes_move_with_the_usual_part_or_with_the_networks_whose_share_they_are(table, shared, part):
+    for digest, item in table.networks.items():
+        table.networks[digest] = replace(item, measurement=replace(item.measurement, quiet=2e-3, part=1.1))
+    samples = {key: item.samples for key, item in table.nodes.items()}
+    table.tell_at(2e-3, shared)
+    for key, item in table.nodes.items():
+        assert item.samples == pytest.approx([2**part * seconds for seconds in samples[key]])
 
 
 def test_all_times_can_be_told_at_another_speed(table):
@@ -123,5 +133,7 @@ def test_all_times_can_be_told_at_another_speed(table):
     for key, item in table.nodes.items():
         assert item.samples == pytest.approx([2**FELT * seconds for seconds in samples[key]])
     table.tell_at(anchor)
+    for key, item in table.nodes.items():
+        assert item.samples == pytest.approx(samples[key])
     for digest, item in table.networks.items():
         assert item.measurement.to_mapping() == pytest.approx(before[digest].to_mapping())

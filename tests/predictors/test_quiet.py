@@ -10,11 +10,12 @@ from known_machine import made_table
 
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.machine import MachineState
-from nas.predictors.quiet import KNOWN, UNKNOWN, part_felt, with_quiet
-from nas.predictors.timings import FELT, Measurement, Speed, Visit, summarise_visits
+from nas.predictors.quiet import part_felt, summarise_group
+from nas.predictors.timings import FELT, Measurement, Speed, Visit
 
 ANCHOR = 1e-3
 TRUTH = np.array([4e-3, 5e-3, 9e-3])
+SPEED = Speed(ANCHOR)
 
 
 def session(seed, moods=0.0, slow=lambda at: 1.0, rounds=8, stalled=0.0, part=FELT):
@@ -36,9 +37,8 @@ def session(seed, moods=0.0, slow=lambda at: 1.0, rounds=8, stalled=0.0, part=FE
     return found, anchors
 
 
-def told(visits, anchors, reference=ANCHOR):
-    found = [summarise_visits(own, anchors, "cpu:eager", 32, reference=reference) for own in visits]
-    return with_quiet(found, visits, Speed(reference, FELT))
+def told(visits, anchors, speed=SPEED, target="cpu:eager"):
+    return summarise_group(visits, anchors, target, [32] * len(visits), speed=speed)
 
 
 @given(st.integers(0, 1000))
@@ -64,42 +64,62 @@ def test_a_machine_that_slows_down_for_seconds_is_told_by_the_anchor():
     np.testing.assert_allclose([item.quiet for item in found], TRUTH, rtol=0.03)
 
 
+def changing(at):
+    return 1.3 if at % 1.3 < 0.6 else 0.9
+
+
 @pytest.mark.parametrize("part", [0.4, 1.0, 1.3])
 def test_how_much_of_the_anchors_slowness_networks_feel_is_read_off_the_rounds(part):
-    visits, anchors = session(0, slow=lambda at: 1.3 if at % 1.3 < 0.6 else 0.9, rounds=12, part=part)
-    assert part_felt(visits * 5, FELT) == pytest.approx(part, abs=0.1)
+    visits, anchors = session(0, slow=changing, rounds=12, part=part)
+    assert part_felt(visits * 5) == pytest.approx(part, abs=0.1)
     late = [replace(one, seconds=tuple(1.5 * run for run in one.seconds)) if one.round > 8 else one for one in visits[0]]
-    assert part_felt([late, *visits * 5], FELT) == pytest.approx(part, abs=0.15)
-    found = [summarise_visits(own, anchors, "cpu:eager", 32, reference=ANCHOR) for own in visits[2:] * 10]
-    known = with_quiet(found, visits[2:] * 10, Speed(ANCHOR))
-    np.testing.assert_allclose([item.quiet for item in known], TRUTH[2], rtol=0.02)
-    assert [item.felt for item in known] == pytest.approx([part] * 10, abs=0.1)
+    assert part_felt([late, *visits * 5]) == pytest.approx(part, abs=0.15)
+    found = told(visits[2:] * 10, anchors)
+    np.testing.assert_allclose([item.quiet for item in found], TRUTH[2], rtol=0.02)
+    assert [item.felt for item in found] == pytest.approx([part] * 10, abs=0.1)
+
+
+@pytest.mark.parametrize("part", [0.4, 1.0, 1.3])
+def test_all_times_of_a_group_are_told_by_what_it_feels(part):
+    """Whatever share of a network's visits met the slow machine, and whichever of them other work interrupted."""
+    visits, _ = session(0, slow=lambda at: 1.0 if at < 4 else 1.4, rounds=12, part=part)
+    anchors = [Visit(0.0, one.round, (np.median(one.beside),), 0, MachineState()) for one in visits[0][::2]]
+    broken = [[replace(one, interruptions=int(one.at > 4)) for one in own] for own in visits]
+    for item, truth in zip(told(broken * 3, anchors), [*TRUTH] * 3, strict=True):
+        assert [item.median, item.low, item.high, item.quiet] == pytest.approx([truth] * 4, rel=0.02)
+        assert item.p90 < 1.05 * truth
+        assert item.spread < 0.03
 
 
 @pytest.mark.parametrize("part", [0.4, 1.0, 1.3])
 def test_a_few_networks_are_told_by_what_those_of_the_table_feel_and_many_hold_to_it(part):
-    visits, anchors = session(0, slow=lambda at: 1.3 if at % 1.3 < 0.6 else 0.9, rounds=12, part=part)
-    found = [summarise_visits(own, anchors, "cpu:eager", 32, reference=ANCHOR) for own in visits]
-    few = with_quiet(found, visits, Speed(ANCHOR, part))
+    visits, anchors = session(0, slow=changing, rounds=12, part=part)
+    few = told(visits, anchors, Speed(ANCHOR, part))
     np.testing.assert_allclose([item.quiet for item in few], TRUTH, rtol=0.02)
     assert {item.felt for item in few} == {part}
     noisy = [[replace(one, seconds=(one.seconds[0] * (1.2 if one.round % 2 else 1.0),)) for one in own] for own in visits]
-    drawn = [abs(part_felt(noisy * 5, part, doubt) - part) for doubt in (KNOWN, UNKNOWN)]
-    assert drawn[0] < drawn[1]
+    held, free = (told(noisy * 5, anchors, speed)[0].felt for speed in (Speed(ANCHOR, part), Speed(ANCHOR, FELT)))
+    assert abs(held - part) < abs(free - part)
+    near, far = (abs(told(noisy * 5, anchors, speed)[0].felt - FELT) for speed in (Speed(ANCHOR, FELT), SPEED))
+    assert near < far
 
 
 def test_few_networks_and_a_machine_that_keeps_its_pace_say_nothing_of_how_much_is_felt():
-    restless, steady = session(0, moods=0.2, part=1.0)[0], session(0, slow=lambda at: 1.4, part=1.0)[0]
-    assert part_felt([], FELT) == part_felt(restless, FELT) == FELT
-    assert part_felt(steady * 5, FELT) == pytest.approx(FELT, abs=0.05)
+    restless, steady = session(0, moods=0.2, part=1.0), session(0, slow=lambda at: 1.4, part=1.0)
+    assert part_felt([]) is part_felt(restless[0]) is part_felt(steady[0] * 5) is None
+    assert part_felt(restless[0], 1.1) == 1.1
+    assert part_felt(steady[0] * 5, 1.1) == pytest.approx(1.1, abs=0.05)
     exact = [[Visit(0.0, number, (2e-3,), 0, MachineState(), True, (ANCHOR,)) for number in range(6)] for _ in range(9)]
-    assert part_felt(exact, FELT) == FELT
+    assert part_felt(exact) is None
+    assert part_felt(exact, 1.1) == 1.1
+    assert {(item.part, item.felt) for item in told(*restless)} == {(None, FELT)}
 
 
 def test_devices_whose_clock_moves_all_alike_are_told_by_all_of_it():
-    visits, anchors = session(0, slow=lambda at: 1.3 if at % 1.3 < 0.6 else 0.9, part=1.0)
-    found = [summarise_visits(own, anchors, "cuda:eager", 32, reference=ANCHOR) for own in visits]
-    np.testing.assert_allclose([item.quiet for item in with_quiet(found, visits, Speed(ANCHOR, 1.0))], TRUTH, rtol=0.01)
+    visits, anchors = session(0, slow=changing, part=1.0)
+    found = told(visits * 5, anchors, target="cuda:eager")
+    np.testing.assert_allclose([item.quiet for item in found], [*TRUTH] * 5, rtol=0.01)
+    assert {(item.part, item.felt) for item in found} == {(None, 1.0)}
 
 
 def test_without_the_anchor_beside_the_runs_there_is_no_quiet_time():
@@ -110,7 +130,7 @@ def test_without_the_anchor_beside_the_runs_there_is_no_quiet_time():
 
 def test_without_a_reference_quiet_times_are_told_at_the_speed_of_the_anchor_then():
     visits, anchors = session(0, slow=lambda at: 2.0)
-    found = with_quiet([summarise_visits(own, anchors, "cpu:eager", 1) for own in visits], visits, None)
+    found = told(visits, anchors, None)
     np.testing.assert_allclose([item.quiet for item in found], 2**FELT * TRUTH, rtol=0.01)
 
 

@@ -14,13 +14,13 @@ from nas.predictors.timings import (
     Measurement,
     Visit,
     drift_factors,
-    felt,
     median_interval,
     noise_reasons,
     spread,
     steady,
     summarise,
     summarise_visits,
+    usual_part,
 )
 from nas.predictors.visits import Series, warm
 from nas.predictors.visits import visit as visited
@@ -162,11 +162,12 @@ def test_a_network_on_a_slower_machine_does_not_pass_for_a_faster_one():
         ("cpu:onnxruntime,batch=8", FELT),
         ("cuda:eager", 1.0),
         ("cpu:onnxruntime@192.168.1.20:7070", 1.0),
+        ("cpu:eager@ray:pi", FELT),
     ],
 )
 def test_other_devices_and_places_feel_all_of_what_slows_their_anchor(target, part):
     """Where a clock changes, network and anchor are slowed alike; what they feel of a shared host was measured on CPUs."""
-    assert felt(target) == part
+    assert usual_part(target) == part
     taken = [Visit(0.0, number, (4e-3,) * 3, 0, MachineState(), beside=(2e-3,) * 3) for number in range(8)]
     found = summarise_visits(taken, anchors(*[2e-3] * 8), target, 1, reference=1e-3)
     assert (found.median, found.p90) == pytest.approx((4e-3 / 2**part, 4e-3 / 2**part))
@@ -175,13 +176,11 @@ def test_other_devices_and_places_feel_all_of_what_slows_their_anchor(target, pa
 
 def test_a_network_is_told_by_what_those_of_its_table_feel_of_the_anchors_slowness():
     taken = [Visit(0.0, number, (3e-3 * 1.4**1.1,) * 3, 0, MachineState(), beside=(1.4e-3,) * 3) for number in range(8)]
-    usual = summarise_visits(taken, anchors(*[1.4e-3] * 8), "cpu:eager", 1, reference=1e-3)
-    found = replace(usual, quiet=usual.median).told_by(1.1)
-    assert (found.median, found.low, found.p99, found.quiet) == pytest.approx((3e-3,) * 4)
-    assert (found.felt, found.slowed) == pytest.approx((1.1, 1.4))
-    assert found.told_by(1.1) == found
-    assert found.told_by(FELT).median == pytest.approx(usual.median)
-    assert found.scaled(1.4).median == pytest.approx(3e-3 * 1.4**1.1)
+    found = summarise_visits(taken, anchors(*[1.4e-3] * 8), "cpu:eager", 1, reference=1e-3, part=1.1)
+    assert (found.median, found.low, found.p99, found.slowed) == pytest.approx((3e-3, 3e-3, 3e-3, 1.4))
+    assert (found.part, found.felt) == (1.1, 1.1)
+    again = replace(found, quiet=3e-3).scaled(1.4, 0.9)
+    assert (again.median, again.quiet) == pytest.approx((3e-3 * 1.4**1.1, 3e-3 * 1.4**0.9))
 
 
 def test_a_warm_up_that_never_settles_is_told():
