@@ -2,10 +2,10 @@
 
 What disturbs a machine slows a network and the anchor just before and after it, but not by the same factor. How much of the
 logarithm of the anchor's slowness networks feel hangs on them, on the runtime and on what disturbs: on one host those of
-`mobile` in ONNX Runtime felt 0.8 of it, those of `tiny` all of it in eager mode and 1.2 in ONNX Runtime within the same hours,
-where the clock changed; on another, where guests fought for its caches, both felt 0.5 to 0.8. So it is read off the rounds of
-each group (`part_felt`). Told so instead of by 0.7 for all, `tiny` was predicted with a mean error of 3.3 instead of 4.0 % in
-eager mode, and 5.2 instead of 10.8 % in ONNX Runtime, in a noisy hour and without companions. A quiet time is the median of all
+`mobile` felt 0.8 to 0.9 of it, those of `tiny` 1.1 in eager mode and 1.2 in ONNX Runtime within the same hours, where the clock
+changed; on another, where guests fought for its caches, both felt 0.5 to 0.8. So it is read off the rounds of each group
+(`part_felt`), and groups of one table hold to each other. Of 30 networks of `tiny` that were verified twice, a quarter of an
+hour apart on such a machine, the medians differed by 10 % told by 0.7, and by 5 % told by what their table had found. A quiet time is the median of all
 runs. Times told so tell networks apart; how much a usual machine adds on the whole is told by medians, so a table tells its
 networks' quiet times at one common factor, at which they are medians again (`LatencyTable.latency`).
 """
