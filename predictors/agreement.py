@@ -74,7 +74,7 @@ def compare(first: LatencyTable, second: LatencyTable) -> Agreement:
     pairs = [table.latency([table.networks[digest] for digest in digests]) for table in (first, second)]
     ratios = np.divide(pairs[1], pairs[0])
     middle = float(np.median(ratios))
-    anchor, part = (second.anchor or 1.0) / (first.anchor or 1.0), (first.felt + second.felt) / 2
+    anchor, part = (second.anchor or 1.0) / (first.anchor or 1.0), _part(first, second)
     keys = sorted(first.nodes.keys() & second.nodes.keys())
     samples = [[float(np.median(table.nodes[key].samples)) for key in keys] for table in (first, second)]
     found = Agreement(
@@ -90,6 +90,12 @@ def compare(first: LatencyTable, second: LatencyTable) -> Agreement:
         reasons=(),
     )
     return Agreement(**{**asdict(found), "reasons": _reasons(found, first, second)})
+
+
+def _part(first: LatencyTable, second: LatencyTable) -> float:
+    """How much of the logarithm of the anchor's slowness networks of both tables feel: the mean of what was found."""
+    found = [table.part for table in (first, second) if table.part is not None]
+    return sum(found) / len(found) if found else first.felt
 
 
 def _reasons(found: Agreement, first: LatencyTable, second: LatencyTable) -> tuple[str, ...]:

@@ -151,7 +151,7 @@ class _Session:
         finally:
             anchors = [item.measurement.anchor for item in table.networks.values() if item.measurement.anchor]
             if anchors:
-                table.tell_at(statistics.median(anchors), share(table.target) if table.factors else 0.0)
+                table.tell_at(statistics.median(anchors), share(table) if table.factors or table.ancestry else 0.0)
             self.save()
 
     def save(self, every: float = 0.0) -> None:

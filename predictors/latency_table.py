@@ -13,7 +13,7 @@ from nas.errors import FileError, MeasurementError, SpaceError, UsageError
 from nas.files import read_json, write_json
 from nas.predictors.energy import Energy
 from nas.predictors.target import Target
-from nas.predictors.timings import MAX_SPREAD, Array, Measurement, Speed, noise_reasons, usual_part
+from nas.predictors.timings import FELT, MAX_SPREAD, Array, Measurement, Speed, noise_reasons, usual_part
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.graph import Node
 
@@ -105,12 +105,13 @@ class LatencyTable:
     def tell_at(self, anchor: float, shared: float = 0.0) -> None:
         """Tell all times at the speed at which the anchor takes so many seconds.
 
-        Quiet times move by one part of it, for groups of networks are at one level. Nodes move by the usual part, as they were
-        told, but so far as they are `shared`, on the way to their shares of networks' quiet times, with these.
+        Quiet times move by one part of it, for groups of networks are at one level. Nodes move as they were told, but so far as
+        most are `shared`, on the way to their shares of networks' quiet times, with these.
         """
         factor = anchor / (self.anchor or anchor)
-        usual, felt = usual_part(str(self.target)), self.felt
-        part = usual + shared * (felt - usual)
+        told, felt = 1.0 if self.target.place else FELT, self.felt
+        part = told + shared * (felt - told)
+        self.factors = [one * factor ** (felt - told) for one in self.factors]
         self.anchor = anchor
         for key, node in self.nodes.items():
             self.nodes[key] = replace(node, samples=tuple(seconds * factor**part for seconds in node.samples))
@@ -128,17 +129,16 @@ class LatencyTable:
     @property
     def felt(self) -> float:
         """How much of the logarithm of the anchor's slowness networks feel: what was found, or what is usual of the target."""
-        found = self._found
-        return usual_part(str(self.target)) if found is None else found
+        return usual_part(str(self.target)) if self.part is None else self.part
 
     @property
     def speed(self) -> Speed | None:
         """The speed of the machine that all times are told at; None before the anchor was measured."""
-        return None if self.anchor is None else Speed(self.anchor, self._found)
+        return None if self.anchor is None else Speed(self.anchor, self.part)
 
     @property
-    def _found(self) -> float | None:
-        """What networks were found to feel, in the median of those of which it was found."""
+    def part(self) -> float | None:
+        """What networks were found to feel, in the median of those of which it was found; None where nothing was."""
         found = [item.measurement.part for item in self.networks.values() if item.measurement.part is not None]
         return float(np.median(found)) if found else None
 

@@ -21,7 +21,6 @@ from nas.predictors.measure import Run, measure_runs, noise, prepare, run_once, 
 from nas.predictors.node_shares import ALL, HALF, Timed, level_nodes, shared_out
 from nas.predictors.refusal import refusals
 from nas.predictors.samples import Record
-from nas.predictors.target import Target
 from nas.predictors.timings import Measurement, Visit
 from nas.predictors.visits import RunFailedError
 from nas.search_spaces.architecture import Architecture
@@ -133,7 +132,7 @@ class NetworkProfile:
         for architecture, measurement in measured:
             found = self.timed.pop(architecture.digest, [])
             if found and not table.target.place:
-                found, factor = shared_out(found, measurement.quiet or measurement.median, share(table.target))
+                found, factor = shared_out(found, measurement.quiet or measurement.median, share(table))
                 factors.append(factor)
             brought += found
         if kernels and factors and not table.factors:
@@ -220,6 +219,7 @@ class NetworkProfile:
         return True
 
 
-def share(target: Target) -> float:
-    """How far nodes that training networks bring go to their shares of the networks' latencies."""
-    return ALL if node_clock(target) == KERNELS else HALF
+def share(table: LatencyTable) -> float:
+    """How far nodes that training networks bring go to their shares of the networks' latencies; inherited nodes are fitted to
+    these."""
+    return ALL if table.ancestry or node_clock(table.target) == KERNELS else HALF

@@ -5,9 +5,10 @@ logarithm of the anchor's slowness networks feel hangs on them, on the runtime a
 `mobile` felt 0.8 to 0.9 of it, those of `tiny` 1.1 in eager mode and 1.2 in ONNX Runtime within the same hours, where the clock
 changed; on another, where guests fought for its caches, both felt 0.5 to 0.8. So it is read off the rounds of each group
 (`part_felt`), and groups of one table hold to each other. Of 30 networks of `tiny` that were verified twice, a quarter of an
-hour apart on such a machine, the medians differed by 10 % told by 0.7, and by 5 % told by what their table had found. A quiet time is the median of all
-runs. Times told so tell networks apart; how much a usual machine adds on the whole is told by medians, so a table tells its
-networks' quiet times at one common factor, at which they are medians again (`LatencyTable.latency`).
+hour apart on such a machine, the medians differed by 10 % told by 0.7, and by 5 % told by what their table had found. A quiet
+time is the median of all runs. Times told so tell networks apart; how much a usual machine adds on the whole is told by
+medians, so a table tells its networks' quiet times at one common factor, at which they are medians again
+(`LatencyTable.latency`).
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def summarise_group(
 ) -> list[Measurement]:
     """`summarise_visits` of networks that were visited in turn, with their quiet times where the anchor ran beside them.
 
-    All times are told at `speed`, by default where the anchor takes its median now, and by what these networks feel of its
+    All times are told at `speed`, by default at that of the machine meanwhile, and by what these networks feel of the anchor's
     slowness, which is held to what is known of it.
     """
     reference, known = (None, None) if speed is None else (speed.anchor, speed.part)
@@ -79,7 +80,7 @@ def part_felt(visits: Sequence[Sequence[Visit]], known: float | None = None) -> 
     left = network - anchor * (network @ anchor) / told
     doubt = max(float(left @ left) / (len(moods) - 2), NOISE**2 / len(visits))
     doubt /= UNKNOWN**2 if known is None else KNOWN**2
-    if known is None and doubt > told:
+    if known is None and doubt > told:  # what is usual would weigh more than what was read
         return None
     usual = FELT if known is None else known
     return float(np.clip((network @ anchor + doubt * usual) / (told + doubt), LEAST, MOST))

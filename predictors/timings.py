@@ -21,7 +21,7 @@ MIN_UNDISTURBED = 4
 SLOWED = 1.15
 FELT = 0.7
 """By so much of the logarithm of the anchor's slowness networks are slowed on a CPU that other guests use too, where nothing is
-known of them: it was 0.5 to 1.2 (`nas.predictors.quiet`). Single nodes are always told so."""
+known of them: it was 0.5 to 1.2 (`nas.predictors.quiet`). Nodes timed on this machine for itself are always told so."""
 DRIFTED = 0.25
 
 

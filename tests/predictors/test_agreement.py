@@ -58,12 +58,13 @@ def test_a_machine_that_is_slower_as_a_whole_is_told_apart_from_other_networks()
 
 def test_profiles_are_compared_by_what_their_networks_feel():
     first, second = table(TIMES), table(noisy(1.2**1.1, 0.0), anchor=1.2e-3)
-    for one, part in ((first, 1.2), (second, 1.0)):
-        for digest, item in one.networks.items():
-            one.networks[digest] = replace(item, measurement=replace(item.measurement, part=part))
-    found = compare(first, second)
-    assert found.agree
-    assert (found.part, found.shift) == pytest.approx((1.1, 1.0))
+    for parts in ((1.2, 1.0), (1.1, None), (None, 1.1)):
+        for one, part in zip((first, second), parts, strict=True):
+            for digest, item in one.networks.items():
+                one.networks[digest] = replace(item, measurement=replace(item.measurement, part=part))
+        found = compare(first, second)
+        assert found.agree
+        assert (found.part, found.shift) == pytest.approx((1.1, 1.0))
 
 
 def test_scattered_times_and_another_order_do_not_agree():

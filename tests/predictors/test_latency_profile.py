@@ -17,6 +17,7 @@ from nas.predictors.latency_predictor import LatencyPredictor
 from nas.predictors.latency_profile import profile
 from nas.predictors.latency_table import HELD_OUT, TRAIN, LatencyTable
 from nas.predictors.node_cover import covering
+from nas.predictors.node_shares import HALF
 from nas.predictors.node_timing import Repeated, difference, node_example, time_repeated
 from nas.predictors.profile_cost import default_seconds, numbers, profile_cost
 from nas.predictors.profiled_networks import networks_of
@@ -114,7 +115,8 @@ def test_training_networks_bring_node_times_along_where_there_is_time(tmp_path, 
 def test_brought_node_times_go_half_of_the_way_to_the_latency(tmp_path, monkeypatch):
     monkeypatch.setattr(latency_profile, "LOOKING_SECONDS", 0.0)
     monkeypatch.setattr(latency_profile, "outsized_batches", lambda *_: ())
-    monkeypatch.setattr(LatencyTable, "tell_at", lambda *_: None)
+    shares = []
+    monkeypatch.setattr(LatencyTable, "tell_at", lambda self, anchor, shared: shares.append(shared))
     monkeypatch.setattr(
         network_profile,
         "time_each_in_place",
@@ -125,6 +127,7 @@ def test_brought_node_times_go_half_of_the_way_to_the_latency(tmp_path, monkeypa
     found = nodes(network.architecture, None, 3, 10)
     expected = (network.measurement.quiet / len(found)) ** 0.5
     assert all(table.nodes[node.key].samples[-1] == pytest.approx(expected) for node in found)
+    assert shares == [HALF], "and move so far with their networks"
 
 
 def test_larger_numbers_extend_a_table_and_every_measurement_has_its_samples(tmp_path):

@@ -111,13 +111,23 @@ def test_a_table_knows_what_its_networks_feel_of_the_anchor_and_tells_each_at_an
 
 
 @pytest.mark.parametrize(("shared", "part"), [(0.0, FELT), (0.5, (FELT + 1.1) / 2), (1.0, 1.1)])
-def test_nodes_move_with_the_usual_part_or_with_the_networks_whose_share_they_are(table, shared, part):
+def test_nodes_move_as_they_were_told_or_with_the_networks_whose_share_they_are(table, shared, part):
     for digest, item in table.networks.items():
         table.networks[digest] = replace(item, measurement=replace(item.measurement, quiet=2e-3, part=1.1))
-    samples = {key: item.samples for key, item in table.nodes.items()}
+    samples, factors = {key: item.samples for key, item in table.nodes.items()}, list(table.factors)
     table.tell_at(2e-3, shared)
     for key, item in table.nodes.items():
         assert item.samples == pytest.approx([2**part * seconds for seconds in samples[key]])
+    alone, whole = 2**FELT * 1e-3, 2**1.1 * 1e-3  # what a node that is timed at the new speed takes, and its share there
+    assert [alone * factor for factor in table.factors] == pytest.approx([whole * factor for factor in factors])
+
+
+def test_nodes_of_a_target_elsewhere_move_by_all_of_it(table):
+    table.target = Target.parse("cpu:eager@ray:pi")
+    samples = {key: item.samples for key, item in table.nodes.items()}
+    table.tell_at(2e-3)
+    for key, item in table.nodes.items():
+        assert item.samples == pytest.approx([2 * seconds for seconds in samples[key]])
 
 
 def test_all_times_can_be_told_at_another_speed(table):

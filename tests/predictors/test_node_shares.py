@@ -10,7 +10,7 @@ import pytest
 import nas
 from nas.predictors.export_pool import ExportPool
 from nas.predictors.latency_table import LatencyTable
-from nas.predictors.network_profile import NetworkProfile
+from nas.predictors.network_profile import NetworkProfile, share
 from nas.predictors.node_shares import ALL, HALF, shared_out, usual_factor
 from nas.predictors.samples import unrecorded
 from nas.predictors.target import Target
@@ -35,6 +35,13 @@ def test_nodes_go_half_of_the_way_to_their_shares_and_keep_their_proportions():
     assert sum(seconds for _, seconds in told) == pytest.approx(whole / 1.1)
     for (_, before), (_, after) in zip(found, told, strict=True):
         assert after == pytest.approx(1.1 * before)
+
+
+@pytest.mark.parametrize(
+    ("target", "ancestry", "part"), [("cpu:eager", [], HALF), ("cpu:onnxruntime", [], ALL), ("cpu:eager", ["cuda:eager"], ALL)]
+)
+def test_kernels_and_inherited_nodes_are_shares_of_their_networks_and_nodes_in_place_half_of_it(target, ancestry, part):
+    assert share(LatencyTable(Target.parse(target), "tiny", num_classes=10, ancestry=ancestry)) == part
 
 
 @pytest.mark.parametrize(("part", "left"), [(HALF, 0.5), (ALL, 0.0)])
