@@ -4,8 +4,8 @@ What disturbs a machine slows a network and the anchor just before and after it,
 logarithm of the anchor's slowness networks feel hangs on them, on the runtime and on what disturbs: on one host those of
 `mobile` felt 0.8 to 0.9 of it, those of `tiny` 1.1 in eager mode and 1.2 in ONNX Runtime within the same hours, where the clock
 changed; on another, where guests fought for its caches, both felt 0.5 to 0.8. So it is read off the rounds of each group
-(`part_felt`), and groups of one table hold to each other. Of 30 networks of `tiny` that were verified twice, a quarter of an
-hour apart on such a machine, the medians differed by 10 % told by 0.7, and by 5 % told by what their table had found. A quiet
+(`part_felt`), and groups of one table hold to each other. Of 30 networks of `tiny` that were verified twice, 77
+minutes apart on such a machine, the medians differ by 4 % told by what their table had found, and by 10 % told by 0.7. A quiet
 time is the median of all runs. Times told so tell networks apart; how much a usual machine adds on the whole is told by
 medians, so a table tells its networks' quiet times at one common factor, at which they are medians again
 (`LatencyTable.latency`).
