@@ -151,7 +151,7 @@ def measured_again(
         LatencyTable.load(path, table.target)
         if path.exists()
         else replace(
-            table, nodes={}, networks={}, refused=dict(table.refused), energies={}, factors=[], seed=table.seed + number
+            table, nodes={}, networks={}, refused=dict(table.refused), energies={}, factors={}, seed=table.seed + number
         )
     )
     left = [(item.architecture, HELD_OUT) for item in held_out if item.architecture.digest not in again.networks]

@@ -20,9 +20,9 @@ from nas.predictors.kernel_times import IN_PLACE, IN_TRAINING, KERNELS, node_clo
 from nas.predictors.latency_table import TRAIN, LatencyTable
 from nas.predictors.measure import anchor_seconds
 from nas.predictors.meter import Meter, meter_of
-from nas.predictors.network_profile import DeviceLostError, NetworkProfile, share
+from nas.predictors.network_profile import DeviceLostError, NetworkProfile
 from nas.predictors.node_refusal import NodeRefusals
-from nas.predictors.node_shares import usual_factor
+from nas.predictors.node_shares import share, usual_factor
 from nas.predictors.outsized import outsized_batches
 from nas.predictors.profile_cost import NETWORK_SECONDS, ROUNDS, node_seconds, numbers
 from nas.predictors.profiled_networks import ProfiledNetworks

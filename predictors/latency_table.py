@@ -18,7 +18,7 @@ from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.graph import Node
 
 FORMAT = "nas-latency-table"
-VERSION = 5
+VERSION = 7
 TRAIN, HELD_OUT = "train", "held-out"
 NETWORK = "network:"
 
@@ -69,7 +69,7 @@ class LatencyTable:
     between sessions that were too small to refuse (`environment.differences`). `ancestry` names the targets that the node
     times are inherited from; where it is empty they were measured. `energies` holds the energy of some networks, by
     digest. `outsized` is whether nodes larger than those of random networks were looked for (`nas.predictors.outsized`), and
-    `factors` are how many times longer than its nodes alone each network took that brought node times.
+    `factors` are how many times longer than its nodes alone each network took that brought node times, by digest.
     """
 
     target: Target
@@ -88,7 +88,7 @@ class LatencyTable:
     ancestry: list[str] = field(default_factory=list)
     energies: dict[str, Energy] = field(default_factory=dict)
     outsized: bool = False
-    factors: list[float] = field(default_factory=list)
+    factors: dict[str, float] = field(default_factory=dict)
 
     def add(self, architecture: Architecture, measurement: Measurement, role: str = TRAIN) -> None:
         """Record a network. Raises UsageError where it was measured on another target."""
@@ -111,7 +111,7 @@ class LatencyTable:
         factor = anchor / (self.anchor or anchor)
         told, felt = 1.0 if self.target.place else FELT, self.felt
         part = told + shared * (felt - told)
-        self.factors = [one * factor ** (felt - told) for one in self.factors]
+        self.factors = {digest: one * factor ** (felt - told) for digest, one in self.factors.items()}
         self.anchor = anchor
         for key, node in self.nodes.items():
             self.nodes[key] = replace(node, samples=tuple(seconds * factor**part for seconds in node.samples))
@@ -212,11 +212,13 @@ class LatencyTable:
     def _read(cls, data: dict[str, Any]) -> Self:
         table = cls(Target.parse(data["target"]), **{name: data[name] for name in _PLAIN})
         table.outsized = bool(data.get("outsized", False))
-        table.factors = [float(factor) for factor in data.get("factors", [])]
         table.nodes = {key: NodeTime.from_mapping(item) for key, item in data["nodes"].items()}
         for digest, item in data["networks"].items():
             measurement = Measurement.from_mapping(item["measurement"])
             table.networks[digest] = NetworkTime(Architecture.from_mapping(item["architecture"]), measurement, item["role"])
+        table.factors = {
+            digest: float(factor) for digest, factor in data.get("factors", {}).items() if digest in table.networks
+        }
         energies = data.get("energies", {})  # a table without them is as good for everything else
         table.energies = {digest: Energy.from_mapping(item) for digest, item in energies.items() if digest in table.networks}
         return table

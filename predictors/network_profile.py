@@ -18,7 +18,7 @@ from nas.predictors.interleaving import Effort
 from nas.predictors.kernel_times import KERNELS, node_clock, time_kernels
 from nas.predictors.latency_table import NETWORK, TRAIN, LatencyTable, NetworkTime
 from nas.predictors.measure import Run, measure_runs, noise, prepare, run_once, threads
-from nas.predictors.node_shares import ALL, HALF, Timed, level_nodes, shared_out
+from nas.predictors.node_shares import Timed, level_nodes, share, shared_out
 from nas.predictors.refusal import refusals
 from nas.predictors.samples import Record
 from nas.predictors.timings import Measurement, Visit
@@ -128,16 +128,16 @@ class NetworkProfile:
         """
         table, kernels = self.table, node_clock(self.table.target) == KERNELS
         brought: Timed = []
-        factors: list[float] = []
+        factors: dict[str, float] = {}
         for architecture, measurement in measured:
             found = self.timed.pop(architecture.digest, [])
             if found and not table.target.place:
                 found, factor = shared_out(found, measurement.quiet or measurement.median, share(table))
-                factors.append(factor)
+                factors[architecture.digest] = factor
             brought += found
         if kernels and factors and not table.factors:
-            level_nodes(table, float(np.median(factors)))
-        table.factors += factors
+            level_nodes(table, float(np.median(list(factors.values()))))
+        table.factors |= factors
         for node, seconds in brought:
             table.add_node(node, seconds)
 
@@ -217,9 +217,3 @@ class NetworkProfile:
         except MeasurementError:
             return False
         return True
-
-
-def share(table: LatencyTable) -> float:
-    """How far nodes that training networks bring go to their shares of the networks' latencies; inherited nodes are fitted to
-    these."""
-    return ALL if table.ancestry or node_clock(table.target) == KERNELS else HALF

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from nas.predictors.kernel_times import KERNELS, node_clock
 from nas.predictors.latency_table import LatencyTable
 from nas.search_spaces.graph import Node
 
@@ -39,4 +40,10 @@ def level_nodes(table: LatencyTable, factor: float) -> None:
 def usual_factor(table: LatencyTable) -> float:
     """How many times longer than its nodes alone a network usually takes, for nodes whose network is not measured; 1 where
     none was."""
-    return float(np.median(table.factors)) if table.factors else 1.0
+    return float(np.median(list(table.factors.values()))) if table.factors else 1.0
+
+
+def share(table: LatencyTable) -> float:
+    """How far nodes that training networks bring go to their shares of the networks' latencies; inherited nodes are fitted to
+    these."""
+    return ALL if table.ancestry or node_clock(table.target) == KERNELS else HALF

@@ -19,6 +19,7 @@ from typing import Self
 import numpy as np
 
 from nas.errors import MeasurementError
+from nas.predictors.growth import Growth
 from nas.predictors.latency_table import LatencyTable, NodeTime
 from nas.predictors.node_features import LABELS, LENGTHS, SETTINGS, SHARES, SIZES, NodeFeatures, operator_label
 from nas.predictors.node_process import node_process
@@ -71,8 +72,9 @@ def registered(node: Node) -> str:
 
 @dataclass
 class NodeTimes:
-    """Estimates of nodes; a function of the table's nodes alone.
+    """Estimates of nodes; a function of the table's nodes, and of how much longer networks took that brought them.
 
+    `table` holds them as they are in a network of usual size, `growth` tells how much longer they take in a larger one.
     `seen` are the labels that were measured, `operators` the registered operators among them. `offset` (seconds) is added to
     times before their logarithms are taken. `noise` is the standard deviation of the logarithm of one sample around its node's
     mean, `usual` the process's where it knows the nodes, `lengths` the smallest and largest logarithms of sides and widths that
@@ -89,12 +91,15 @@ class NodeTimes:
     process: Process
     lengths: tuple[Array, Array]
     learned: dict[str, int]
+    growth: Growth
 
     @classmethod
     def fit(cls, table: LatencyTable) -> Self:
         """Learn from the table's nodes. Raises MeasurementError where it has fewer than two."""
         if len(table.nodes) < 2:
             raise MeasurementError(f"the latency table of {table.target} has {len(table.nodes)} node times; profile for longer")
+        growth = Growth.fit(table)
+        table = growth.without(table)
         items = [table.nodes[key] for key in sorted(table.nodes)]
         seconds = np.exp([_log_mean(item, 0.0) for item in items])
         offset = float(np.median(seconds))
@@ -110,7 +115,7 @@ class NodeTimes:
         seen = frozenset(operator_label(item.node) for item in items)
         lengths = everything[:, :LENGTHS].min(0), everything[:, :LENGTHS].max(0)
         noise, places = sample_noise(items, offset), {item.node.key: place for place, item in enumerate(learned)}
-        return cls(table, seen, operators_of(items), offset, noise, usual, features, process, lengths, places)
+        return cls(table, seen, operators_of(items), offset, noise, usual, features, process, lengths, places, growth)
 
     def __call__(self, items: Sequence[Node]) -> list[Estimate]:
         """The estimates of nodes."""

@@ -61,9 +61,10 @@ class Summaries:
 
     def _summary(self, found: Sums) -> tuple[Summary, Array]:
         values = found.values
-        seconds = values[:, _SECONDS]
-        error = np.hypot(np.sqrt(values[:, _SQUARED]), values[:, _STRANGE]) / seconds
-        size = np.stack([np.log(seconds), np.log(values[:, _COUNT]), values[:, _MEASURED] / seconds], 1)
+        alone = values[:, _SECONDS]
+        seconds = alone * self.times.growth(values[:, _COUNT])
+        error = np.hypot(np.sqrt(values[:, _SQUARED]), values[:, _STRANGE]) / alone
+        size = np.stack([np.log(seconds), np.log(values[:, _COUNT]), values[:, _MEASURED] / alone], 1)
         edges = passed(found.rows[:, _GROUP].astype(np.int64), found.rows[:, _NUMBERS], found.ends, len(self._groups) + 1)
         work = values[:, [_NUMBERS, _PRODUCTS, _COUNT]]
         columns = np.concatenate([values[:, _PLAIN:], edges, size, work], 1)

@@ -28,7 +28,7 @@ def table():
         made.add_node(node, 2e-4)
     made.add(architecture, measured(3e-3))
     made.add(SPACE.sample(random.Random(1)), measured(4e-3), HELD_OUT)
-    made.factors = [1.2, 1.1]
+    made.factors = dict(zip(made.networks, (1.2, 1.1), strict=True))
     return made
 
 
@@ -114,12 +114,12 @@ def test_a_table_knows_what_its_networks_feel_of_the_anchor_and_tells_each_at_an
 def test_nodes_move_as_they_were_told_or_with_the_networks_whose_share_they_are(table, shared, part):
     for digest, item in table.networks.items():
         table.networks[digest] = replace(item, measurement=replace(item.measurement, quiet=2e-3, part=1.1))
-    samples, factors = {key: item.samples for key, item in table.nodes.items()}, list(table.factors)
+    samples, factors = {key: item.samples for key, item in table.nodes.items()}, dict(table.factors)
     table.tell_at(2e-3, shared)
     for key, item in table.nodes.items():
         assert item.samples == pytest.approx([2**part * seconds for seconds in samples[key]])
     alone, whole = 2**FELT * 1e-3, 2**1.1 * 1e-3  # what a node that is timed at the new speed takes, and its share there
-    assert [alone * factor for factor in table.factors] == pytest.approx([whole * factor for factor in factors])
+    assert [alone * one for one in table.factors.values()] == pytest.approx([whole * one for one in factors.values()])
 
 
 def test_nodes_of_a_target_elsewhere_move_by_all_of_it(table):

@@ -10,8 +10,8 @@ import pytest
 import nas
 from nas.predictors.export_pool import ExportPool
 from nas.predictors.latency_table import LatencyTable
-from nas.predictors.network_profile import NetworkProfile, share
-from nas.predictors.node_shares import ALL, HALF, shared_out, usual_factor
+from nas.predictors.network_profile import NetworkProfile
+from nas.predictors.node_shares import ALL, HALF, share, shared_out, usual_factor
 from nas.predictors.samples import unrecorded
 from nas.predictors.target import Target
 from nas.predictors.timings import Measurement
@@ -55,7 +55,7 @@ def test_a_mood_that_all_nodes_of_a_network_share_is_halved_or_gone(part, left):
 def test_nodes_without_a_network_are_brought_to_what_the_others_are():
     table = LatencyTable(Target.parse("cpu:onnxruntime"), "tiny", num_classes=10)
     assert usual_factor(table) == 1.0
-    table.factors += [1.1, 1.3, 1.2]
+    table.factors |= {"a": 1.1, "b": 1.3, "c": 1.2}
     assert usual_factor(table) == pytest.approx(1.2)
 
 
@@ -66,12 +66,12 @@ def test_what_is_timed_before_any_network_is_brought_to_what_the_first_ones_take
     before, found = nodes(SPACE.sample(random.Random(7)), None, 3, 10)[0], timed(0)
     table.add_node(before, 1.0)
     session = NetworkProfile(SPACE, table, unrecorded, ExportPool(table.target, 10, 3), bring=True)
-    architecture = SPACE.sample(random.Random(0))
-    for factor in (1.5, 3.0):  # the second network is no first one
+    first, second = (SPACE.sample(random.Random(index)) for index in range(2))
+    for architecture, factor in ((first, 1.5), (second, 3.0)):
         session.timed[architecture.digest] = found
         session._add_nodes([(architecture, measured(str(table.target), factor * sum(seconds for _, seconds in found)))])
     assert table.nodes[before.key].samples[0] == pytest.approx(1.5 if ratio == 1.5 else 1.0)
-    assert table.factors == pytest.approx([1.5, 3.0])
+    assert table.factors == pytest.approx({first.digest: 1.5, second.digest: 3.0})
     last = found[-1]
     assert table.nodes[last[0].key].samples[0] == pytest.approx(ratio * last[1])
 
@@ -83,7 +83,7 @@ def test_nodes_of_a_target_elsewhere_keep_their_own_times():
     session.timed[architecture.digest] = found
     session._add_nodes([(architecture, measured(str(table.target), 1.0))])
     assert table.nodes[found[0][0].key].samples[0] == found[0][1]
-    assert table.factors == []
+    assert table.factors == {}
 
 
 def measured(target: str, seconds: float) -> Measurement:
