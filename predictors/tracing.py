@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
+import importlib
 import io
 import logging
 import re
@@ -73,7 +75,7 @@ def onnx_model(program: ExportedProgram, *, scoped: bool = False, light: bool = 
 
 def _converted(program: ExportedProgram, table: Mapping[Any, Callable[..., Any]], *, light: bool) -> Any:
     """The exporter's `ONNXProgram`, its operations translated by the table where that has them. May raise anything."""
-    with quiet(), torch.no_grad():
+    with quiet(), torch.no_grad(), _listed_once():
         found: Any = torch.onnx.export(
             program,
             dynamo=True,
@@ -102,6 +104,28 @@ def _as_traced(program: ExportedProgram, *, light: bool) -> Any:
         return _converted(whole, {**TRANSLATIONS, **UNDIVIDED}, light=light)
     except Exception:  # whatever the exporter raises: divided into smaller operations the network may have a form
         return None
+
+
+@contextlib.contextmanager
+def _listed_once() -> Iterator[None]:
+    """With the exporter's own translations listed once a process: it reads the sources of some 500 functions for it, a sixth of
+    an export's time, for every network anew."""
+    try:
+        apis: Any = importlib.import_module("torch.onnx._internal.exporter._registration").onnxscript_apis
+        listed = apis.get_torchlib_ops
+    except (ImportError, AttributeError):  # another release may list them another way
+        yield
+        return
+    apis.get_torchlib_ops = _once(listed)
+    try:
+        yield
+    finally:
+        apis.get_torchlib_ops = listed
+
+
+@functools.cache
+def _once(listing: Callable[[], Any]) -> Callable[[], Any]:
+    return functools.cache(listing)
 
 
 def scope_of(name: str) -> str:
@@ -133,12 +157,23 @@ def first_cause(error: BaseException) -> str:
 
 def _trace(model: nn.Module, image: Tensor, *, any_batch: bool) -> ExportedProgram:
     shapes = ({0: torch.export.Dim(BATCH, min=1)},) if any_batch else None
-    with quiet(), torch.no_grad():
+    with quiet(), torch.no_grad(), _untold():
         program = torch.export.export(model, (image.contiguous(),), dynamic_shapes=shapes)
     for node in program.graph.nodes:
         # File names of the machine that exported are nobody else's business.
         node.meta.pop("stack_trace", None)
     return program
+
+
+@contextlib.contextmanager
+def _untold() -> Iterator[None]:
+    """Without the lines of code that each operation came from, which take a tenth of a trace's time."""
+    config: Any = torch.fx.config
+    told, config.do_not_emit_stack_traces = config.do_not_emit_stack_traces, True
+    try:
+        yield
+    finally:
+        config.do_not_emit_stack_traces = told
 
 
 def _scope(model: Any) -> None:

@@ -1,5 +1,6 @@
 """Exports that leave to ONNX Runtime what it simplifies itself."""
 
+import importlib
 import random
 from collections import Counter
 
@@ -8,6 +9,7 @@ import onnx
 import pytest
 import torch
 
+from nas.errors import MeasurementError
 from nas.predictors.fresh_weights import told_apart
 from nas.predictors.runtimes.onnxruntime import exported, open_session, session_options
 from nas.predictors.target import Target
@@ -45,3 +47,21 @@ def test_onnx_runtime_makes_the_same_kernels_of_a_light_export(tmp_path, space, 
     more = sum(light.pop(kind, 0) - whole.pop(kind, 0) for kind in VIEWS)
     assert light == whole
     assert 0 <= more <= 0.02 * whole.total()
+
+
+def test_the_exporter_lists_its_translations_once_and_is_left_as_it_was(tmp_path, monkeypatch):
+    apis = importlib.import_module("torch.onnx._internal.exporter._registration").onnxscript_apis
+    listed, told, calls = apis.get_torchlib_ops, torch.fx.config.do_not_emit_stack_traces, []
+
+    def counted():
+        calls.append(1)
+        return listed()
+
+    monkeypatch.setattr(apis, "get_torchlib_ops", counted)
+    for index in range(2):
+        exported(torch.nn.Conv2d(3, 4, 3), torch.zeros(1, 3, 8, 8), tmp_path / f"{index}.onnx")
+    assert len(calls) == 1
+    assert apis.get_torchlib_ops is counted
+    with pytest.raises(MeasurementError):
+        exported(torch.nn.LSTM(3, 4), torch.zeros(1, 3, 8, 8), tmp_path / "none.onnx")
+    assert (apis.get_torchlib_ops, torch.fx.config.do_not_emit_stack_traces) == (counted, told)
