@@ -15,7 +15,7 @@ import math
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +44,9 @@ ENOUGH, MOST_COPIES = 2.5e-4, 64
 """Seconds that a node's copies take together, so that what a call takes is small beside them, and how many there are."""
 VISITS, MOST_VISITS, AGREED = 3, 6, 0.015
 """Visits of each node, and how many at most where those before spread by more than this of their median."""
-LEAD, SPELL, READINGS = 5e-4, 2e-3, 3
-"""Seconds of runs that fill the caches after the anchor, and of those that are read, and how many these are at least."""
+LEAD, SPELL, READINGS, TOGETHER = 5e-4, 2e-3, 3, 2
+"""Seconds of runs that fill the caches after what ran before, and of those that are read, how many these are at least, and of
+how many nodes between two runs of the anchor."""
 TRIALS = 3
 LEAST = 5e-7
 """Seconds of a node whose kernels were all fused into its neighbours."""
@@ -121,7 +122,7 @@ def time_kernels(
         tempfile.TemporaryDirectory(prefix="nas-onnx-") as folder,
         threads(target.threads),
         pinned(target.threads) as cpus,
-        undisturbed(),
+        undisturbed(1),
     ):
         path, optimised = file or Path(folder) / "model.onnx", Path(folder) / "optimised.onnx"
         if file is None:
@@ -174,21 +175,29 @@ def copies_for(seconds: float) -> int:
 
 
 def _visit_in_turn(items: Sequence[_Copies], beside: Series, state: MachineState) -> None:
-    """Visit all, there and back, the anchor before and after each, until their visits agree or MOST_VISITS are made."""
+    """Visit all, there and back, the anchor before and after some, until their visits agree or MOST_VISITS are made."""
     for number in range(MOST_VISITS):
         active = [item for item in items if number < VISITS or spread(item.levels(1.0)) > AGREED]
         if not active:
             return
         at, anchors = time.time(), [beside.again()]
-        for item in active[:: -1 if number % 2 else 1]:
-            began, interrupted = time.time(), interruptions()
-            runs = _readings(item.series)
-            since = interruptions()
-            times = None if interrupted is None or since is None else since - interrupted
+        turn = active[:: -1 if number % 2 else 1]
+        for start in range(0, len(turn), TOGETHER):
+            some = turn[start : start + TOGETHER]
+            found = [_visit(item, number, state) for item in some]
             anchors.append(beside.again())
             around = (anchors[-2] + anchors[-1]) / 2
-            item.series.visits.append(Visit(began, number, runs, times, state, beside=(around,) * len(runs)))
+            for item, visit in zip(some, found, strict=True):
+                item.series.visits.append(replace(visit, beside=(around,) * len(visit.seconds)))
         beside.visits.append(Visit(at, number, tuple(anchors), None, state))
+
+
+def _visit(item: _Copies, number: int, state: MachineState) -> Visit:
+    """A visit without the anchor."""
+    began, before = time.time(), interruptions()
+    runs = _readings(item.series)
+    after = interruptions()
+    return Visit(began, number, runs, None if before is None or after is None else after - before, state)
 
 
 def _readings(series: Series) -> tuple[float, ...]:
