@@ -27,8 +27,8 @@ OPERATORS, NORMS, EDGES, SIZE, WORK = "operators", "norms", "edges", "size", "wo
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Architectures as a correction sees them: sums of node times (seconds) and their relative errors, both (n,), and
-    columns (n, ...) in the groups of `layout`."""
+    """Architectures as a correction sees them: sums of node times in a network of their size (seconds) and the relative
+    errors of these, both (n,), and columns (n, ...) in the groups of `layout`."""
 
     seconds: Array
     error: Array

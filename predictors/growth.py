@@ -29,7 +29,7 @@ FEWEST = 4
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """A network of n nodes takes (n / exp(`middle`)) ** `exponent` times what their sum is elsewhere."""
+    """A network of n nodes takes (n / exp(`middle`)) ** `exponent` times what these take in one of the middle size."""
 
     exponent: float = 0.0
     middle: float = 0.0
@@ -38,12 +38,14 @@ class Growth:
     def fit(cls, table: LatencyTable) -> Self:
         """By the factors of the networks that brought node times. No growth where these are fewer than FEWEST, or fall: no
         cache gains by what runs in between."""
-        if len(table.factors) < FEWEST:
+        brought = _brought(table)
+        counts = np.log([sum(keys.values()) for keys in brought.values()])
+        if len(counts) < FEWEST or np.ptp(counts) == 0:
             return cls()
-        counts = np.log([sum(keys.values()) for keys in _brought(table).values()])
-        factors = np.log(list(table.factors.values()))
+        factors = np.log([table.factors[digest] for digest in brought])
         beside, above = counts - counts.mean(), factors - factors.mean()
-        exponent = float(beside @ above / (beside @ beside + above.var() / USUAL**2)) if above.any() else 0.0
+        rest = above - beside * (beside @ above) / (beside @ beside)
+        exponent = float(beside @ above / (beside @ beside + rest.var() / USUAL**2))
         return cls(max(exponent, 0.0), float(counts.mean()))
 
     def __call__(self, counts: Array) -> Array:
@@ -51,8 +53,8 @@ class Growth:
         return np.exp(self.exponent * (np.log(counts) - self.middle))
 
     def without(self, table: LatencyTable) -> LatencyTable:
-        """The table with nodes as they are in a network of the middle size: their samples in the mean, for of which network
-        each sample is, is not kept."""
+        """The table with nodes as they are in a network of the middle size: the samples of one by what they bear in the mean,
+        for of which network each is, is not kept."""
         if self.exponent == 0:
             return table
         borne: defaultdict[str, float] = defaultdict(float)
@@ -61,18 +63,18 @@ class Growth:
             for key, times in keys.items():
                 borne[key] += times * grown
         found = dict(table.nodes)
-        for key, total in borne.items():
+        for key in borne.keys() & found.keys():
             node = found[key]
-            factor = math.exp(-total / len(node.samples))
+            factor = math.exp(-borne[key] / len(node.samples))
             found[key] = replace(node, samples=tuple(factor * seconds for seconds in node.samples))
         return replace(table, nodes=found)
 
 
 def _brought(table: LatencyTable) -> dict[str, Counter[str]]:
-    """How often each network that brought node times has each node, by the digest of one and the key of the other."""
-    return {
-        digest: Counter(
-            node.key for node in nodes(table.networks[digest].architecture, None, table.in_channels, table.num_classes)
-        )
-        for digest in table.factors
-    }
+    """How often each network that brought node times has each node, by the digest of one and the key of the other, in the order
+    of digests: the same in every process."""
+    found = {}
+    for digest in sorted(table.factors.keys() & table.networks.keys()):
+        architecture = table.networks[digest].architecture
+        found[digest] = Counter(node.key for node in nodes(architecture, None, table.in_channels, table.num_classes))
+    return found

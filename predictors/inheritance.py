@@ -45,8 +45,9 @@ class Ancestors:
                 )
 
     def sums(self, architectures: Sequence[Architecture]) -> Array:
-        """The sum of node times (seconds) of each architecture on each known target, (n, targets)."""
-        return np.stack([summaries(architectures)[0].seconds for summaries in self._summaries], 1)
+        """The sum of node times (seconds) of each architecture on each known target, (n, targets), as they are handed on:
+        without what known networks of many nodes take beyond it."""
+        return np.stack([summaries.alone(architectures) for summaries in self._summaries], 1)
 
     def view(self) -> View:
         """What tells architectures apart: the logarithms of their sums, and shares of operators on the first target."""

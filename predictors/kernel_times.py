@@ -3,10 +3,10 @@
 ONNX Runtime fuses neighbours, moves maps between layouts and starts a kernel in a microsecond, so that times taken in eager
 mode tell little of it. Its profiler is no clock either: what it writes down of a kernel holds two or three times what the
 kernel takes, since the shapes of all that it reads are formatted meanwhile. So the kernels of a node run without it, as a model
-of their own, several copies of them, and the anchor runs between two nodes. What a call takes without kernels is taken off.
-Lower quartiles count: these runs are so short that what disturbs some of them leaves others alone. Of the anchor's slowness
-around a visit they feel FELT, as networks do: told so, sums of 113 networks of `mobile` differ from their latencies by 5.1 %
-(standard deviation beside a trend with size); told by all of the anchor's slowness meanwhile, by 7.6 %.
+of their own, several copies of them, and the anchor runs before and after every two nodes. What a call takes without kernels is
+taken off. Lower quartiles count: these runs are so short that what disturbs some of them leaves others alone. Of the anchor's
+slowness around a visit they feel FELT, as networks do: told so, sums of 113 networks of `mobile` differ from their latencies by
+5.1 % (standard deviation beside a trend with size); told by all of the anchor's slowness meanwhile, by 7.6 %.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """`LatencyPredictor`: the latency of an architecture from its node times, corrected by whole networks, with an honest interval.
 
-log T = log(sum of node times) + correction(network). Cross-validation on the measured networks chooses the correction (see
-`nas.predictors.corrections`), and the simplest wins where the others are not better by more than a standard error. Intervals
-are conformal, in units of an error that grows where nodes were not measured, are unlike the measured ones, or make a network
-faster or slower than all measured ones. An operator that the target never ran is refused.
+log T = log(sum of node times) + growth(number of nodes) + correction(network). Cross-validation on the measured networks
+chooses the correction (see `nas.predictors.corrections`), and the simplest wins where the others are not better by more than a
+standard error. Intervals are conformal, in units of an error that grows where nodes were not measured, are unlike the measured
+ones, or make a network faster or slower than all measured ones. An operator that the target never ran is refused.
 """
 
 from __future__ import annotations

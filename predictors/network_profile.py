@@ -137,9 +137,9 @@ class NetworkProfile:
             brought += found
         if kernels and factors and not table.factors:
             level_nodes(table, float(np.median(list(factors.values()))))
-        table.factors |= factors
         for node, seconds in brought:
             table.add_node(node, seconds)
+        table.factors |= factors
 
     def _prepare(self, architecture: Architecture, file: Path | MeasurementError | None) -> Run:
         """A run of the network, from its file where there is one; what kept it from being written is raised."""

@@ -49,6 +49,10 @@ class Summaries:
         """Architectures as corrections see them, and how many of their nodes run an operator without a time, (n,)."""
         return self._summary(self._sums(architectures))
 
+    def alone(self, architectures: Sequence[Architecture]) -> Array:
+        """The sums of node times (seconds) of architectures as they are in a network of the usual size, (n,)."""
+        return np.asarray(self._sums(architectures).values[:, _SECONDS])
+
     def left_out(self, architectures: Sequence[Architecture]) -> Summary:
         """Architectures as they would be seen if their nodes had not been timed in them: see `NodeTimes.left_out`."""
         new = [architecture for architecture in architectures if architecture.digest not in self._blind]
@@ -61,13 +65,13 @@ class Summaries:
 
     def _summary(self, found: Sums) -> tuple[Summary, Array]:
         values = found.values
-        alone = values[:, _SECONDS]
-        seconds = alone * self.times.growth(values[:, _COUNT])
+        alone, grown = values[:, _SECONDS], self.times.growth(values[:, _COUNT])
+        seconds = alone * grown
         error = np.hypot(np.sqrt(values[:, _SQUARED]), values[:, _STRANGE]) / alone
         size = np.stack([np.log(seconds), np.log(values[:, _COUNT]), values[:, _MEASURED] / alone], 1)
         edges = passed(found.rows[:, _GROUP].astype(np.int64), found.rows[:, _NUMBERS], found.ends, len(self._groups) + 1)
         work = values[:, [_NUMBERS, _PRODUCTS, _COUNT]]
-        columns = np.concatenate([values[:, _PLAIN:], edges, size, work], 1)
+        columns = np.concatenate([values[:, _PLAIN:] * grown[:, None], edges, size, work], 1)
         return Summary(seconds, error, columns, self._layout), values[:, _REFUSED]
 
     def unknown(self, node: Node) -> bool:

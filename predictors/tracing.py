@@ -24,6 +24,10 @@ from nas.predictors.translations import TRANSLATIONS, UNDIVIDED
 
 BATCH, SCOPED = "batch", "/"
 SCOPES = "pkg.torch.onnx.name_scopes"
+REGISTRATION = "torch.onnx._internal.exporter._registration"
+"""Where the exporter asks for its translations."""
+UNTOLD = "do_not_emit_stack_traces"
+"""The setting of `torch.fx.config` by which operations are traced without the lines of code that they came from."""
 _NOISY = ("torch.onnx", "torch.export", "torch._export", "onnxscript", "onnx_ir")
 
 
@@ -111,7 +115,7 @@ def _listed_once() -> Iterator[None]:
     """With the exporter's own translations listed once a process: it reads the sources of some 500 functions for it, a sixth of
     an export's time, for every network anew."""
     try:
-        apis: Any = importlib.import_module("torch.onnx._internal.exporter._registration").onnxscript_apis
+        apis: Any = importlib.import_module(REGISTRATION).onnxscript_apis
         listed = apis.get_torchlib_ops
     except (ImportError, AttributeError):  # another release may list them another way
         yield
@@ -167,13 +171,17 @@ def _trace(model: nn.Module, image: Tensor, *, any_batch: bool) -> ExportedProgr
 
 @contextlib.contextmanager
 def _untold() -> Iterator[None]:
-    """Without the lines of code that each operation came from, which take a tenth of a trace's time."""
-    config: Any = torch.fx.config
-    told, config.do_not_emit_stack_traces = config.do_not_emit_stack_traces, True
+    """Without the lines of code that each operation came from, which take a tenth of a trace's time, where PyTorch can."""
+    config: Any = getattr(torch.fx, "config", None)
+    told = getattr(config, UNTOLD, None)
+    if told is None:
+        yield
+        return
+    setattr(config, UNTOLD, True)
     try:
         yield
     finally:
-        config.do_not_emit_stack_traces = told
+        setattr(config, UNTOLD, told)
 
 
 def _scope(model: Any) -> None:

@@ -41,14 +41,39 @@ def grown(exponent: float, target: Target = ONNX, train: int = 24, held_out: int
 def test_the_exponent_is_found_and_networks_of_the_usual_size_take_what_they_take(exponent):
     growth = Growth.fit(grown(exponent))
     assert growth.exponent == pytest.approx(exponent, abs=0.02)
-    assert growth(np.exp([growth.middle])) == pytest.approx([1.0])
-    assert growth(np.exp([growth.middle + 1]))[0] == pytest.approx(np.exp(growth.exponent))
+    counts = [len(nodes(item.architecture, None, 3, 10)) for item in grown(exponent).of_role(TRAIN)]
+    assert growth.middle == pytest.approx(np.mean(np.log(counts)))
+    assert growth(np.array([20.0, 40.0])) == pytest.approx(
+        np.array([20.0, 40.0]) ** growth.exponent / np.exp(growth.middle) ** growth.exponent
+    )
 
 
 def test_factors_that_fall_and_few_of_them_tell_of_no_growth():
     assert Growth.fit(grown(-0.2)).exponent == 0
     assert Growth.fit(grown(0.2, train=FEWEST - 1)) == Growth()
-    assert Growth.fit(grown(0.2, train=FEWEST)).exponent > 0
+    assert Growth.fit(grown(0.2, train=FEWEST)).exponent > 0.1
+
+
+def test_factors_of_networks_that_a_table_lacks_are_left_out_and_their_order_changes_nothing():
+    table = grown(0.2)
+    wanted = Growth.fit(table)
+    table.factors = dict(reversed([*table.factors.items(), ("gone", 7.0)]))
+    assert Growth.fit(table) == wanted
+    table.nodes.pop(next(iter(table.nodes)))
+    assert len(wanted.without(table).nodes) == len(table.nodes)
+
+
+def test_a_node_without_a_network_counts_as_one_of_the_usual_size():
+    """A sample of its own is not moved, so that the mean of both moves by half."""
+    table = grown(0.25)
+    growth = Growth.fit(table)
+    key, borne = next((key, len(item.samples)) for key, item in table.nodes.items() if len(item.samples) == 1)
+    before = np.log(growth.without(table).nodes[key].samples[0] / table.nodes[key].samples[0])
+    table.add_node(table.nodes[key].node, table.nodes[key].samples[0])
+    after = np.log(growth.without(table).nodes[key].samples[0] / table.nodes[key].samples[0])
+    assert borne == 1
+    assert after == pytest.approx(before / 2)
+    assert abs(before) > 1e-3
 
 
 @pytest.mark.parametrize("target", [ONNX, EAGER], ids=str)
@@ -65,8 +90,9 @@ def test_nodes_are_freed_of_the_growth_that_they_bear(target):
     assert growth.without(replace(table, factors={})) == replace(table, factors={})
 
 
-def test_networks_of_few_nodes_are_predicted_as_well_as_those_of_many():
-    table = grown(0.25, train=40, held_out=60)
+@pytest.mark.parametrize("target", [ONNX, EAGER], ids=str)
+def test_networks_of_few_nodes_are_predicted_as_well_as_those_of_many(target):
+    table = grown(0.25, target, train=40, held_out=60)
     held_out = list(table.of_role(HELD_OUT))
     architectures, measured = [item.architecture for item in held_out], table.latency(held_out)
     counts = np.log([len(nodes(item, None, 3, 10)) for item in architectures])
@@ -78,4 +104,4 @@ def test_networks_of_few_nodes_are_predicted_as_well_as_those_of_many():
     known = slope()
     table.factors = {}
     assert abs(known) < 0.03
-    assert abs(slope()) > 2 * abs(known), "of nodes alone it could not be told"
+    assert abs(slope()) > 0.05, "of nodes alone it could not be told"

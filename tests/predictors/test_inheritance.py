@@ -8,9 +8,11 @@ from nas.predictors.inheritance import Ancestors, mixture
 from nas.predictors.latency_predictor import LatencyPredictor
 from nas.predictors.latency_profile import profile
 from nas.predictors.latency_table import LatencyTable
+from nas.predictors.node_times import NodeTimes
 from nas.predictors.profile_cost import profile_cost
 from nas.predictors.remarks import remarks
 from nas.predictors.target import Target
+from nas.search_spaces.graph import nodes
 
 NEW = Target(threads=3)
 HELD_OUT = sampled("held", 40)
@@ -42,6 +44,15 @@ def test_twenty_networks_and_two_known_targets_predict_a_third(ancestors):
     assert mape(found, truth) < 0.03
     assert spearmanr(found, truth).statistic > 0.98
     assert table.ancestry == [str(Target()), str(Target(threads=2))]
+
+
+def test_what_networks_of_many_nodes_take_beyond_these_is_in_neither_the_sums_nor_what_is_handed_on():
+    known = made_table(train=24)
+    known.factors = {digest: len(nodes(item.architecture, None, 3, 10)) ** 0.25 for digest, item in known.networks.items()}
+    times = NodeTimes.fit(known)
+    handed = [sum(item.seconds for item in times(nodes(architecture, None, 3, 10))) for architecture in HELD_OUT]
+    assert times.growth.exponent > 0.2
+    np.testing.assert_allclose(Ancestors([known]).sums(HELD_OUT)[:, 0], handed)
 
 
 def test_the_mixture_is_found_and_never_negative():

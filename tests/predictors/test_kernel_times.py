@@ -1,3 +1,5 @@
+import itertools
+import math
 import random
 from collections import Counter
 
@@ -18,6 +20,10 @@ from nas.predictors.kernel_times import (
     KERNELS,
     LEAST,
     MOST_COPIES,
+    MOST_VISITS,
+    VISITS,
+    _Copies,
+    _visit_in_turn,
     copies_for,
     node_clock,
     time_in_network,
@@ -31,6 +37,7 @@ from nas.predictors.node_times import operators_of
 from nas.predictors.samples import read_samples, samples_path
 from nas.predictors.target import Target
 from nas.predictors.timings import FELT, Visit
+from nas.predictors.visits import Series
 from nas.search_spaces.backbone import build
 from nas.search_spaces.graph import nodes
 from nas.search_spaces.presets import load_space
@@ -53,6 +60,28 @@ def test_every_node_of_a_network_is_timed_by_copies_of_its_kernels():
     assert "x0" in {key for kind, key, _ in recorded if kind == "node"}
     assert {kind for kind, _, _ in recorded} == {"anchor", "node"}
     assert all(len(visit.beside) == len(visit.seconds) for kind, _, visit in recorded if kind == "node")
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_the_anchor_runs_before_and_after_every_two_nodes(monkeypatch, number):
+    """What runs around a node is told with it: the mean of the two."""
+    told = itertools.count(1.0)
+    order = []
+
+    class Anchor(Series):
+        def again(self):
+            order.append("anchor")
+            return next(told)
+
+    monkeypatch.setattr(kernel_times, "_readings", lambda series: order.append(series.position) or (1e-3, 1e-3, 1e-3))
+    items, beside = [_Copies(f"{place}", 1, Series(lambda: None, place)) for place in range(number)], Anchor(lambda: None)
+    _visit_in_turn(items, beside, MachineState())
+    rounds = len(beside.visits)
+    assert VISITS <= rounds <= MOST_VISITS
+    assert order.count("anchor") == rounds * (1 + math.ceil(number / 2))
+    assert order[: 2 + min(number, 2)] == ["anchor", *range(min(number, 2)), "anchor"]
+    assert items[0].series.visits[0].beside == (1.5, 1.5, 1.5)
+    assert items[-1].series.visits[0].beside == (math.ceil(number / 2) + 0.5,) * 3
 
 
 @given(st.floats(0.5, 3.0), st.floats(1e-6, 1.0))

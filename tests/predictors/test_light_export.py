@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from nas.errors import MeasurementError
+from nas.predictors import tracing
 from nas.predictors.fresh_weights import told_apart
 from nas.predictors.runtimes.onnxruntime import exported, open_session, session_options
 from nas.predictors.target import Target
@@ -65,3 +66,10 @@ def test_the_exporter_lists_its_translations_once_and_is_left_as_it_was(tmp_path
     with pytest.raises(MeasurementError):
         exported(torch.nn.LSTM(3, 4), torch.zeros(1, 3, 8, 8), tmp_path / "none.onnx")
     assert (apis.get_torchlib_ops, torch.fx.config.do_not_emit_stack_traces) == (counted, told)
+
+
+@pytest.mark.parametrize("gone", ["UNTOLD", "REGISTRATION"])
+def test_a_release_that_cannot_be_told_so_is_exported_with_all_the_same(tmp_path, monkeypatch, gone):
+    monkeypatch.setattr(tracing, gone, "elsewhere")
+    exported(torch.nn.Conv2d(3, 4, 3), torch.zeros(1, 3, 8, 8), tmp_path / "model.onnx")
+    assert (tmp_path / "model.onnx").exists()
