@@ -219,8 +219,7 @@ def frugal(once, reference, counted):
 
     def make(folder: Path) -> None:
         table = LatencyTable.load(counted)
-        # Above most, for where latencies are noisy the upper ends are well above the predictions.
-        limit = statistics.quantiles((energy.joules for energy in table.energies.values()), n=3)[1]
+        limit = statistics.median(energy.joules for energy in table.energies.values())
         (folder / "limit").write_text(str(limit))
         options = (
             "--target",
