@@ -3,9 +3,11 @@
 The latency predictor knows each node's time; what is learned here from the counted networks is the power (W), their energy
 over their predicted latency. It differs little between networks: more where there are many MACs and bytes a second, less where
 small operations wait for each other. Cross-validation chooses between one power for all, a ridge and a Gaussian process on
-features of the graph, and the simplest wins where the others are not better by more than a standard error. The interval is
-split-conformal for the power; its relative reach and that of the latency's interval are added as errors that know nothing of
-each other.
+features of the graph, and the simplest wins where the others are not better by more than a standard error.
+
+Latencies of counted networks are predicted as if they were new, so the errors of the power hold those of the latency, as far as
+the features do not undo them: an energy may be better known than the latency it goes by. The interval is split-conformal, and
+wider where the latency's is wider than usual: for nodes unlike the measured ones, and out of the range of what was measured.
 """
 
 from __future__ import annotations
@@ -71,28 +73,20 @@ class EnergyPredictor:
 
     def predict(self, architectures: Sequence[Architecture]) -> Prediction:
         """Energies and their standard deviations in joules. Raises what `LatencyPredictor.predict` raises, as do all below."""
-        time = self.latency.predict(architectures)
-        power, width = self._powers(architectures, time.mean)
-        mean = time.mean * np.exp(power)
-        return Prediction(mean, mean * np.hypot(time.std / time.mean, width * self._deviation))
+        middle, width = self._predicted(architectures)
+        mean = np.exp(middle)
+        return Prediction(mean, mean * width * self._deviation)
 
     def interval(self, architectures: Sequence[Architecture], confidence: float = 0.9) -> tuple[Array, Array]:
         """Lower and upper bounds (J) that hold for a new architecture with about this probability."""
-        time = self.latency.predict(architectures).mean
-        low, high = self.latency.interval(architectures, confidence)
-        power, width = self._powers(architectures, time)
+        middle, width = self._predicted(architectures)
         reach = conformal_quantile(np.abs(self._residuals), confidence) * width
-        middle = time * np.exp(power)
-        below, above = (np.hypot(np.log(end / time), reach) for end in (low, high))
-        return middle * np.exp(-below), middle * np.exp(above)
+        return np.exp(middle - reach), np.exp(middle + reach)
 
     def upper(self, architectures: Sequence[Architecture], confidence: float = 0.95) -> Array:
         """An energy in joules that a new architecture stays below with about this probability."""
-        time = self.latency.predict(architectures).mean
-        power, width = self._powers(architectures, time)
-        late = np.maximum(np.log(self.latency.upper(architectures, confidence) / time), 0)
-        reach = max(conformal_quantile(self._residuals, confidence), 0.0) * width
-        return np.asarray(time * np.exp(power + np.hypot(late, reach)))
+        middle, width = self._predicted(architectures)
+        return np.exp(middle + max(conformal_quantile(self._residuals, confidence), 0.0) * width)
 
     def assess(self, architectures: Sequence[Architecture], measured: Sequence[float]) -> Assessment:
         """How well counted energies (J) of networks that were not learned from are predicted."""
@@ -110,26 +104,29 @@ class EnergyPredictor:
         energies = self.table.energies
         known = [item.architecture for item in self.table.of_role(TRAIN) if item.architecture.digest in energies]
         # By the predicted latency, as for new networks: a measured one has an error of its own, which power knows nothing of.
-        seconds = self.latency.predict(known).mean
+        time = self.latency.left_out(known)
         joules = np.array([energies[architecture.digest].joules for architecture in known])
-        features, power = self._features(known, seconds), np.log(joules / seconds)
+        features, power = self._features(known, time.mean), np.log(joules / time.mean)
         with one_thread():
             tried = {name: _cross_validated(fit, self._layout, features, power) for name, fit in MODELS.items()}
             self.model = simplest({name: rest for name, (rest, _) in tried.items()})
             self._power = MODELS[self.model](self._layout, features, power)
         rest, deviation = tried[self.model]
         self._floor = max(float(np.median(np.abs(rest))), FLOOR)
-        self._residuals = rest / self._width(deviation)
+        self._usual = float(np.median(time.std / time.mean))
+        self._residuals = rest / self._width(deviation, time)
         self._deviation = float(np.sqrt(np.mean(self._residuals**2)))
 
-    def _powers(self, architectures: Sequence[Architecture], seconds: Array) -> tuple[Array, Array]:
-        """Logarithms of powers and the scale of their errors, both (n,)."""
+    def _predicted(self, architectures: Sequence[Architecture]) -> tuple[Array, Array]:
+        """Logarithms of predicted energies and the scale of their errors, both (n,)."""
+        time = self.latency.predict(architectures)
         with one_thread():
-            mean, deviation = self._power(self._features(architectures, seconds))
-        return mean, self._width(deviation)
+            power, deviation = self._power(self._features(architectures, time.mean))
+        return np.log(time.mean) + power, self._width(deviation, time)
 
-    def _width(self, deviation: Array) -> Array:
-        return np.where(deviation > 0, deviation, self._floor)
+    def _width(self, deviation: Array, time: Prediction) -> Array:
+        """The scale of each relative error: the typical one or the model's, more where the latency is unsure."""
+        return np.where(deviation > 0, deviation, self._floor) * np.maximum(1, time.std / time.mean / self._usual)
 
     def _features(self, architectures: Sequence[Architecture], seconds: Array) -> Array:
         """Logarithms of the seconds and of parameters, MACs and bytes a second; the share of each group in the MACs."""

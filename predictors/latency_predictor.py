@@ -103,6 +103,14 @@ class LatencyPredictor:
         """The architecture's nodes, with the table's channels and classes."""
         return nodes(architecture, None, self.table.in_channels, self.table.num_classes)
 
+    def left_out(self, known: Sequence[Architecture]) -> Prediction:
+        """Latencies of training networks as if they were new: each by a correction that was fitted without its fold.
+
+        Raises KeyError for a network that is not a training network of the table.
+        """
+        rows = [self._rows[architecture.digest] for architecture in known]
+        return Prediction(self._left_out.mean[rows], self._left_out.std[rows])
+
     def summary(self, architectures: Sequence[Architecture]) -> Summary:
         """What corrections see of architectures: sums over nodes and the columns of `Summary`. Refuses nothing."""
         return self._summaries(architectures)[0]
@@ -132,8 +140,12 @@ class LatencyPredictor:
         self._range = float(summary.seconds.min()), float(summary.seconds.max())
         rest, deviation = tried[self.model]
         self._floor = max(float(np.median(np.abs(rest))), 1e-3)
-        self._residuals = rest / self._width(summary, deviation)
+        width = self._width(summary, deviation)
+        self._residuals = rest / width
         self._deviation = float(np.sqrt(np.mean(self._residuals**2)))
+        self._rows = {item.architecture.digest: row for row, item in enumerate(known)}
+        mean = latency * np.exp(-rest)
+        self._left_out = Prediction(mean, mean * width * self._deviation)
 
     def _corrected(self, architectures: Sequence[Architecture]) -> tuple[Array, Array]:
         """Logarithms of predicted latencies and the scale of their errors, both (n,)."""
