@@ -64,13 +64,13 @@ class ProfiledNetworks:
 
     def _bringing(self, measured: Sequence[Architecture], unwanted: Collection[str]) -> list[Architecture]:
         """The training networks that are missing where exported ones bring all node times along."""
-        table, have = self.table, {item.digest for item in measured}
-        if len(measured) >= self.train:
+        table, missing = self.table, self.train - len(measured)
+        if missing <= 0:
             return []
-        found = covering(
-            self.space, self.train + len(measured), table.seed, table.in_channels, table.num_classes, table.refused, unwanted
+        taken = {*unwanted, *(item.digest for item in measured)}
+        return covering(
+            self.space, missing, table.seed, table.in_channels, table.num_classes, table.refused, taken, table.nodes.keys()
         )
-        return [item for item in found if item.digest not in have][: self.train - len(measured)]
 
 
 def networks_of(
