@@ -7,13 +7,15 @@ features of the graph, and the simplest wins where the others are not better by 
 
 Latencies of counted networks are predicted as if they were new, so the errors of the power hold those of the latency, as far as
 the features do not undo them: an energy may be better known than the latency it goes by. The interval is split-conformal, and
-wider where the latency's is wider than usual: for nodes unlike the measured ones, and out of the range of what was measured.
+wider where the latency's is wider than usual, for nodes unlike the measured ones and out of the range of what was measured, and
+where more of the latency would have to be undone than of any counted network. Latencies from inherited node times are left out
+but for the mixture of the tables, which was fitted to all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -37,8 +39,18 @@ MIN_NETWORKS = 8
 FLOOR = 1e-3
 """The least relative error of a power."""
 
-Power = Callable[[Array], tuple[Array, Array]]
-"""Logarithms of powers (W) and their deviations, both (n,), for features (n, d)."""
+
+class Powers(NamedTuple):
+    """Logarithms of powers (W), what the model knows of their deviations (0: nothing), and by how much it was kept from going
+    beyond what was counted, all (n,)."""
+
+    mean: Array
+    deviation: Array
+    beyond: Array
+
+
+Power = Callable[[Array], Powers]
+"""Powers for features (n, d)."""
 Fit = Callable[[Layout, Array, Array], Power]
 
 
@@ -114,19 +126,22 @@ class EnergyPredictor:
         rest, deviation = tried[self.model]
         self._floor = max(float(np.median(np.abs(rest))), FLOOR)
         self._usual = float(np.median(time.std / time.mean))
-        self._residuals = rest / self._width(deviation, time)
+        self._residuals = rest / self._width(Powers(power, deviation, np.zeros(len(rest))), time)
         self._deviation = float(np.sqrt(np.mean(self._residuals**2)))
 
     def _predicted(self, architectures: Sequence[Architecture]) -> tuple[Array, Array]:
         """Logarithms of predicted energies and the scale of their errors, both (n,)."""
         time = self.latency.predict(architectures)
         with one_thread():
-            power, deviation = self._power(self._features(architectures, time.mean))
-        return np.log(time.mean) + power, self._width(deviation, time)
+            power = self._power(self._features(architectures, time.mean))
+        return np.log(time.mean) + power.mean, self._width(power, time)
 
-    def _width(self, deviation: Array, time: Prediction) -> Array:
-        """The scale of each relative error: the typical one or the model's, more where the latency is unsure."""
-        return np.where(deviation > 0, deviation, self._floor) * np.maximum(1, time.std / time.mean / self._usual)
+    def _width(self, power: Powers, time: Prediction) -> Array:
+        """The scales of relative errors, (n,): the typical one or the model's, of which no more than the latency's usual error
+        comes from there and grows with it, and the part of the latency's error that a bounded power could not undo."""
+        own = np.where(power.deviation > 0, power.deviation, self._floor)
+        growth = np.maximum(1, time.std / time.mean / self._usual) ** 2 - 1
+        return np.sqrt(own**2 + growth * np.minimum(own, self._usual) ** 2 + power.beyond**2)
 
     def _features(self, architectures: Sequence[Architecture], seconds: Array) -> Array:
         """Logarithms of the seconds and of parameters, MACs and bytes a second; the share of each group in the MACs."""
@@ -172,31 +187,25 @@ def predict_energy(latency: LatencyPredictor, architectures: Sequence[Architectu
 
 def _constant(layout: Layout, features: Array, power: Array) -> Power:
     middle = float(np.median(power))
-    return lambda new: (np.full(len(new), middle), np.zeros(len(new)))
+    return lambda new: Powers(np.full(len(new), middle), np.zeros(len(new)), np.zeros(len(new)))
 
 
 def _ridge(layout: Layout, features: Array, power: Array) -> Power:
     found = Ridge.fit(features, power)
-    low, high = _range(power)
-    return lambda new: (np.clip(found.predict(new), low, high), np.zeros(len(new)))
+    return lambda new: _bounded(power, found.predict(new), np.zeros(len(new)))
 
 
 def _process(layout: Layout, features: Array, power: Array) -> Power:
     kernels = (Kernel("linear", (SUMMARY,)), Kernel("linear", (AMOUNTS,)), Kernel("smooth", (SUMMARY,), 2.0))
     found = Process.fit(kernels, layout, features, power, np.ones(len(power)))
-    low, high = _range(power)
-
-    def predict(new: Array) -> tuple[Array, Array]:
-        mean, deviation = found.predict(layout, new, np.ones(len(new)))
-        return np.clip(mean, low, high), deviation
-
-    return predict
+    return lambda new: _bounded(power, *found.predict(layout, new, np.ones(len(new))))
 
 
-def _range(power: Array) -> tuple[float, float]:
-    """No network is taken to need much less or more power than all that were counted."""
-    reach = float(np.ptp(power)) / 2
-    return float(power.min()) - reach, float(power.max()) + reach
+def _bounded(known: Array, mean: Array, deviation: Array) -> Powers:
+    """No network is taken to need much less or more power than all that were counted, whose logarithms are `known`."""
+    reach = float(np.ptp(known)) / 2
+    kept = np.clip(mean, known.min() - reach, known.max() + reach)
+    return Powers(kept, deviation, np.abs(mean - kept))
 
 
 MODELS: dict[str, Fit] = {"one power": _constant, "ridge": _ridge, "process": _process}
@@ -208,6 +217,6 @@ def _cross_validated(fit: Fit, layout: Layout, features: Array, power: Array) ->
     folds = np.arange(len(power)) % min(FOLDS, len(power))
     for fold in np.unique(folds):
         train, test = folds != fold, folds == fold
-        mean, deviation[test] = fit(layout, features[train], power[train])(features[test])
-        rest[test] = power[test] - mean
+        found = fit(layout, features[train], power[train])(features[test])
+        rest[test], deviation[test] = power[test] - found.mean, found.deviation
     return rest, deviation

@@ -1,9 +1,9 @@
 """`LatencyPredictor`: the latency of an architecture from its node times, corrected by whole networks, with an honest interval.
 
-log T = log(sum of node times) + growth(number of nodes) + correction(network). Cross-validation on the measured networks
-chooses the correction (see `nas.predictors.corrections`), and the simplest wins where the others are not better by more than a
-standard error. Intervals are conformal, in units of an error that grows where nodes were not measured, are unlike the measured
-ones, or make a network faster or slower than all measured ones. An operator that the target never ran is refused.
+log T = log(sum of node times) + growth(number of nodes) + correction(network). The correction is a mean of several, each of
+which counts by its cross-validated error on the measured networks (see `nas.predictors.corrections`). Intervals are conformal,
+in units of an error that grows where nodes were not measured, are unlike the measured ones, or make a network faster or slower
+than all measured ones. An operator that the target never ran is refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from nas.errors import MeasurementError, UsageError
 from nas.predictors.assessment import Assessment, assess
-from nas.predictors.corrections import MODELS, Corrected, Summary, cross_validated, simplest
+from nas.predictors.corrections import MODELS, Summary, averaged, cross_validated, shares, simplest
 from nas.predictors.kernel_times import IN_PLACE
 from nas.predictors.latency_table import TRAIN, LatencyTable
 from nas.predictors.node_times import NodeTimes
@@ -43,13 +43,15 @@ class Prediction:
 class LatencyPredictor:
     """Predicts latencies on the target of a table. All state is the table: fitting it again gives the same predictor.
 
-    `model` names the correction that cross-validation chose, `scores` gives each one's cross-validated MAPE.
+    `shares` tells how much which corrections count, `model` names the simplest that is about as good as the best: what it knows
+    of its errors shapes the intervals. `scores` gives the cross-validated MAPE of all.
     """
 
     def __init__(self, table: LatencyTable, times: NodeTimes) -> None:
         self.table, self.times = table, times
         self._summaries = Summaries(table, times)
         self.model = ""
+        self.shares: dict[str, float] = {}
         self.scores: dict[str, float] = {}
         self._refit()
 
@@ -104,9 +106,8 @@ class LatencyPredictor:
         return nodes(architecture, None, self.table.in_channels, self.table.num_classes)
 
     def left_out(self, known: Sequence[Architecture]) -> Prediction:
-        """Latencies of training networks as if they were new: each by a correction that was fitted without its fold.
-
-        Raises KeyError for a network that is not a training network of the table.
+        """Latencies (s) of training networks and their standard deviations, both (n,), as if they were new: each by corrections
+        that were fitted without its fold. Raises KeyError for a network that is not a training network of the table.
         """
         rows = [self._rows[architecture.digest] for architecture in known]
         return Prediction(self._left_out.mean[rows], self._left_out.std[rows])
@@ -134,11 +135,12 @@ class LatencyPredictor:
         with one_thread():
             tried = {name: cross_validated(fit, summary, latency) for name, fit in MODELS.items()}
             residuals = {name: rest for name, (rest, _) in tried.items()}
-            self.model = simplest(residuals)
-            self._correct = MODELS[self.model](summary, latency)
+            self.shares = shares(residuals)
+            self.model = simplest({name: residuals[name] for name in self.shares})
+            self._corrections = {name: MODELS[name](summary, latency) for name in self.shares}
         self.scores = {name: float(np.mean(np.abs(np.expm1(-rest)))) for name, rest in residuals.items()}
         self._range = float(summary.seconds.min()), float(summary.seconds.max())
-        rest, deviation = tried[self.model]
+        rest, deviation = averaged(residuals), tried[self.model][1]
         self._floor = max(float(np.median(np.abs(rest))), 1e-3)
         width = self._width(summary, deviation)
         self._residuals = rest / width
@@ -153,8 +155,9 @@ class LatencyPredictor:
         if refused.any():
             raise self._refusal(architectures[int(refused.argmax())])
         with one_thread():
-            found: Corrected = self._correct(summary)
-        return found.mean, self._width(summary, found.deviation)
+            found = {name: made(summary, sure=name == self.model) for name, made in self._corrections.items()}
+        mean = np.sum([self.shares[name] * corrected.mean for name, corrected in found.items()], 0)
+        return np.asarray(mean), self._width(summary, found[self.model].deviation)
 
     def _width(self, summary: Summary, deviation: Array) -> Array:
         """The scale of each relative error: the typical one or the correction's, the nodes', and that of leaving the range."""

@@ -77,7 +77,8 @@ def profile(
     The file is rewritten every few seconds, and every raw sample is appended to `samples_path(table_path)`. Operators that the
     target refuses are named in `LatencyTable.refused`, and networks without them are drawn instead. Everything but the clock
     follows from `seed`, but which nodes are larger than those of random networks, which their times tell, and which networks
-    are learned from where they are chosen by what is measured (`active`) rather than drawn. Given tables of other targets that
+    are learned from where they are chosen by what is measured rather than drawn: those of an `active` profile, and those that
+    are left of one for its nodes that was stopped, is extended, or met refusals. Given tables of other targets that
     are `known`, no node is timed: node times are inherited from them (see `nas.predictors.inheritance`), and 20 chosen networks
     are enough; without `known` such a table keeps them. With `energy` that of a part of the networks is counted in the end,
     however long it takes (`nas.predictors.energy_profile`). Raises FileError where the file is of another target, question,

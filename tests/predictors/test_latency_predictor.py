@@ -9,7 +9,7 @@ from known_machine import latency, made_table, measured, node_seconds, sampled
 from nas.errors import MeasurementError, UsageError
 from nas.predictors import node_times
 from nas.predictors.assessment import assess
-from nas.predictors.corrections import simplest
+from nas.predictors.corrections import MODELS, shares, simplest
 from nas.predictors.kernel_times import IN_TRAINING, KERNELS
 from nas.predictors.latency_predictor import LatencyPredictor, conformal_quantile
 from nas.predictors.latency_table import TRAIN, LatencyTable
@@ -199,6 +199,42 @@ def test_the_simplest_model_inside_a_standard_error_is_chosen():
     assert simplest({"a": good + 0.3, "b": good}) == "b"
 
 
+def test_corrections_that_are_about_as_good_count_alike_and_bad_ones_not_at_all():
+    rng = np.random.default_rng(0)
+    good, same, worse, bad = (rng.normal(0, deviation, 4000) for deviation in (0.05, 0.05, 0.06, 0.1))
+    found = shares({"good": good, "same": same, "worse": worse, "bad": bad})
+    assert list(found) == ["good", "same", "worse"]
+    assert sum(found.values()) == pytest.approx(1.0)
+    assert found["good"] == pytest.approx(found["same"], rel=0.3)
+    assert found["worse"] == pytest.approx(found["good"] * (0.05 / 0.06) ** 8, rel=0.4)
+    exact = shares({"a": np.zeros(9), "b": np.full(9, 1e-4), "c": np.full(9, 0.02)})
+    assert exact == {"a": 0.5, "b": 0.5}
+
+
+def test_the_prediction_is_the_mean_of_the_corrections_by_their_shares(predictor):
+    assert predictor.model in predictor.shares
+    assert len(predictor.shares) > 1
+    summary = predictor.summary(HELD_OUT)
+    known = [item.architecture for item in predictor.table.of_role("train")]
+    latencies = predictor.table.latency(list(predictor.table.of_role("train")))
+    logs = [share * MODELS[name](predictor.summary(known), latencies)(summary).mean for name, share in predictor.shares.items()]
+    assert predictor.predict(HELD_OUT).mean == pytest.approx(np.exp(np.sum(logs, 0)))
+
+
+def test_left_out_latencies_are_those_of_networks_that_were_not_learned_from():
+    table = kernel_table()
+    predictor = LatencyPredictor.fit(table)
+    known = [item.architecture for item in table.of_role("train")]
+    truth = np.array([latency(architecture, seconds=own_seconds) for architecture in known])
+    found = predictor.left_out(known)
+    assert np.mean(np.abs(found.mean / truth - 1)) > 2 * np.mean(np.abs(predictor.predict(known).mean / truth - 1))
+    assert (np.abs(np.log(found.mean / truth)) < 2 * found.std / found.mean).mean() > 0.8
+    one = predictor.left_out(known[3:4])
+    assert (one.mean[0], one.std[0]) == (found.mean[3], found.std[3])
+    with pytest.raises(KeyError):
+        predictor.left_out(HELD_OUT)
+
+
 @pytest.mark.parametrize(("confidence", "expected"), [(0.5, 5.0), (0.9, 9.0)])
 def test_the_conformal_quantile_is_the_textbook_order_statistic(confidence, expected):
     assert conformal_quantile(np.arange(1.0, 10.0), confidence) == expected
@@ -237,10 +273,11 @@ def kernel_table(noise=0.0, seconds=own_seconds, clock=KERNELS):
 
 @pytest.mark.parametrize("clock", [KERNELS, IN_TRAINING])
 def test_networks_that_brought_their_node_times_do_not_make_intervals_too_narrow(clock):
-    table, truth = kernel_table(clock=clock), [latency(architecture, seconds=own_seconds) for architecture in HELD_OUT]
+    table, new = kernel_table(clock=clock), sampled("cover", 300)
+    truth = [latency(architecture, seconds=own_seconds) for architecture in new]
     honest = LatencyPredictor.fit(table)
     blind = LatencyPredictor.fit(replace(table, environment={}))
-    found = honest.assess(HELD_OUT, truth)
+    found = honest.assess(new, truth)
     assert found.coverage_90 >= 0.85
     assert honest.scores[honest.model] > 0.5 * found.mape
     assert min(blind.scores.values()) < 0.2 * found.mape

@@ -167,6 +167,12 @@ def test_networks_that_bring_node_times_along_are_chosen_for_them_beside_those_t
     assert table.networks.keys().isdisjoint(item.digest for item in more + others)
     assert len(others) == 2
     assert left(2)[0] == left(1)[0] == []
+    for node in nodes(train[0], None, 3, 10):
+        table.add_node(node, 1e-4)
+    taken = [item.digest for item in (*others, *(item.architecture for item in table.of_role(TRAIN)))]
+    expected = covering(SPACE, 3, 0, 3, 10, taken=taken, measured=table.nodes.keys())
+    assert {item.digest for item in left(5)[0]} == {item.digest for item in expected}
+    assert expected != covering(SPACE, 3, 0, 3, 10, taken=taken)
 
 
 def test_a_table_of_another_machine_or_library_is_refused_and_a_small_change_recorded(tmp_path):

@@ -78,6 +78,7 @@ def test_the_more_are_asked_for_the_more_there_are_to_choose_from(monkeypatch):
 
 def test_as_many_as_are_asked_for_are_found_where_most_are_refused_or_the_pool_is_small(monkeypatch):
     monkeypatch.setattr(node_cover, "POOL", 12)
+    monkeypatch.setattr(node_cover, "EACH", 1)
     assert len(covering(SPACE, 20, 0, 3, 10)) == 20
     mixers = sorted(
         {label for item in sampled("other", 10) for label in operators_in(item) if label.startswith("token_mixer:")}
