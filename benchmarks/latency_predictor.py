@@ -64,7 +64,7 @@ def main() -> None:
         "profile_seconds": table.spent,
         "networks_per_second": speed(predictor, space.sample),
         "batch_per_second": batch_speed(predictor, space.sample),
-        "chosen": predictor.model,
+        "shares": predictor.shares,
         "cross_validated_mape": predictor.scores,
         "node_times": len(table.nodes),
         "training_networks": len(list(table.of_role(TRAIN))),
@@ -197,7 +197,8 @@ def markdown(report: dict[str, Any]) -> str:
         f"# Latency prediction: space `{report['space']}`, target `{report['target']}`",
         "",
         f"{report['node_times']} node times, {report['training_networks']} training networks, profiled in "
-        f"{report['profile_seconds']:.0f} s; correction chosen by cross-validation: {report['chosen']}; "
+        f"{report['profile_seconds']:.0f} s; corrections by how much they count: "
+        f"{', '.join(f'{name} {share:.0%}' for name, share in report['shares'].items())}; "
         f"{report['networks_per_second']:.0f} new architectures a second one by one, "
         f"{report['batch_per_second']:.0f} in batches.",
         "",
