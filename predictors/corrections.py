@@ -160,8 +160,7 @@ def shares(residuals: Mapping[str, Array]) -> dict[str, float]:
     """How much each model counts in the mean of all, by its left-out residuals (n,); those that hardly count are missing.
 
     Errors of models that are about as good differ in part, so that their mean is better than most of them, and which of them
-    is the best on some tens of networks is mostly luck: on six of seven measured tables the mean was nearer to the truth than
-    the simplest model within a standard error of the best.
+    is the best on some tens of networks is mostly luck.
     """
     scores = {name: max(float(np.mean(rest**2)), EXACT**2) for name, rest in residuals.items()}
     best = min(scores.values())
@@ -172,7 +171,8 @@ def shares(residuals: Mapping[str, Array]) -> dict[str, float]:
 
 
 def averaged(residuals: Mapping[str, Array]) -> Array:
-    """Left-out residuals (n,) of the mean of models, whose shares in each fold are those that the others give them."""
+    """Left-out residuals (n,) of the mean of models, whose shares in each fold are those that the other folds' residuals give
+    them; these are of models that learned from the fold, which makes little of them."""
     names, number = list(residuals), len(next(iter(residuals.values())))
     folds, found = np.arange(number) % min(FOLDS, number), np.empty(number)
     for fold in np.unique(folds):

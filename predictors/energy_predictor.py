@@ -42,7 +42,7 @@ FLOOR = 1e-3
 
 class Powers(NamedTuple):
     """Logarithms of powers (W), what the model knows of their deviations (0: nothing), and by how much it was kept from going
-    beyond what was counted, all (n,)."""
+    far beyond what was counted, all (n,)."""
 
     mean: Array
     deviation: Array
@@ -123,10 +123,10 @@ class EnergyPredictor:
             tried = {name: _cross_validated(fit, self._layout, features, power) for name, fit in MODELS.items()}
             self.model = simplest({name: rest for name, (rest, _) in tried.items()})
             self._power = MODELS[self.model](self._layout, features, power)
-        rest, deviation = tried[self.model]
+        rest, left = tried[self.model]
         self._floor = max(float(np.median(np.abs(rest))), FLOOR)
         self._usual = float(np.median(time.std / time.mean))
-        self._residuals = rest / self._width(Powers(power, deviation, np.zeros(len(rest))), time)
+        self._residuals = rest / self._width(left, time)
         self._deviation = float(np.sqrt(np.mean(self._residuals**2)))
 
     def _predicted(self, architectures: Sequence[Architecture]) -> tuple[Array, Array]:
@@ -211,12 +211,13 @@ def _bounded(known: Array, mean: Array, deviation: Array) -> Powers:
 MODELS: dict[str, Fit] = {"one power": _constant, "ridge": _ridge, "process": _process}
 
 
-def _cross_validated(fit: Fit, layout: Layout, features: Array, power: Array) -> tuple[Array, Array]:
-    """log(counted / predicted) of every power by a model that was fitted without its fold, and its deviation, both (n,)."""
-    rest, deviation = np.empty(len(power)), np.empty(len(power))
+def _cross_validated(fit: Fit, layout: Layout, features: Array, power: Array) -> tuple[Array, Powers]:
+    """log(counted / predicted) (n,) of every power by a model that was fitted without its fold, and what it predicted."""
+    left = Powers(*(np.empty(len(power)) for _ in Powers._fields))
     folds = np.arange(len(power)) % min(FOLDS, len(power))
     for fold in np.unique(folds):
         train, test = folds != fold, folds == fold
         found = fit(layout, features[train], power[train])(features[test])
-        rest[test], deviation[test] = power[test] - found.mean, found.deviation
-    return rest, deviation
+        for column, part in zip(left, found, strict=True):
+            column[test] = part
+    return power - left.mean, left

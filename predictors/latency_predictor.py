@@ -123,7 +123,7 @@ class LatencyPredictor:
         return self._summaries.left_out(known) if brought else self.summary(known)
 
     def _refit(self) -> None:
-        """Choose the correction by cross-validation, and calibrate the interval on the residuals of the chosen one."""
+        """Weigh the corrections by cross-validation, and calibrate the interval on the left-out residuals of their mean."""
         known = list(self.table.of_role(TRAIN))
         if len(known) < MIN_NETWORKS:
             raise MeasurementError(

@@ -74,6 +74,12 @@ class FittedKernel:
         exponent = np.multiply(squared, -0.5, out=squared) if self.kernel.form == "smooth" else -np.sqrt(squared, out=squared)
         return np.asarray(np.exp(exponent, out=exponent))
 
+    def summed(self, first: Array, second: Array, weights: Array) -> Array:
+        """`between` (n, m) scaled rows times `weights` (m,), (n,): where it is itself a product, without making it."""
+        if self.kernel.form in ("linear", "share"):
+            return np.asarray(first @ (second.T @ weights))
+        return np.asarray(self.between(first, second) @ weights)
+
 
 def squared_distances(first: Array, second: Array) -> Array:
     """Squared Euclidean distances (n, m) of rows, by one matrix product."""

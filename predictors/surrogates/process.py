@@ -75,20 +75,18 @@ class Process:
         return np.concatenate([mean for mean, _ in found]), np.concatenate([deviation for _, deviation in found])
 
     def mean(self, layout: Layout, features: Array, pilot: Array) -> Array:
-        """The mean alone, in a fraction of the time, for rows (m, d) and their pilots."""
+        """The means of `predict` (m,), without the deviations, which take most of its time."""
         parts = [slice(start, start + CHUNK) for start in range(0, len(features), CHUNK)]
-        cross = [self._cross(layout, features[part], pilot[part])[0] for part in parts]
-        return self.centre + self.unit * np.concatenate([part @ self.alpha for part in cross])
+        return np.concatenate([self._mean(layout, features[part], pilot[part]) for part in parts])
+
+    def _mean(self, layout: Layout, features: Array, pilot: Array) -> Array:
+        found = np.full(len(features), self.weights[0] * self.alpha.sum())
+        for weight, kernel, rows in zip(self.weights[1:-1], self.kernels, self.rows, strict=True):
+            if weight > SMALLEST:
+                found += weight * kernel.summed(kernel.rows(layout, features, pilot), rows, self.alpha)
+        return self.centre + self.unit * found
 
     def _predict(self, layout: Layout, features: Array, pilot: Array) -> tuple[Array, Array]:
-        cross, prior = self._cross(layout, features, pilot)
-        explained = (solve_triangular(self.factor, cross.T, lower=True) ** 2).sum(0)
-        deviation = np.sqrt(np.maximum(prior - explained, self.weights[-1]))
-        return self.centre + self.unit * (cross @ self.alpha), self.unit * deviation
-
-    def _cross(self, layout: Layout, features: Array, pilot: Array) -> tuple[Array, Array]:
-        """The covariances of new rows with those that were fitted, (m, n), and the variances of the new ones, noise included,
-        (m,)."""
         cross = np.full((len(features), len(self.alpha)), self.weights[0])
         prior = np.full(len(features), self.weights[0] + self.weights[-1])
         for weight, kernel, rows in zip(self.weights[1:-1], self.kernels, self.rows, strict=True):
@@ -96,7 +94,9 @@ class Process:
                 new = kernel.rows(layout, features, pilot)
                 cross += weight * kernel.between(new, rows)
                 prior += weight * ((new**2).sum(1) if kernel.kernel.form in ("linear", "share") else 1.0)
-        return cross, prior
+        explained = (solve_triangular(self.factor, cross.T, lower=True) ** 2).sum(0)
+        deviation = np.sqrt(np.maximum(prior - explained, self.weights[-1]))
+        return self.centre + self.unit * (cross @ self.alpha), self.unit * deviation
 
     def left_out(self, values: Array, fold: Array) -> tuple[Array, Array]:
         """Mean and deviation at the rows of a fold given all others, whose values (n,) may be other ones than were fitted."""

@@ -144,6 +144,21 @@ def test_a_power_that_would_have_to_leave_all_that_was_counted_widens_the_interv
     assert widths[2] > found.beyond[2]
 
 
+def test_latencies_that_come_out_far_from_all_known_ones_widen_the_interval_of_the_energy(monkeypatch):
+    table = with_energies(power=lambda a: 4e-9 * cost(a, num_classes=10).macs)
+    found = EnergyPredictor.fit(LatencyPredictor.fit(table))
+    assert found.model != "one power"
+    before = np.subtract(*np.log(found.interval(NEW)[::-1]))
+    known = found.latency.predict
+
+    def slow(asked):
+        usual = known(asked)
+        return Prediction(30 * usual.mean, 30 * usual.std)
+
+    monkeypatch.setattr(found.latency, "predict", slow)
+    assert (np.subtract(*np.log(found.interval(NEW)[::-1])) > 3 * before).all()
+
+
 def test_only_the_part_of_an_error_that_the_latency_may_cause_grows_with_it(predictor):
     usual = predictor._usual
     power, time = Powers(np.zeros(2), np.array([10 * usual, 0.1 * usual]), np.zeros(2)), np.full(2, 3 * usual)

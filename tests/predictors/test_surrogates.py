@@ -141,6 +141,16 @@ def test_the_rank_scale_goes_on_beyond_its_values():
     assert scale.backward(np.array([-5.0]))[0] < 0
 
 
+def test_the_means_of_a_process_are_the_same_without_deviations():
+    features, values, layout = counts(60, noise=0.05)
+    forms = ("linear", "share", "smooth", "rough")
+    pilot = np.linspace(1, 2, 60)
+    process = Process.fit([Kernel(form, (AMOUNTS,)) for form in forms], layout, features[:40], np.log(values[:40]), pilot[:40])
+    mean, _ = process.predict(layout, features[40:], pilot[40:])
+    assert process.mean(layout, features[40:], pilot[40:]) == pytest.approx(mean)
+    assert np.ptp(mean) > 0.01
+
+
 def test_left_out_rows_are_predicted_as_if_they_had_never_been_there():
     features, values, layout = counts(40, noise=0.05)
     process = Process.fit(
