@@ -25,11 +25,17 @@ Rows = Callable[[Sequence[Node]], Array]
 
 
 class Sums(NamedTuple):
-    """The sums (n, columns) of n architectures, and the rows of all their nodes, those of architecture i from `ends[i]` on."""
+    """The sums (n, columns) of n architectures, and their nodes: the rows (rows, columns) of distinct ones, and the row of each
+    node, those of architecture i from `ends[i]` on."""
 
     values: Array
     rows: Array
+    numbers: NDArray[np.int64]
     ends: NDArray[np.int64]
+
+    def column(self, place: int) -> Array:
+        """One column's numbers of all nodes; of all columns these would be many times what a search has in its caches."""
+        return np.asarray(self.rows[:, place][self.numbers])
 
 
 class GraphSums:
@@ -40,7 +46,7 @@ class GraphSums:
 
     def __init__(self, rows: Rows, in_channels: int, num_classes: int) -> None:
         self._rows, self._outputs = rows, (in_channels, num_classes)
-        self._places: dict[tuple[int, Hashable], tuple[int, int] | None] = {}
+        self._places: list[dict[Hashable, tuple[int, int] | None]] = [{}]  # of each state, what its steps lead to
         self._states: dict[Hashable, int] = {}
         self._numbers: dict[str, int] = {}
         self._waiting: list[Node] = []
@@ -57,17 +63,17 @@ class GraphSums:
         ends = np.cumsum([0, *map(len, found)])
         numbers = np.fromiter(itertools.chain.from_iterable(found), np.int64, ends[-1])
         counts = csr_matrix((np.ones(len(numbers)), numbers, ends), (len(found), len(self._matrix)))
-        return Sums(np.asarray(counts @ self._matrix), self._matrix[numbers], ends)
+        return Sums(np.asarray(counts @ self._matrix), self._matrix, numbers, ends)
 
     def _known(self, architecture: Architecture) -> list[int] | None:
         """The numbers of an architecture's steps, None where one is new or it is no chain."""
         found, state, places = [], 0, self._places
         for step in chain(architecture):
-            place = places.get((state, step))
+            place = places[state].get(step)
             if place is None:
                 return None
-            found.append(place[0])
-            state = place[1]
+            number, state = place
+            found.append(number)
         return found
 
     def _learned(self, architecture: Architecture) -> list[int]:
@@ -79,7 +85,7 @@ class GraphSums:
             state = 0
             for step, node, number in zip(steps, walked, numbers, strict=True):
                 after = self._after(state, node)
-                self._places[state, step] = None if _reads_more(node) else (number, after)
+                self._places[state][step] = None if _reads_more(node) else (number, after)
                 state = after
         return numbers
 
@@ -87,7 +93,10 @@ class GraphSums:
         """The state that a node leaves: its map. Two branches and what joins them all start from the same map."""
         if node.kind == BRANCH:
             return state
-        return self._states.setdefault(node.out_shape, len(self._states) + 1)
+        if node.out_shape not in self._states:
+            self._states[node.out_shape] = len(self._places)
+            self._places.append({})
+        return self._states[node.out_shape]
 
     def _number(self, node: Node) -> int:
         """The row of a node; a new one waits to be asked for."""

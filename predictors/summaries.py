@@ -61,7 +61,8 @@ class Summaries:
             self._blind[architecture.digest] = self._rows(items, taken)
         rows = [self._blind[architecture.digest] for architecture in architectures]
         ends = np.cumsum([0, *map(len, rows)])
-        return self._summary(Sums(np.stack([some.sum(0) for some in rows]), np.concatenate(rows), ends))[0]
+        sums = np.stack([some.sum(0) for some in rows])
+        return self._summary(Sums(sums, np.concatenate(rows), np.arange(ends[-1]), ends))[0]
 
     def _summary(self, found: Sums) -> tuple[Summary, Array]:
         values = found.values
@@ -69,7 +70,7 @@ class Summaries:
         seconds = alone * grown
         error = np.hypot(np.sqrt(values[:, _SQUARED]), values[:, _STRANGE]) / alone
         size = np.stack([np.log(seconds), np.log(values[:, _COUNT]), values[:, _MEASURED] / alone], 1)
-        edges = passed(found.rows[:, _GROUP].astype(np.int64), found.rows[:, _NUMBERS], found.ends, len(self._groups) + 1)
+        edges = passed(found.column(_GROUP).astype(np.int64), found.column(_NUMBERS), found.ends, len(self._groups) + 1)
         work = values[:, [_NUMBERS, _PRODUCTS, _COUNT]]
         columns = np.concatenate([values[:, _PLAIN:] * grown[:, None], edges, size, work], 1)
         return Summary(seconds, error, columns, self._layout), values[:, _REFUSED]
