@@ -20,7 +20,7 @@ from nas.search_spaces.registry import Kind, Operator, Settings, operator, opera
 
 WIDTH, SIZE, COLUMNS = 16, 8, 11
 MIXERS = [op for op in operators() if op.kind in (Kind.TOKEN_MIXER, Kind.CHANNEL_MIXER)]
-PARTS = 8
+PARTS, QUARTERS = 16, 4
 OTHERS = [op for op in operators() if op not in MIXERS]
 
 
@@ -84,7 +84,7 @@ def assert_runs_the_same(side: Side, x: Tensor) -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize(
-    "part", [pytest.param(part, marks=[pytest.mark.thorough] if part >= PARTS // 4 else []) for part in range(PARTS)]
+    "part", [pytest.param(part, marks=[pytest.mark.thorough] if part >= 2 else []) for part in range(PARTS)]
 )
 def test_mixers_run_in_onnxruntime_as_in_torch(part: int) -> None:
     """Each at its first or its last settings: exporting is slow, and the variants below have others.
@@ -99,14 +99,14 @@ def test_mixers_run_in_onnxruntime_as_in_torch(part: int) -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("share", [pytest.param(0.0, marks=pytest.mark.thorough), 1.0])
-@pytest.mark.parametrize("half", [pytest.param(0, marks=pytest.mark.thorough), 1])
-def test_mixers_are_traced_with_a_free_batch_size(share: float, half: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.thorough) for part in range(1, QUARTERS))])
+def test_mixers_are_traced_with_a_free_batch_size(share: float, part: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many channels on a small map: where weights outnumber what they meet, the batch must not decide what is computed."""
     monkeypatch.setattr(sys.modules[__name__], "WIDTH", 64)
     monkeypatch.setattr(sys.modules[__name__], "SIZE", 4)
     shapes = ({0: torch.export.Dim("batch", min=1)},)
     bound: dict[str, str] = {}
-    for op in (op for op in MIXERS if drawn(op) % 2 == half):
+    for op in (op for op in MIXERS if drawn(op) % QUARTERS == part):
         module = build(op, share)
         try:
             torch.export.export(module, (torch.randn(2, 4, 4, 64),), dynamic_shapes=shapes)
@@ -123,7 +123,7 @@ def variants(op: Operator) -> list[Settings]:
     return [settings for settings in every if not dict(settings).keys() & Modifiers.__annotations__.keys()]
 
 
-VARIANT_PARTS = {True: 2, False: 10}
+VARIANT_PARTS = {True: 4, False: 20}
 """How many files the variants of the stems, and of all others, are spread over."""
 QUICK_PARTS = 1
 """How many of these `make test` looks at; `make test-all` looks at all."""
@@ -146,7 +146,7 @@ def test_variants_run_in_onnxruntime_as_in_torch(stems: bool, part: int) -> None
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize(("batch", "columns"), [(1, SIZE), (2, COLUMNS)])
+@pytest.mark.parametrize(("batch", "columns"), [pytest.param(1, SIZE, marks=pytest.mark.thorough), (2, COLUMNS)])
 def test_shifted_and_dilated_attention_run_in_onnxruntime_as_in_torch(batch: int, columns: int) -> None:
     torch.manual_seed(0)
     window, neighbourhood = (

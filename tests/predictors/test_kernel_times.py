@@ -96,7 +96,7 @@ def test_runs_are_told_by_what_kernels_feel_of_the_anchor_around_them(slower, se
 
 @pytest.mark.parametrize(("place", "part"), [("", FELT), ("@127.0.0.1:1", 1.0)])
 def test_kernels_of_a_target_elsewhere_are_told_at_its_speed_and_here_by_what_they_feel(place, part, monkeypatch):
-    architecture, told = SPACE.sample(random.Random(3)), {}
+    architecture, told = FEW.sample(random.Random(3)), {}
 
     def visited(items, beside, state):
         for item in items:
@@ -137,7 +137,7 @@ def test_a_network_that_cannot_be_taken_apart_is_told_of(monkeypatch):
     told = []
     monkeypatch.setattr(kernel_times, "exported", fails)
     table = LatencyTable(ONNX, "tiny", num_classes=10)
-    architecture = SPACE.sample(random.Random(3))
+    architecture = FEW.sample(random.Random(3))
     assert time_in_network(architecture, table, refuse=lambda group, error: told.append((len(group), str(error)))) == []
     assert told == [(len(nodes(architecture, None, 3, 10)), "two kernels have one name")]
 

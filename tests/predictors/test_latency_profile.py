@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from few_operators import FEW
 from known_machine import measured
 
 from nas.errors import FileError
@@ -28,7 +29,7 @@ from nas.predictors.timings import FELT, Measurement
 from nas.search_spaces.graph import nodes
 from nas.search_spaces.presets import load_space
 
-SPACE = load_space("tiny")
+SPACE, TINY = FEW, load_space("tiny")
 
 
 @pytest.fixture(autouse=True)
@@ -151,15 +152,15 @@ def test_larger_numbers_extend_a_table_and_every_measurement_has_its_samples(tmp
 def test_networks_that_bring_node_times_along_are_chosen_for_them_beside_those_that_are_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(node_cover, "POOL", 40)
     runtime = {"runtime": "onnxruntime 1"}
-    table = LatencyTable(Target("cpu", "onnxruntime"), "tiny", num_classes=10, in_channels=3, environment=runtime)
+    table = LatencyTable(Target("cpu", "onnxruntime"), TINY.name, num_classes=10, in_channels=3, environment=runtime)
 
     def left(train, held_out=2):
-        found = latency_profile._Session(SPACE, table, tmp_path / "t.json", train, held_out).networks.left()
+        found = latency_profile._Session(TINY, table, tmp_path / "t.json", train, held_out).networks.left()
         return [[item for item, role in found if role == wanted] for wanted in (TRAIN, HELD_OUT)]
 
     train, held_out = left(5)
     taken = [item.digest for item in held_out]
-    assert {item.digest for item in train} == {item.digest for item in covering(SPACE, 5, 0, 3, 10, taken=taken)}
+    assert {item.digest for item in train} == {item.digest for item in covering(TINY, 5, 0, 3, 10, taken=taken)}
     table.add(train[0], measured(1e-3, table.target), TRAIN)
     table.add(held_out[0], measured(1e-3, table.target), TRAIN)
     more, others = left(5)
@@ -170,9 +171,9 @@ def test_networks_that_bring_node_times_along_are_chosen_for_them_beside_those_t
     for node in nodes(train[0], None, 3, 10):
         table.add_node(node, 1e-4)
     taken = [item.digest for item in (*others, *(item.architecture for item in table.of_role(TRAIN)))]
-    expected = covering(SPACE, 3, 0, 3, 10, taken=taken, measured=table.nodes.keys())
+    expected = covering(TINY, 3, 0, 3, 10, taken=taken, measured=table.nodes.keys())
     assert {item.digest for item in left(5)[0]} == {item.digest for item in expected}
-    assert expected != covering(SPACE, 3, 0, 3, 10, taken=taken)
+    assert expected != covering(TINY, 3, 0, 3, 10, taken=taken)
 
 
 def test_a_table_of_another_machine_or_library_is_refused_and_a_small_change_recorded(tmp_path):
@@ -223,10 +224,10 @@ def test_a_table_that_another_process_is_filling_is_left_to_it(tmp_path):
 
 def test_the_table_of_another_target_or_question_is_refused(tmp_path):
     path = tmp_path / "table.json"
-    LatencyTable(Target(threads=2), "tiny").save(path)
+    LatencyTable(Target(threads=2), SPACE.name).save(path)
     with pytest.raises(FileError, match="not cpu:eager,threads=1"):
         profile(SPACE, Target(), path, seconds=0.1)
-    LatencyTable(Target(), "tiny", num_classes=1000).save(path)
+    LatencyTable(Target(), SPACE.name, num_classes=1000).save(path)
     with pytest.raises(FileError, match="num_classes"):
         profile(SPACE, Target(), path, num_classes=10, seconds=0.1)
 
@@ -239,7 +240,7 @@ def test_nodes_timed_in_place_are_the_nodes_of_the_network():
 
 
 def test_every_node_of_random_networks_can_be_repeated():
-    found = {node.kind: node for i in range(30) for node in nodes(SPACE.sample(random.Random(i)), None, 3, 10)}
+    found = {node.kind: node for i in range(30) for node in nodes(TINY.sample(random.Random(i)), None, 3, 10)}
     assert {"stem", "token_mixer", "channel_mixer", "downsample", "split", "branch", "concat", "head"} <= found.keys()
     for node in found.values():
         out = Repeated(node, 3).eval()(node_example(node, 2))

@@ -20,7 +20,7 @@ SPACE = load_space("tiny")
 ONNX = Target.parse("cpu:onnxruntime")
 
 
-@pytest.fixture(scope="module", params=[3, 8])
+@pytest.fixture(scope="module", params=[3, pytest.param(8, marks=pytest.mark.thorough)])
 def cut(request, tmp_path_factory):
     """A network's models, its nodes, and what the network gives."""
     folder = tmp_path_factory.mktemp("cut")

@@ -31,18 +31,17 @@ def small(monkeypatch):
     return table
 
 
-def largest(table, label):
-    times = NodeTimes.fit(table)
+def largest(times, table, label):
     return max(times([item.node])[0].seconds for item in table.nodes.values() if registered(item.node) == label)
 
 
 def test_large_nodes_are_found_each_in_a_member_that_has_it(small):
-    found = outsized(SPACE, small)
+    found, times = outsized(SPACE, small), NodeTimes.fit(small)
     assert found
     for node, member in found:
         assert node.key in {one.key for one in nodes(member, None, 3, 10)}
         assert node.key not in small.nodes
-        assert NodeTimes.fit(small)([node])[0].seconds > STEP * largest(small, registered(node))
+        assert times([node])[0].seconds > STEP * largest(times, small, registered(node))
 
 
 def test_there_are_none_once_they_were_timed(small):

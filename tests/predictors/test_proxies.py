@@ -147,7 +147,7 @@ def test_weights_that_are_not_numbers_give_the_lowest_score_or_none_at_all(name:
         assert proxy(name).score(network, images, labels) == -LIMIT
 
 
-@pytest.mark.parametrize("part", range(6))
+@pytest.mark.parametrize("part", [pytest.param(part, marks=[pytest.mark.thorough] if part else []) for part in range(6)])
 def test_scores_of_random_members_are_finite(part: int) -> None:
     for seed in range(5 * part, 5 * part + 5):
         scores = proxy_scores(member(seed), *batch(2), DEAR)

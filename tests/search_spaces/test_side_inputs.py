@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import nas
 from nas.errors import SpaceError
 from nas.predictors.cost import cost
+from nas.predictors.tracing import onnx_model, trace_static
 from nas.results.bundle import bundle_source
 from nas.results.load import run_source
 from nas.search_spaces.architecture import Architecture, Block, Op, Stage
@@ -166,7 +167,7 @@ def test_the_standalone_module_gives_the_same_bits(make: Callable[[], Architectu
 def test_networks_run_in_onnxruntime_as_in_torch(make: Callable[[], Architecture]) -> None:
     model, image = perturbed(make()), torch.randn(2, 3, 16, 16)
     file = io.BytesIO()
-    torch.onnx.export(model, (image,), dynamo=True, verbose=False).save(file)
+    onnx_model(trace_static(model, image)).save(file)
     session = onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
     with torch.no_grad():
