@@ -51,9 +51,8 @@ def interleave(
     round. Raises RunFailedError where a run fails.
     """
     with pinned(threads) as cpus, undisturbed():
-        state = machine_state(cpus)
         for item in (*series, anchor):
-            warm(item, state)
+            warm(item)
         if reference is not None:
             _cool_down(anchor, reference, effort.cooling)
         deadline = time.perf_counter() + effort.seconds * len(series)

@@ -63,15 +63,22 @@ class Series:
         return self.once()
 
 
-def warm(item: Series, state: MachineState) -> None:
+def warm(item: Series) -> None:
     """Run until block medians agree, at most WARMUP_BLOCKS, and settle how many runs one reading of the clock covers."""
     middles: list[float] = []
     while len(middles) < WARMUP_BLOCKS and not steady(middles):
-        middles.append(visit(item, 0, state))
+        middles.append(_block(item))
     item.settled = steady(middles)
     overhead = clock_overhead()
     item.repeats = max(1, math.ceil(overhead / CLOCK_SHARE / max(min(middles), overhead)))
-    item.visits.clear()
+
+
+def _block(item: Series) -> float:
+    """The median of runs right after each other for about VISIT_SECONDS, at least three (seconds)."""
+    end, found = time.perf_counter() + VISIT_SECONDS, list[float]()
+    while len(found) < 3 or time.perf_counter() < end:
+        found.append(item.once())
+    return sorted(found)[len(found) // 2]
 
 
 def visit(item: Series, number: int, state: MachineState, anchor: Series | None = None) -> float:

@@ -187,7 +187,7 @@ def test_a_warm_up_that_never_settles_is_told():
     growing = itertools.count(1)
     restless, calm = Series(lambda: time.sleep(5e-4 * 1.05 ** next(growing))), Series(lambda: time.sleep(5e-3))
     for item in (restless, calm):
-        warm(item, MachineState())
+        warm(item)
         visited(item, 0, MachineState())
     assert summarise_visits(restless.visits, anchors(1e-3), "", 1).unsettled
     assert not summarise_visits(calm.visits, anchors(1e-3), "", 1).unsettled
