@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from nas.errors import UsageError
 from nas.predictors.cost import BYTES, node_cost, node_inputs
+from nas.predictors.listening import Listening
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import module_of
 from nas.search_spaces.graph import IMAGE, Node, nodes
@@ -91,7 +91,7 @@ def node_numbers(node: Node) -> tuple[int, int]:
     return _CACHE[key]
 
 
-class Follow(TorchDispatchMode):
+class Follow(Listening):
     """Counts the bytes of the tensors that are made inside it and still alive; `peak` is the most there ever were."""
 
     def __init__(self) -> None:

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from nas.predictors.listening import Listening
 
 RESOURCES = (
     "operations",
@@ -122,7 +123,7 @@ def operations(make: Callable[[], nn.Module], shapes: Sequence[Shape]) -> list[O
     return recorder.found
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(Listening):
     """Takes down each operation that reaches a device."""
 
     def __init__(self) -> None:

@@ -2,6 +2,8 @@
 
 import math
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -237,3 +239,13 @@ def test_a_node_much_larger_than_all_measured_ones_takes_time_with_its_work():
     truth = float(work([large])[0] @ prices)
     assert truth / 2 < found.seconds < 2 * truth
     assert found.strange > 0
+
+
+def test_listening_to_operations_loads_no_compiler():
+    """It takes seconds to load; in a process of its own, as other tests need it."""
+    script = (
+        "import sys; from functools import partial; from torch import nn; from nas.predictors.work import operations; "
+        "print(len(operations(partial(nn.Linear, 4, 2), [(4,)])), 'torch._dynamo' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["2", "False"]

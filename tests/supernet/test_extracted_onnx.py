@@ -10,19 +10,21 @@ import onnxruntime
 import pytest
 import torch
 
-import nas
 from nas.results.export import export
+from nas.search_spaces.space import SearchSpace
 from nas.supernet.supernet import Supernet
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("seed", [0])
-def test_an_extracted_network_gives_the_supernets_logits_in_onnxruntime(tmp_path: Path, seed: int) -> None:
-    supernet = Supernet(nas.load_space("tiny"), 10, 1).eval()
+def test_an_extracted_network_gives_the_supernets_logits_in_onnxruntime(
+    miniature: SearchSpace, tmp_path: Path, seed: int
+) -> None:
+    supernet = Supernet(miniature, 10, 1).eval()
     architecture = supernet.space.sample(random.Random(seed))
     written = export(supernet.extract(architecture), tmp_path / "out", num_classes=10, in_channels=1, formats=("onnx",))
-    x = torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(seed))
+    x = torch.randn(1, 1, architecture.resolution, architecture.resolution, generator=torch.Generator().manual_seed(seed))
     session = onnxruntime.InferenceSession(written.files["onnx"], providers=["CPUExecutionProvider"])
     found = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
     with torch.no_grad():

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from nas.errors import UsageError
+from nas.predictors.listening import Listening
 
 Shape = tuple[int, ...]
 CONVOLUTION, ATTENTION, RESULT = "convolution", "attention", "result"
@@ -95,7 +95,7 @@ def operations(model: nn.Module, size: int) -> list[Operation]:
     return listener.heard
 
 
-class _Listener(TorchDispatchMode):
+class _Listener(Listening):
     """Hears all calls, and knows which of them wrote a storage last: that is what a later reader reads."""
 
     def __init__(self, model: nn.Module) -> None:
