@@ -18,6 +18,7 @@ from fvcore.nn import FlopCountAnalysis, jit_handles
 from torch import Tensor, nn
 
 from nas.errors import UsageError
+from nas.predictors.threads import threads
 from nas.search_spaces import graph, layers
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import module_of
@@ -120,7 +121,7 @@ def _count(module: nn.Module, inputs: tuple[Tensor, ...]) -> Counter[str]:
     analysis.clear_op_handles()
     analysis.set_op_handle(**{name: _with_elements(handle) for name, handle in _HANDLERS.items()})
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-    with torch.no_grad():
+    with torch.no_grad(), threads(1):
         return Counter(analysis.by_operator())
 
 

@@ -13,8 +13,9 @@ from nas.errors import FileError, MeasurementError
 from nas.predictors.energy import Energy, Round, measure_energy
 from nas.predictors.export_pool import ExportPool
 from nas.predictors.latency_table import HELD_OUT, TRAIN, LatencyTable
-from nas.predictors.measure import prepare, threads
+from nas.predictors.measure import prepare
 from nas.predictors.meter import Meter
+from nas.predictors.threads import threads
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import build
 

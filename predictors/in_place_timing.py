@@ -24,9 +24,9 @@ from nas.predictors.anchor import anchor
 from nas.predictors.interleaving import undisturbed
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.machine import interruptions, machine_state, pinned
-from nas.predictors.measure import threads
 from nas.predictors.node_timing import Refuse, unlooked
 from nas.predictors.samples import Record, unrecorded
+from nas.predictors.threads import threads
 from nas.predictors.timings import FELT, Array, Visit
 from nas.predictors.tracing import first_cause
 from nas.predictors.visits import Series

@@ -28,12 +28,12 @@ from nas.predictors.in_place_timing import time_in_place
 from nas.predictors.interleaving import undisturbed
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.machine import MachineState, interruptions, machine_state, pinned
-from nas.predictors.measure import threads
 from nas.predictors.node_models import NodeModels, run_of
 from nas.predictors.node_timing import Refuse, unlooked
 from nas.predictors.runtimes.onnxruntime import exported, open_session, session_options
 from nas.predictors.samples import Record, unrecorded
 from nas.predictors.target import Target
+from nas.predictors.threads import threads
 from nas.predictors.timings import FELT, Array, Visit, anchor_median, spread
 from nas.predictors.visits import Series
 from nas.search_spaces.architecture import Architecture

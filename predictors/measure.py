@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ from nas.predictors.quiet import summarise_group
 from nas.predictors.remote.place import place
 from nas.predictors.runtime import runtime
 from nas.predictors.target import Target
+from nas.predictors.threads import threads
 from nas.predictors.timings import MAX_SPREAD, Measurement, Speed, Visit, anchor_median, noise_reasons, usual_part
 from nas.predictors.tracing import first_cause
 from nas.predictors.visits import Series
@@ -182,14 +182,3 @@ def anchor_seconds(target: Target, rounds: int = 20) -> float:
     with threads(target.threads):
         interleave([], beside, target.threads, Effort(rounds=rounds))
     return anchor_median(beside.visits)
-
-
-@contextlib.contextmanager
-def threads(number: int) -> Iterator[None]:
-    """PyTorch with `number` threads, and as many as before afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 from nas.errors import UsageError
 from nas.predictors.cost import BYTES, node_cost, node_inputs
 from nas.predictors.listening import Listening
+from nas.predictors.threads import threads
 from nas.search_spaces.architecture import Architecture
 from nas.search_spaces.backbone import module_of
 from nas.search_spaces.graph import IMAGE, Node, nodes
@@ -82,7 +83,7 @@ def node_numbers(node: Node) -> tuple[int, int]:
     key = node.key + node.emits
     if key not in _CACHE:
         module, inputs = module_of(node).eval(), node_inputs(node)
-        with torch.inference_mode(), Follow() as follow:
+        with torch.inference_mode(), threads(1), Follow() as follow:
             returned = module(*inputs)
             kept = {leaf.untyped_storage().data_ptr(): leaf for leaf in tree_leaves(returned) if isinstance(leaf, Tensor)}
         own = {tensor.untyped_storage().data_ptr() for tensor in inputs}

@@ -17,10 +17,11 @@ from nas.predictors.in_place_timing import time_each_in_place
 from nas.predictors.interleaving import Effort
 from nas.predictors.kernel_times import KERNELS, node_clock, time_kernels
 from nas.predictors.latency_table import NETWORK, TRAIN, LatencyTable, NetworkTime
-from nas.predictors.measure import Run, measure_runs, noise, prepare, run_once, threads
+from nas.predictors.measure import Run, measure_runs, noise, prepare, run_once
 from nas.predictors.node_shares import Timed, level_nodes, share, shared_out
 from nas.predictors.refusal import refusals
 from nas.predictors.samples import Record
+from nas.predictors.threads import threads
 from nas.predictors.timings import Measurement, Visit
 from nas.predictors.visits import RunFailedError
 from nas.search_spaces.architecture import Architecture

@@ -16,11 +16,12 @@ from nas.predictors.in_place_timing import PASSES, VISITS, WARM
 from nas.predictors.interleaving import Effort
 from nas.predictors.kernel_times import IN_TRAINING, KERNELS, node_clock
 from nas.predictors.latency_table import TRAIN, LatencyTable
-from nas.predictors.measure import measure_runs, prepare, threads
+from nas.predictors.measure import measure_runs, prepare
 from nas.predictors.meter import Meter
 from nas.predictors.remote.place import place
 from nas.predictors.runtime import runtime
 from nas.predictors.target import Target
+from nas.predictors.threads import threads
 from nas.quantities import format_duration
 from nas.search_spaces.backbone import build
 from nas.search_spaces.space import SearchSpace

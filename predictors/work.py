@@ -19,6 +19,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from nas.predictors.listening import Listening
+from nas.predictors.threads import threads
 
 RESOURCES = (
     "operations",
@@ -113,10 +114,11 @@ class Operation:
 def operations(make: Callable[[], nn.Module], shapes: Sequence[Shape]) -> list[Operation]:
     """The operations of the module that `make` builds, in evaluation, on zeros of these shapes, one example.
 
-    They do run, on the CPU: on the `meta` device small operations take longer. Random numbers are left as they were.
+    They do run, on the CPU: on the `meta` device small operations take longer. One thread is enough for what is so small: two
+    wait for each other four times as long where another program holds a core. Random numbers are left as they were.
     """
     recorder = _Recorder()
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), threads(1):
         module, inputs = make().eval(), [torch.zeros(1, *shape) for shape in shapes]
         with _Attention(recorder), recorder:
             module(*inputs)

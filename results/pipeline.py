@@ -13,10 +13,10 @@ from nas.errors import FileError, InfeasibleError, NasError
 from nas.files import write_json
 from nas.predictors.latency_predictor import LatencyPredictor
 from nas.predictors.latency_profile import profile
-from nas.predictors.measure import threads
 from nas.predictors.profile_cost import profile_cost
 from nas.predictors.remarks import remarks
 from nas.predictors.target import Target
+from nas.predictors.threads import threads
 from nas.progress import Reporter
 from nas.results.config import SearchConfig
 from nas.results.estimate import estimate

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from nas.predictors.allocator import KEPT, SETTINGS, memory_kept, memory_policy
 from nas.predictors.machine import pinned
-from nas.predictors.measure import prepare, threads
+from nas.predictors.measure import prepare
 from nas.predictors.target import Target
+from nas.predictors.threads import threads
 from nas.results.load import load_exported
 from nas.results.metrics import memory
 from nas.search_spaces.architecture import Architecture

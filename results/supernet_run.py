@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nas.errors import FileError, UsageError
 from nas.files import copy_file, read_json, write_json
-from nas.predictors.measure import threads
+from nas.predictors.threads import threads
 from nas.progress import Reporter, Silent, Step
 from nas.quantities import format_duration
 from nas.results.config import SearchConfig

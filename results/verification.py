@@ -16,9 +16,10 @@ from nas.errors import FileError, MeasurementError
 from nas.files import read_json, write_json
 from nas.predictors.energy import Energy, measure_energy
 from nas.predictors.export_pool import reads_onnx
-from nas.predictors.measure import measure, prepare, threads
+from nas.predictors.measure import measure, prepare
 from nas.predictors.meter import Meter
 from nas.predictors.target import Target
+from nas.predictors.threads import threads
 from nas.predictors.timings import Measurement, Speed
 from nas.results.export import FORMATS, export
 from nas.results.load import load_exported

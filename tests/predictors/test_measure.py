@@ -11,8 +11,9 @@ from nas.predictors import measure as measuring
 from nas.predictors import visits
 from nas.predictors.environment import environment
 from nas.predictors.interleaving import Effort
-from nas.predictors.measure import measure, measure_many, measure_runs, threads
+from nas.predictors.measure import measure, measure_many, measure_runs
 from nas.predictors.target import Target
+from nas.predictors.threads import threads
 from nas.predictors.timings import FELT, Speed
 from nas.predictors.visits import RunFailedError
 

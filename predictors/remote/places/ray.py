@@ -182,8 +182,9 @@ def _measure(
     sent: Sequence[tuple[nn.Module | bytes, Tensor]], target: str, sides: Sequence[int], options: dict[str, Any]
 ) -> Found:
     """Prepare and measure on the node; files are laid down there first."""
-    from nas.predictors.measure import checked, measure_runs, threads
+    from nas.predictors.measure import checked, measure_runs
     from nas.predictors.target import Target
+    from nas.predictors.threads import threads
     from nas.predictors.visits import RunFailedError
 
     here, runs, found = Target.parse(target), [], Found()
