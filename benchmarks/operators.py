@@ -31,10 +31,10 @@ from operator_cases import TIMM
 from operator_official import OFFICIAL
 from operator_sides import Case, Here, NotRunnableError, Side, ours, theirs
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from nas.predictors.environment import environment
+from nas.predictors.listening import Listening
 from nas.search_spaces.registry import Kind, operators
 
 RESULTS = Path(__file__).parent / "results" / "operators.json"
@@ -45,7 +45,7 @@ BUDGET_SECONDS = 6.0
 """Roughly what the rounds of one comparison may take, where that allows more than the least number of rounds."""
 
 
-class PeakMemory(TorchDispatchMode):
+class PeakMemory(Listening):
     """Counts the bytes of the storages that operators give and that are still alive; `peak` is the most there were."""
 
     def __init__(self) -> None:

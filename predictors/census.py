@@ -14,8 +14,8 @@ from nas.predictors.kernel_times import KERNELS, node_clock, time_in_network
 from nas.predictors.latency_table import LatencyTable
 from nas.predictors.node_timing import Refuse, in_place, time_repeated, unlooked
 from nas.predictors.samples import Record, unrecorded
+from nas.predictors.weights import weight_bytes
 from nas.search_spaces.architecture import Architecture
-from nas.search_spaces.backbone import build
 from nas.search_spaces.graph import Node, nodes
 from nas.search_spaces.space import SearchSpace
 
@@ -60,8 +60,7 @@ def _in_turn(
 
 def together(network: Architecture, table: LatencyTable) -> int:
     """How many networks like one may be in memory together."""
-    weights = build(network, table.num_classes, table.in_channels).parameters()
-    return max(1, min(TURNS, TURNS_BYTES // sum(item.nbytes for item in weights)))
+    return max(1, min(TURNS, TURNS_BYTES // weight_bytes(network, table)))
 
 
 def frequent_nodes(space: SearchSpace, table: LatencyTable) -> list[Node]:

@@ -79,8 +79,8 @@ def node_cost(node: Node) -> Cost:
     key = node.key
     found = _CACHE.get(key)
     if found is None:
-        module = module_of(node)
-        found = _CACHE[key] = module_cost(module, node_inputs(node))
+        with threads(1):  # two wait for each other on what is so small
+            found = _CACHE[key] = module_cost(module_of(node), node_inputs(node))
     return found
 
 
@@ -121,7 +121,7 @@ def _count(module: nn.Module, inputs: tuple[Tensor, ...]) -> Counter[str]:
     analysis.clear_op_handles()
     analysis.set_op_handle(**{name: _with_elements(handle) for name, handle in _HANDLERS.items()})
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-    with torch.no_grad(), threads(1):
+    with torch.no_grad():
         return Counter(analysis.by_operator())
 
 

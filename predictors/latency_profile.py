@@ -31,8 +31,8 @@ from nas.predictors.samples import SampleFile, samples_path
 from nas.predictors.target import Target
 from nas.predictors.timings import SLOWED
 from nas.predictors.visits import RunFailedError
+from nas.predictors.weights import weight_bytes
 from nas.search_spaces.architecture import Architecture
-from nas.search_spaces.backbone import build
 from nas.search_spaces.graph import Node
 from nas.search_spaces.space import SearchSpace
 
@@ -267,8 +267,7 @@ class _Session:
         table = self.table
         if table.target.place or not left:
             return GROUP_AWAY
-        network = build(left[0][0], table.num_classes, table.in_channels)
-        return max(1, min(GROUP, GROUP_BYTES // sum(item.nbytes for item in network.parameters())))
+        return max(1, min(GROUP, GROUP_BYTES // weight_bytes(left[0][0], table)))
 
     def _lost(self, error: MeasurementError) -> MeasurementError:
         """The error for a target that runs nothing any more."""

@@ -21,6 +21,8 @@ from nas.search_spaces.registry import Kind, Operator, Settings, operator, opera
 WIDTH, SIZE, COLUMNS = 16, 8, 11
 MIXERS = [op for op in operators() if op.kind in (Kind.TOKEN_MIXER, Kind.CHANNEL_MIXER)]
 PARTS, QUARTERS = 16, 4
+QUICK, QUICK_QUARTER = (0, 1), 3
+"""Parts that `make test` looks at: of the second kind one that has no mixer of the first."""
 OTHERS = [op for op in operators() if op not in MIXERS]
 
 
@@ -84,7 +86,7 @@ def assert_runs_the_same(side: Side, x: Tensor) -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize(
-    "part", [pytest.param(part, marks=[pytest.mark.thorough] if part >= 2 else []) for part in range(PARTS)]
+    "part", [pytest.param(part, marks=[] if part in QUICK else [pytest.mark.thorough]) for part in range(PARTS)]
 )
 def test_mixers_run_in_onnxruntime_as_in_torch(part: int) -> None:
     """Each at its first or its last settings: exporting is slow, and the variants below have others.
@@ -99,7 +101,10 @@ def test_mixers_run_in_onnxruntime_as_in_torch(part: int) -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("share", [pytest.param(0.0, marks=pytest.mark.thorough), 1.0])
-@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.thorough) for part in range(1, QUARTERS))])
+@pytest.mark.parametrize(
+    "part",
+    [pytest.param(part, marks=[] if part == QUICK_QUARTER else [pytest.mark.thorough]) for part in range(QUARTERS)],
+)
 def test_mixers_are_traced_with_a_free_batch_size(share: float, part: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many channels on a small map: where weights outnumber what they meet, the batch must not decide what is computed."""
     monkeypatch.setattr(sys.modules[__name__], "WIDTH", 64)
@@ -125,15 +130,15 @@ def variants(op: Operator) -> list[Settings]:
 
 VARIANT_PARTS = {True: 4, False: 20}
 """How many files the variants of the stems, and of all others, are spread over."""
-QUICK_PARTS = 1
-"""How many of these `make test` looks at; `make test-all` looks at all."""
+QUICK_PART = 2
+"""The one of these that `make test` looks at; `make test-all` looks at all."""
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize(
     ("stems", "part"),
     [
-        pytest.param(stems, part, marks=[pytest.mark.thorough] if part >= QUICK_PARTS else [])
+        pytest.param(stems, part, marks=[] if part == QUICK_PART else [pytest.mark.thorough])
         for stems, parts in VARIANT_PARTS.items()
         for part in range(parts)
     ],

@@ -101,6 +101,7 @@ def test_large_nodes_are_looked_for_once_and_not_on_a_small_budget(tmp_path, mon
 def test_training_networks_bring_node_times_along_where_there_is_time(tmp_path, monkeypatch, looking):
     monkeypatch.setattr(latency_profile, "LOOKING_SECONDS", 0.5 if looking else 100.0)
     monkeypatch.setattr(latency_profile, "outsized_batches", lambda *_: ())
+    monkeypatch.setattr(latency_profile, "node_batches", lambda *_: ())  # a fast machine's census would bring them too
     table = profile(SPACE, Target(), tmp_path / "t.json", num_classes=10, train=3, held_out=2, seconds=1.0)
 
     def known(role):
